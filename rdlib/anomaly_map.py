@@ -1,0 +1,76 @@
+"""From feature pairs to a heatmap and a score (paper eq. 1 and §3.4): distance, upsampling, fusion, smoothing, maximum.
+
+Everything here runs in batches on the device where the features are, the smoothing included.
+"""
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate
+
+FUSIONS = ("add", "multiply")
+
+
+def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Eq. 1: M(h, w) = 1 - cos(t(h, w), s(h, w)) over channels. Two (B, C, H, W) -> (B, H, W) in [0, 2]."""
+    return 1 - cosine_similarity(teacher, student, dim=1)
+
+
+def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Eq. 1 at every scale, brought to the image's size: S pairs (B, C_k, H_k, W_k) -> (B, S, H, W) in [0, 2].
+
+    Bilinear with align_corners=True, as in the official code: corner values stay at the corners.
+    """
+    maps = [interpolate(cosine_distance(t, s)[:, None], size, mode="bilinear", align_corners=True)
+            for t, s in zip(teacher, student, strict=True)]
+    return torch.cat(maps, dim=1)
+
+
+def fuse(maps: Tensor, fusion: str = "add") -> Tensor:
+    """Join the scales: (B, S, H, W) -> (B, H, W), the sum (paper, official code) or the product (anomalib's old default).
+
+    Raises ValueError for another word than "add" or "multiply".
+    """
+    if fusion not in FUSIONS:
+        raise ValueError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
+    return maps.sum(1) if fusion == "add" else maps.prod(1)
+
+
+def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
+    """Blur (B, H, W) maps with a Gaussian of `sigma` pixels; 0 leaves them as they are. Same shape, dtype, device.
+
+    The result is scipy.ndimage.gaussian_filter's, which the official code calls: kernel cut at 4 sigma, edge pixel
+    repeated at the border. A blur along an axis is linear, so it is one matrix product per axis.
+
+    Raises ValueError for a negative sigma.
+    """
+    if sigma < 0:
+        raise ValueError(f"sigma is a width in pixels and cannot be negative, got {sigma}.")
+    if sigma == 0:
+        return maps
+    height, width = maps.shape[-2:]
+    rows = blur_matrix(height, float(sigma)).to(maps.dtype).to(maps.device)
+    columns = blur_matrix(width, float(sigma)).to(maps.dtype).to(maps.device)
+    return rows @ maps @ columns.T
+
+
+@lru_cache(maxsize=16)
+def blur_matrix(n: int, sigma: float) -> Tensor:
+    """The (n, n) float64 matrix that blurs a vector of n pixels: row i holds pixel i's Gaussian weights, summing to 1.
+
+    Weights that fall outside are folded back, d c b a | a b c d | d c b a, however often the kernel is wider than the
+    image.
+    """
+    radius = int(4 * sigma + 0.5)
+    offset = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offset.double() / sigma) ** 2)
+    source = (torch.arange(n)[:, None] + offset) % (2 * n)  # one period of the mirrored line is 2n long
+    source = torch.minimum(source, 2 * n - 1 - source)
+    weights = (kernel / kernel.sum()).expand(n, -1).contiguous()
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, weights)
+
+
+def image_score(maps: Tensor) -> Tensor:
+    """The image's anomaly score, the largest value of its (smoothed) map: (B, H, W) -> (B,)."""
+    return maps.amax(dim=(-2, -1))

@@ -1,0 +1,59 @@
+"""The student D (paper §3.2): a ResNet run backwards, from the embedding to the teacher's three feature maps.
+
+It sees the image only through the embedding, and it starts from the deep end: that is the "reverse" in reverse
+distillation. Its blocks are the teacher's, with the down-sampling convolution replaced by an up-sampling one.
+"""
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from rdlib.encoder import Backbone, get_backbone
+
+
+def _double(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Transposed 2x2 convolution of stride 2, every input position fills its own 2x2: (B, C, H, W) -> (B, C', 2H, 2W)."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
+
+
+def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int) -> nn.Sequential:
+    """A residual stage that doubles the resolution: (B, in_channels, H, W) -> (B, planes * e, 2H, 2W).
+
+    In its first block the 3x3 convolution that would stride in an encoder (the first of a basic block, the middle
+    one of a bottleneck) is the transposed one, and so is the shortcut's.
+    """
+    out_channels = planes * backbone.block.expansion
+    width = {"base_width": backbone.base_width}
+    shortcut = nn.Sequential(_double(in_channels, out_channels), nn.BatchNorm2d(out_channels))
+    first = backbone.block(in_channels, planes, downsample=shortcut, **width)
+    if backbone.block is BasicBlock:
+        first.conv1 = _double(in_channels, planes)
+    else:
+        first.conv2 = _double(first.conv2.in_channels, first.conv2.out_channels)
+    return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
+
+
+class StudentDecoder(nn.Module):
+    """D: the embedding -> a guess at each of the teacher's feature maps.
+
+    The stages bear the number of the teacher's stage they restore, so data flows stage3 -> stage2 -> stage1. Block
+    counts are (2, 2, 2) for a ResNet-18 and (3, 4, 6) from deep to shallow otherwise, as in the official code
+    (de_resnet.py:192-196), which is not the encoder's mirror image.
+
+    Args:
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+    """
+
+    def __init__(self, backbone: str = "resnet18"):
+        super().__init__()
+        spec = get_backbone(backbone)
+        e = spec.block.expansion
+        deep, middle, shallow = spec.blocks
+        self.stage3 = decoder_stage(spec, 512 * e, 256, deep)
+        self.stage2 = decoder_stage(spec, 256 * e, 128, middle)
+        self.stage1 = decoder_stage(spec, 128 * e, 64, shallow)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi (B, 512e, H, W) -> g1 (B, 64e, 8H, 8W), g2 (B, 128e, 4H, 4W), g3 (B, 256e, 2H, 2W), fine to coarse."""
+        g3 = self.stage3(embedding)
+        g2 = self.stage2(g3)
+        g1 = self.stage1(g2)
+        return g1, g2, g3

@@ -1,0 +1,194 @@
+"""Reverse distillation, whole (paper Fig. 3): teacher E, bottleneck OCBE, student D, and what they say of an image."""
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rdlib.anomaly_map import FUSIONS, fuse, gaussian_smooth, image_score, scale_maps
+from rdlib.decoder import StudentDecoder
+from rdlib.encoder import TeacherEncoder
+from rdlib.errors import WeightsError
+from rdlib.files import written_atomically
+from rdlib.ocbe import OneClassBottleneckEmbedding
+from rdlib.weights import initialise, load_strictly
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
+IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
+
+Features = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass
+class Config:
+    """What a saved model needs, besides its weights, to be built again and to predict as it did."""
+
+    backbone: str = "resnet18"
+    sigma: float = 4.0  # width of the smoothing, in pixels of the input
+    fusion: str = "add"
+    normalise: bool = True
+
+
+class ReverseDistillation(nn.Module):
+    """A frozen teacher, and a student that must restore the teacher's features from a one-class embedding.
+
+    `parameters()` are those of OCBE and student alone.
+
+    Args:
+        backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (the paper's).
+        weights: the teacher's, see `TeacherEncoder`. The default works offline and serves demonstrations;
+            results like the paper's need "imagenet".
+        sigma: width of the map's Gaussian smoothing in pixels; 4 is the official choice at 256 x 256.
+        fusion: "add" (paper) or "multiply".
+        normalise: take off ImageNet's mean and deviation, which ImageNet teachers expect.
+        seed: of the student's (and a random teacher's) initial weights.
+
+    Raises:
+        ValueError: an unknown backbone or fusion, a negative sigma.
+        WeightsError: see `TeacherEncoder`.
+    """
+
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "random_calibrated", *,
+                 sigma: float = 4.0, fusion: str = "add", normalise: bool = True, seed: int = 0):
+        super().__init__()
+        if fusion not in FUSIONS or sigma < 0:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)} and sigma at least 0, "
+                             f"got '{fusion}' and {sigma}.")
+        self.config = Config(backbone, sigma, fusion, normalise)
+        self.teacher = TeacherEncoder(backbone, weights, seed=seed)
+        with torch.device("meta"):
+            self.ocbe = OneClassBottleneckEmbedding(backbone)
+            self.student = StudentDecoder(backbone)
+        generator = torch.Generator().manual_seed(seed)
+        for part in (self.ocbe, self.student):
+            part.to_empty(device="cpu")
+            initialise(part, generator)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.mean.device
+
+    def teach(self, images: Tensor) -> Features:
+        """(B, 3, H, W) images, RGB in [0, 1] -> the teacher's f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
+        f3 (B, 256e, H/16, W/16), without gradient. Raises ValueError for images of another kind."""
+        _check_images(images)
+        if self.config.normalise:
+            images = (images - self.mean) / self.std
+        return self.teacher(images)
+
+    def restore(self, features: Features) -> Features:
+        """The student's g1, g2, g3, shaped as the teacher's f1, f2, f3 that go in: D(OCBE(f))."""
+        return self.student(self.ocbe(features))
+
+    def forward(self, images: Tensor) -> tuple[Features, Features]:
+        """(B, 3, H, W) images, RGB in [0, 1] -> teacher (f1, f2, f3) and student (g1, g2, g3), fine to coarse."""
+        teacher = self.teach(images)
+        return teacher, self.restore(teacher)
+
+    def scale_maps(self, images: Tensor) -> Tensor:
+        """Eq. 1 at each scale, before fusion and smoothing: (B, 3, H, W) images -> (B, 3, H, W) distances in [0, 2].
+
+        In eval mode and without gradient, whatever mode the model is in; computed on the model's device.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                teacher, student = self(images.to(self.device))
+                return scale_maps(teacher, student, images.shape[-2:])
+        finally:
+            self.train(was_training)
+
+    def predict(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images, RGB in [0, 1], any B -> anomaly maps (B, H, W) and image scores (B,), higher is worse.
+
+        The sum of the three scales' distances (or their product), smoothed; the score is its maximum (§3.4). Runs
+        `batch_size` images at a time on the model's device, where the results stay.
+        """
+        maps = torch.cat([fuse(self.scale_maps(batch), self.config.fusion) for batch in images.split(batch_size)])
+        maps = gaussian_smooth(maps, self.config.sigma)
+        return maps, image_score(maps)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, the teacher's included, and configuration to one .safetensors file, or leave nothing."""
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        with written_atomically(path) as temporary:
+            save_file(state, temporary, metadata={"rdlib": json.dumps(asdict(self.config))})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ReverseDistillation":
+        """The model that `save` wrote. Raises WeightsError where the file is missing, damaged or not one of ours."""
+        path = Path(path)
+        if not path.is_file():
+            raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path} cannot be read as a saved model ({error}). Save it again with "
+                               "model.save(path).") from error
+        if "rdlib" not in metadata:
+            raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights use "
+                               "ReverseDistillation(weights=path); for an official checkpoint, load_official(path).")
+        model = cls(weights=None, **json.loads(metadata["rdlib"]))
+        load_strictly(model, state, str(path))
+        return model
+
+    def load_official(self, path: str | Path) -> "ReverseDistillation":
+        """Take OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code; returns self.
+
+        The teacher is not in such a file: build the model with weights="imagenet". The two layers that the official
+        OCBE builds and never uses are ignored. Raises WeightsError where the file does not fit.
+        """
+        path = Path(path)
+        checkpoint = _read_official(path)
+        bottleneck = {key: value for key, value in checkpoint["bn"].items() if not key.startswith(("conv4.", "bn4."))}
+        load_strictly(self.ocbe, _rename(bottleneck, OFFICIAL_OCBE), f"{path}, 'bn'")
+        load_strictly(self.student, _rename(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")
+        return self
+
+
+# Official names on the left, this kit's on the right. The official decoder counts its layers from the deep end.
+OFFICIAL_OCBE = {"conv1.": "mff.reduce1.0.", "bn1.": "mff.reduce1.1.", "conv2.": "mff.reduce1.3.",
+                 "bn2.": "mff.reduce1.4.", "conv3.": "mff.reduce2.0.", "bn3.": "mff.reduce2.1.", "bn_layer.": "oce."}
+OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stage1."}
+
+
+def _rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
+        own = prefixes.get(official, "") + key.removeprefix(official)
+        renamed[own.replace(".upsample.", ".downsample.")] = value
+    return renamed
+
+
+def _read_official(path: Path) -> dict[str, dict[str, Tensor]]:
+    if not path.is_file():
+        raise WeightsError(f"There is no checkpoint {path}. Check the path.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises has no common base
+        raise WeightsError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
+                           "It may be truncated: copy it again.") from error
+    if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
+        raise WeightsError(f"{path} is no official checkpoint: it needs the keys 'bn' and 'decoder'. "
+                           "For a model saved by this kit use ReverseDistillation.load(path).")
+    return checkpoint
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat grey images to 3 channels.")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
+    if images.shape[2] % 32 or images.shape[3] % 32:
+        raise ValueError(f"The sides of the images must be multiples of 32, since the bottleneck halves them five "
+                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them, 256 x 256 is the paper's.")

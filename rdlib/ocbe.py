@@ -1,0 +1,65 @@
+"""The one-class bottleneck embedding, OCBE (paper §3.3): what the student is allowed to know of an image.
+
+Two parts. MFF aligns the teacher's three feature maps at the coarsest resolution and stacks them; OCE, one more
+residual stage, squeezes the stack into an embedding that is too small to carry what good images do not share.
+"""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rdlib.encoder import Backbone, get_backbone, residual_stage
+
+
+def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """3x3 convolution of stride 2, BatchNorm, ReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
+    return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True)]
+
+
+class MultiScaleFeatureFusion(nn.Module):
+    """MFF: three scales in, one stack of the coarsest resolution out. f1 is halved twice, f2 once, f3 stays as it is."""
+
+    def __init__(self, channels: tuple[int, int, int]):
+        super().__init__()
+        c1, c2, c3 = channels
+        self.reduce1 = nn.Sequential(*_halve(c1, c2), *_halve(c2, c3))
+        self.reduce2 = nn.Sequential(*_halve(c2, c3))
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """f1 (B, 64e, H, W), f2 (B, 128e, H/2, W/2), f3 (B, 256e, H/4, W/4) -> (B, 3 * 256e, H/4, W/4)."""
+        f1, f2, f3 = features
+        return torch.cat([self.reduce1(f1), self.reduce2(f2), f3], dim=1)
+
+
+class OneClassEmbedding(nn.Sequential):
+    """OCE: a residual stage of the teacher's own kind, planes 512, that halves the resolution once more.
+
+    (B, in_channels, H, W) -> (B, 512e, H/2, W/2). Two blocks behind a ResNet-18, three otherwise.
+    """
+
+    def __init__(self, backbone: Backbone, in_channels: int):
+        blocks = 2 if backbone.blocks == (2, 2, 2) else 3
+        super().__init__(*residual_stage(backbone, in_channels, planes=512, blocks=blocks, stride=2))
+
+
+class OneClassBottleneckEmbedding(nn.Module):
+    """OCBE = OCE after MFF: the teacher's three feature maps -> the one-class embedding phi.
+
+    The official module also builds a 1x1 convolution and a BatchNorm that its forward never uses
+    (resnet.py:412-413); they are left out here.
+
+    Args:
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+    """
+
+    def __init__(self, backbone: str = "resnet18"):
+        super().__init__()
+        spec = get_backbone(backbone)
+        self.mff = MultiScaleFeatureFusion(spec.channels)
+        self.oce = OneClassEmbedding(spec, in_channels=3 * spec.channels[2])
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """f1 (B, 64e, H, W), f2 (B, 128e, H/2, W/2), f3 (B, 256e, H/4, W/4) -> phi (B, 512e, H/8, W/8)."""
+        return self.oce(self.mff(features))

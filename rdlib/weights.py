@@ -1,0 +1,123 @@
+"""Weights: how a network is filled at random, and how weights are fetched, read and fitted, with plain errors."""
+import math
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rdlib.errors import WeightsError
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill a network as the official code does, drawing from `generator` alone.
+
+    Conv2d: Kaiming normal, fan_out. ConvTranspose2d: torch's default, which the official decoder keeps
+    (de_resnet.py:203). BatchNorm: weight 1, bias 0, mean 0, variance 1.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(child, nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(child.weight, a=math.sqrt(5), generator=generator)
+        elif isinstance(child, nn.BatchNorm2d):
+            child.reset_parameters()
+
+
+def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
+    """(n, 3, size, size) float32 images, normalised: noise whose amplitude falls as 1/frequency^a, a from 0.5 to 2.
+
+    Natural images have such spectra, so the statistics measured on them are of the right kind.
+    """
+    fy = torch.fft.fftfreq(size)[:, None]
+    fx = torch.fft.rfftfreq(size)[None, :]
+    frequency = torch.sqrt(fx**2 + fy**2).clamp_min(1 / size)
+    slope = 0.5 + 1.5 * torch.rand(n, 1, 1, 1, generator=generator)
+    white = torch.randn(n, 3, size, size, generator=generator)
+    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency**slope, s=(size, size))
+    return (noise - noise.mean((2, 3), keepdim=True)) / noise.std((2, 3), keepdim=True)
+
+
+@torch.no_grad()
+def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
+    """Set every BatchNorm's running mean and variance to those of `images` (B, 3, H, W), normalised, in one pass.
+
+    Random convolutions behind BatchNorm's default statistics (mean 0, variance 1) let activations grow from layer to
+    layer; calibrated ones keep every layer near unit variance.
+    """
+    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over what passes: here, one batch
+        norm.train()
+    module(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def download_state_dict(url: str) -> dict[str, Tensor]:
+    """The state dict at `url`, fetched once by torch into its hub folder ($TORCH_HOME) and checked by hash every time.
+
+    The file's name ends in the first digits of its SHA-256, as torchvision's do. Raises WeightsError where the
+    download cannot be reached or the file is damaged.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if not path.exists():
+        try:
+            torch.hub.load_state_dict_from_url(url, check_hash=True, weights_only=True)
+        except (OSError, RuntimeError) as error:  # OSError: unreachable or refused; RuntimeError: the wrong hash
+            raise WeightsError(
+                f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
+                f"at {path}, or stay offline with weights='random_calibrated' or the path of a state dict.") from error
+    prefix = path.stem.rsplit("-", 1)[-1]
+    if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
+        raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
+    return read_state_dict(path)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors in a .safetensors file or a .pth / .pt state dict (read with weights_only=True, never pickle).
+
+    Raises WeightsError: file missing, unreadable, or not a plain dict of tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}. Check the path, or use weights='random_calibrated'.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises has no common base: Safetensor, Unpickling, Zip, EOF, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
+                           "kind: get it again, as .safetensors or as a .pth state dict.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} does not hold a plain state dict (key -> tensor). "
+                           "Save one with torch.save(model.state_dict(), path).")
+    return state
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load `state` into `module`; every key of the module must be there with its shape.
+
+    Keys under layer4 and fc are ignored, since a whole ResNet's state dict is welcome; `num_batches_tracked` may be
+    absent, since old files lack it. Raises WeightsError naming the first key that does not fit.
+    """
+    own = module.state_dict()
+    for key, value in own.items():
+        if key not in state:
+            if key.endswith("num_batches_tracked"):
+                continue
+            raise WeightsError(f"{source} has no '{key}'. These weights belong to another network: "
+                               "choose the backbone they were made for.")
+        if state[key].shape != value.shape:
+            raise WeightsError(f"{source}: '{key}' has shape {tuple(state[key].shape)}, this network needs "
+                               f"{tuple(value.shape)}. Choose the backbone these weights were made for.")
+    unknown = [key for key in state if key not in own and not key.startswith(("layer4.", "fc."))]
+    if unknown:
+        raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "
+                           "Choose the backbone these weights were made for.")
+    module.load_state_dict({key: state[key] for key in own if key in state}, strict=False)

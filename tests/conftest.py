@@ -1,0 +1,5 @@
+"""What several tests share."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
