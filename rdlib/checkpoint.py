@@ -1,0 +1,57 @@
+"""Stopping a training run and going on later: everything that the next step depends on, in one file.
+
+Read with `torch.load(weights_only=True)`, so a checkpoint from a stranger can hold numbers but no code.
+"""
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from rdlib.encoder import TeacherEncoder
+from rdlib.errors import CheckpointError
+from rdlib.files import written_atomically
+
+if TYPE_CHECKING:
+    from rdlib.training import Run
+
+
+def write_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) -> None:
+    """Save student, OCBE, optimiser, losses and settings to `path`, whole or not at all. The teacher stays outside."""
+    state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
+             "seconds": run.seconds, "ocbe": run.model.ocbe.state_dict(), "student": run.model.student.state_dict(),
+             "optimiser": optimiser.state_dict()}
+    with written_atomically(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) -> None:
+    """Put `run`, its model and `optimiser` back to where `write_checkpoint` saw them.
+
+    Raises CheckpointError where the file is damaged, or was written by a run with other settings or another teacher.
+    """
+    try:
+        state = torch.load(path, map_location=run.model.device, weights_only=True)
+        found, teacher = state["settings"], state["teacher"]
+    except Exception as error:  # what a damaged file raises has no common base
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
+                              "Delete it to train from the start.") from error
+    other = [f"{key}: {found.get(key)} there, {value} here" for key, value in run.settings.items()
+             if found.get(key) != value]
+    if teacher != fingerprint(run.model.teacher):
+        other.append("the teacher's weights")
+    if other:
+        raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
+                              "Use the settings it was made with, or another file name.")
+    run.settings, run.losses, run.seconds = found, state["losses"], state["seconds"]
+    run.model.ocbe.load_state_dict(state["ocbe"])
+    run.model.student.load_state_dict(state["student"])
+    optimiser.load_state_dict(state["optimiser"])
+
+
+def fingerprint(teacher: TeacherEncoder) -> int:
+    """A CRC-32 over the teacher's weights, to tell whether two runs learn from the same one."""
+    value = 0
+    for tensor in teacher.state_dict().values():
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)
+    return value

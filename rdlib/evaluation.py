@@ -1,0 +1,144 @@
+"""Judging a model on a test set: one pass over the images, one report with maps, scores and every metric."""
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
+from rdlib.model import ReverseDistillation
+from rdlib.samples import GOOD, AnomalyDataset
+
+
+@dataclass
+class Report:
+    """What a model said of a test set. Metrics are computed when first asked for, and NaN where they have no meaning:
+    image metrics without both classes, pixel metrics without a single defect pixel in the masks."""
+
+    dataset: AnomalyDataset
+    maps: NDArray  # (N, H, W) float32, higher is more anomalous
+    scores: NDArray  # (N,) float32, higher is more anomalous
+    masks: NDArray  # (N, H, W) bool, True = defect
+    fpr_limit: float  # of AUPRO
+    seconds: float  # reading, prediction and smoothing, without the metrics
+
+    @property
+    def labels(self) -> NDArray:
+        """(N,) int64: 0 normal, 1 anomalous."""
+        return np.array(self.dataset.labels)
+
+    @property
+    def defects(self) -> NDArray:
+        """(N,) str: "good" or the kind of defect."""
+        return np.array(self.dataset.defects)
+
+    def image(self, index: int) -> NDArray:
+        """The index-th test image as matplotlib shows it: (H, W, 3) float32 in [0, 1]."""
+        return self.dataset[index].image.permute(1, 2, 0).numpy()
+
+    @cached_property
+    def _has_classes(self) -> bool:
+        return len(set(self.dataset.labels)) == 2
+
+    @cached_property
+    def pixels(self) -> PixelRanking | None:
+        """The ranking of all pixels, behind every pixel metric and curve; None without ground truth."""
+        return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and self.masks.any() else None
+
+    @cached_property
+    def image_auroc(self) -> float:
+        """AUROC of the image scores."""
+        return auroc(self.labels, self.scores) if self._has_classes else np.nan
+
+    @cached_property
+    def image_ap(self) -> float:
+        """Average precision of the image scores."""
+        return average_precision(self.labels, self.scores) if self._has_classes else np.nan
+
+    @cached_property
+    def image_f1_max(self) -> float:
+        """The best F1 that any threshold on the image scores reaches."""
+        return f1_max(self.labels, self.scores)[0] if self._has_classes else np.nan
+
+    @cached_property
+    def pixel_auroc(self) -> float:
+        """AUROC over all pixels, good images included."""
+        return self.pixels.auroc() if self.pixels else np.nan
+
+    @cached_property
+    def pixel_ap(self) -> float:
+        """Average precision over all pixels."""
+        return self.pixels.average_precision() if self.pixels else np.nan
+
+    @cached_property
+    def pixel_f1_max(self) -> float:
+        """The best F1 that any threshold on the pixels reaches."""
+        return self.pixels.f1_max()[0] if self.pixels else np.nan
+
+    @cached_property
+    def aupro(self) -> float:
+        """Exact AUPRO up to `fpr_limit`, MVTec AD's definition."""
+        return self.pixels.aupro(self.fpr_limit) if self.pixels else np.nan
+
+    @cached_property
+    def aupro_per_image(self) -> float:
+        """The official code's per-image PRO, comparable with the paper's numbers and not with `aupro`."""
+        return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
+
+    METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
+               "aupro_per_image")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric by name."""
+        return {name: float(getattr(self, name)) for name in self.METRICS}
+
+    def per_defect(self) -> pd.DataFrame:
+        """One row a kind of defect, judged against all good images: count, image AUROC, pixel AUROC, AUPRO."""
+        rows = {}
+        for kind in sorted(set(self.defects) - {GOOD}):
+            part = self._only(np.flatnonzero((self.defects == kind) | (self.defects == GOOD)))
+            rows[kind] = {"images": int((self.defects == kind).sum()), "image_auroc": part.image_auroc,
+                          "pixel_auroc": part.pixel_auroc, "aupro": part.aupro}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
+
+    def _only(self, index: NDArray) -> "Report":
+        dataset = AnomalyDataset([self.dataset.samples[i] for i in index], self.dataset.size, self.dataset.has_masks)
+        return Report(dataset, self.maps[index], self.scores[index], self.masks[index], self.fpr_limit, self.seconds)
+
+
+def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
+             workers: int = 0, progress: bool = True) -> Report:
+    """Predict every image of a test set, in batches on the model's device, and report.
+
+    Args:
+        model: left in the mode it was in.
+        dataset: test images, with masks if there are any.
+        batch_size: images at a time; it changes speed and memory, not the result.
+        fpr_limit: AUPRO's, in (0, 1]; 0.3 is MVTec AD's.
+        workers: processes that read images.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an empty data set.
+        DataError: unreadable images or masks.
+    """
+    if dataset is None or not len(dataset):
+        raise ValueError("There are no test images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
+    began = time.perf_counter()
+    n, (height, width) = len(dataset), dataset.size
+    maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
+    masks = np.empty((n, height, width), bool)
+    loader = DataLoader(dataset, batch_size, num_workers=workers)
+    with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
+        for item in loader:
+            where: Sequence[int] = item.index.numpy()
+            batch_maps, batch_scores = model.predict(item.image)
+            maps[where], scores[where], masks[where] = batch_maps.cpu(), batch_scores.cpu(), item.mask
+            bar.update(len(where))
+    return Report(dataset, maps, scores, masks, fpr_limit, time.perf_counter() - began)

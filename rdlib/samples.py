@@ -1,0 +1,129 @@
+"""One image with its mask and label, and the list of them that a DataLoader reads."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rdlib.errors import DataError
+from rdlib.images import read_image, read_mask
+from rdlib.synthetic import Scene
+
+GOOD = "good"
+KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory while a set needs less than this
+
+
+class Item(NamedTuple):
+    """One element of a data set, and, after collation, one batch."""
+
+    image: Tensor  # (3, H, W) float32 RGB in [0, 1]
+    label: int  # 0 normal, 1 anomalous
+    mask: Tensor  # (H, W) bool, True = defect; all False where there is none
+    index: int  # place in the data set
+
+
+class Sample(Protocol):
+    """Something that can be loaded as an image and a mask."""
+
+    label: int
+    defect: str  # "good", or the kind of defect
+    name: str
+
+    def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(3, H, W) uint8 image and (H, W) bool mask at `size`."""
+
+
+@dataclass(frozen=True)
+class FileSample:
+    """An image file and, if it has one, its mask file."""
+
+    path: Path
+    name: str
+    defect: str = GOOD
+    mask: Path | None = None
+    mask_threshold: float | None = None
+
+    @property
+    def label(self) -> int:
+        """From the folder, not from the mask: a mask may be empty or lost at low resolution."""
+        return int(self.defect != GOOD)
+
+    def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Raises DataError for unreadable files and for a mask of another size than its image."""
+        image, image_size = read_image(self.path, size)
+        if self.mask is None:
+            return image, torch.zeros(size, dtype=torch.bool)
+        mask, mask_size = read_mask(self.mask, size, self.mask_threshold)
+        if mask_size != image_size:
+            raise DataError(f"The mask {self.mask} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
+                            f"is {image_size[1]} x {image_size[0]}. Masks must be drawn on the image they belong to.")
+        return image, mask
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """A procedural scene, rendered when it is asked for."""
+
+    scene: Scene
+    name: str
+
+    @property
+    def defect(self) -> str:
+        """ "good", or the kind of defect."""
+        return self.scene.defect or GOOD
+
+    @property
+    def label(self) -> int:
+        """0 normal, 1 anomalous."""
+        return int(self.scene.defect is not None)
+
+    def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Raises DataError unless `size` is square."""
+        if size[0] != size[1]:
+            raise DataError(f"Synthetic images are square; got the size {size}. Give one number.")
+        image, mask = self.scene.render(size[0])
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
+
+
+class AnomalyDataset(Dataset[Item]):
+    """A list of samples at one size, as torch's DataLoader likes it; decoded images are kept while they are few.
+
+    Args:
+        samples: what it holds.
+        size: (H, W) of every item.
+        has_masks: False where the defective images come without ground truth: no pixel metrics then.
+    """
+
+    augmented = False  # the same pixels every time, so the teacher's features may be kept
+
+    def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True):
+        self.samples, self.size, self.has_masks = list(samples), size, has_masks
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._keeps = len(self.samples) * size[0] * size[1] * 4 < KEEP_BELOW_BYTES
+
+    @property
+    def labels(self) -> list[int]:
+        """0 normal, 1 anomalous, one per item."""
+        return [sample.label for sample in self.samples]
+
+    @property
+    def defects(self) -> list[str]:
+        """ "good" or the kind of defect, one per item."""
+        return [sample.defect for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        if index not in self._kept:
+            loaded = self.samples[index].load(self.size)
+            if not self._keeps:
+                return self._item(index, *loaded)
+            self._kept[index] = loaded
+        return self._item(index, *self._kept[index])
+
+    def _item(self, index: int, image: Tensor, mask: Tensor) -> Item:
+        return Item(image.float() / 255, self.samples[index].label, mask, index)

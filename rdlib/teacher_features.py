@@ -1,0 +1,80 @@
+"""The teacher's features of a training set, batch by batch: computed once and kept, or afresh every time.
+
+The teacher never changes, so without augmentation neither do its features, and half of a training step is saved by
+keeping them.
+"""
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from rdlib.model import Features, ReverseDistillation
+
+MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
+
+
+class FeatureSource(Protocol):
+    """Something that gives the teacher's features of chosen images."""
+
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
+        """For every chunk, (B,) int64 places in the data set: f1, f2, f3 of those images, on the model's device."""
+
+
+class LiveFeatures:
+    """Reads the images and runs the teacher for every batch anew."""
+
+    def __init__(self, model: ReverseDistillation, dataset: Dataset, workers: int = 0):
+        self.model, self.dataset, self.workers = model, dataset, workers
+
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
+        """See `FeatureSource`."""
+        loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers)
+        for item in loader:
+            yield self.model.teach(item.image.to(self.model.device, non_blocking=True))
+
+
+class CachedFeatures:
+    """Runs the teacher once over all images, and keeps the features in main memory in the dtype it computes in."""
+
+    def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
+        self.device = source.model.device
+        self.kept: list[Tensor] = []
+        n = len(source.dataset)
+        chunks = torch.arange(n).split(batch_size)
+        done = 0
+        with tqdm(total=n, unit="image", desc="teacher features", disable=not progress, leave=False) as bar:
+            for features in source.batches(chunks):
+                if not self.kept:
+                    # Channels last in memory: a batch is then gathered in the layout that the convolutions want.
+                    self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
+                for kept, f in zip(self.kept, features, strict=True):
+                    kept[done:done + len(f)] = f.permute(0, 2, 3, 1)
+                done += len(features[0])
+                bar.update(len(features[0]))
+
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
+        """See `FeatureSource`."""
+        for chunk in chunks:
+            yield tuple(kept[chunk].to(self.device, non_blocking=True).permute(0, 3, 1, 2) for kept in self.kept)
+
+
+def fits_in_memory(model: ReverseDistillation, dataset: Dataset, dtype: torch.dtype) -> bool:
+    """Whether the features of all images would take less than `MEMORY_SHARE` of the memory that is free now."""
+    features = model.teach(dataset[0].image[None].to(model.device))
+    needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
+    return needed < MEMORY_SHARE * psutil.virtual_memory().available
+
+
+def wants_cache(model: ReverseDistillation, dataset: Dataset, cache: bool | Literal["auto"],
+                dtype: torch.dtype) -> bool:
+    """Whether to keep the features: as told, or, with "auto", if the images never change and memory allows.
+
+    A data set says so itself by an attribute `augmented = False`; one that says nothing is taken to augment.
+    """
+    if cache != "auto":
+        return bool(cache)
+    return not getattr(dataset, "augmented", True) and fits_in_memory(model, dataset, dtype)
