@@ -1,8 +1,9 @@
 """rdlib: anomaly detection by reverse distillation (Deng & Li, CVPR 2022), a library to read and to use."""
 from rdlib.datasets import load_dataset
 from rdlib.evaluation import Report, evaluate
+from rdlib.hardware import best_device
 from rdlib.model import ReverseDistillation
 from rdlib.training import Run, fit
 
 __version__ = "0.1.0"
-__all__ = ["ReverseDistillation", "Report", "Run", "evaluate", "fit", "load_dataset"]
+__all__ = ["ReverseDistillation", "Report", "Run", "best_device", "evaluate", "fit", "load_dataset"]

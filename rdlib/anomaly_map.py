@@ -56,6 +56,7 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve later, outside inference mode, too
 def blur_matrix(n: int, sigma: float) -> Tensor:
     """The (n, n) float64 matrix that blurs a vector of n pixels: row i holds pixel i's Gaussian weights, summing to 1.
 

@@ -6,10 +6,12 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from rdlib.hardware import memory_format
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.model import ReverseDistillation
 from rdlib.samples import GOOD, AnomalyDataset
@@ -101,7 +103,7 @@ class Report:
     def per_defect(self) -> pd.DataFrame:
         """One row a kind of defect, judged against all good images: count, image AUROC, pixel AUROC, AUPRO."""
         rows = {}
-        for kind in sorted(set(self.defects) - {GOOD}):
+        for kind in sorted(set(self.dataset.defects) - {GOOD}):
             part = self._only(np.flatnonzero((self.defects == kind) | (self.defects == GOOD)))
             rows[kind] = {"images": int((self.defects == kind).sum()), "image_auroc": part.image_auroc,
                           "pixel_auroc": part.pixel_auroc, "aupro": part.aupro}
@@ -130,11 +132,12 @@ def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size:
     """
     if dataset is None or not len(dataset):
         raise ValueError("There are no test images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
+    model.to(memory_format=memory_format(model.device))
     began = time.perf_counter()
     n, (height, width) = len(dataset), dataset.size
     maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
     masks = np.empty((n, height, width), bool)
-    loader = DataLoader(dataset, batch_size, num_workers=workers)
+    loader = DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
     with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()

@@ -19,18 +19,19 @@ def list_images(folder: Path) -> list[Path]:
 def open_image(path: Path) -> Image.Image:
     """Decode a whole file and turn it upright (EXIF). Raises DataError where it is no readable image."""
     try:
-        with Image.open(path) as image:
+        # Not by its path: Pillow would map an uncompressed TIFF into memory, and scramble it where EXIF turns it.
+        with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not a readable image ({error}). It may be truncated: copy it again, "
                         "or remove it from the folder.") from error
 
 
-def to_rgb(image: Image.Image) -> list[Image.Image]:
+def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     """One picture per channel, each in a mode that resizes without loss: 8-bit "L", or "F" in [0, 255] from 16-bit.
 
-    Alpha is laid on white, as a page would show it. Grey becomes three equal channels.
+    Alpha is laid on `background`, by default white, as a page would show it. Grey becomes three equal channels.
     """
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey arrives as I;16, I;16B or I
         values = np.asarray(image, dtype=np.float32)
@@ -39,7 +40,7 @@ def to_rgb(image: Image.Image) -> list[Image.Image]:
     if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     return list(image.convert("RGB").split())
 
 
@@ -60,11 +61,12 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     """The mask as (H, W) bool at `size`, True = defect, nearest neighbour; and its own (height, width).
 
     Foreground is what exceeds `threshold`, by default half of the mask's own maximum, so that 0/1, 0/255 and 16-bit
-    masks all work; a mask of zeros is empty. Raises DataError for an unreadable file.
+    masks all work; a mask of zeros is empty, and what is transparent is no defect. Raises DataError for an unreadable
+    file.
     """
     image = open_image(path)
     deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit, or float: PIL would clip these to 8 bits
-    values = np.asarray(image if deep else image.convert("RGB").convert("L"), dtype=np.float64)
+    values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
     foreground = values > (values.max() / 2 if threshold is None else threshold)
     height, width = size
     resized = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)

@@ -27,8 +27,7 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     The threshold is chosen on the labels it is judged by, so this is an upper bound, not a forecast. Raises as `auroc`.
     """
     precision, recall, thresholds = precision_recall_curve(*_checked(labels, scores))
-    total = np.maximum(precision + recall, np.finfo(float).tiny)
-    f1 = 2 * precision * recall / total
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.argmax(f1[:-1]))  # the last point, recall 0, belongs to no threshold
     return float(f1[best]), float(thresholds[best])
 
@@ -190,6 +189,7 @@ def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
 
 def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[NDArray, NDArray]:
     labels, scores = np.asarray(labels).astype(bool), np.asarray(scores)
+    scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)  # differences of integers may wrap
     if labels.shape != scores.shape:
         raise ValueError(f"Truth and scores must agree in shape: {labels.shape} against {scores.shape}.")
     if not np.isfinite(scores).all():

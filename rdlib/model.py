@@ -150,8 +150,8 @@ class ReverseDistillation(nn.Module):
         path = Path(path)
         checkpoint = _read_official(path)
         bottleneck = {key: value for key, value in checkpoint["bn"].items() if not key.startswith(("conv4.", "bn4."))}
-        load_strictly(self.ocbe, _rename(bottleneck, OFFICIAL_OCBE), f"{path}, 'bn'")
-        load_strictly(self.student, _rename(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")
+        load_strictly(self.ocbe, rename_official(bottleneck, OFFICIAL_OCBE), f"{path}, 'bn'")
+        load_strictly(self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")
         return self
 
 
@@ -161,7 +161,8 @@ OFFICIAL_OCBE = {"conv1.": "mff.reduce1.0.", "bn1.": "mff.reduce1.1.", "conv2.":
 OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stage1."}
 
 
-def _rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
+def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
+    """A state dict of the official OCBE or decoder under this kit's keys; `prefixes` is one of the tables above."""
     renamed = {}
     for key, value in state.items():
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")

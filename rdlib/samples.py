@@ -126,4 +126,4 @@ class AnomalyDataset(Dataset[Item]):
         return self._item(index, *self._kept[index])
 
     def _item(self, index: int, image: Tensor, mask: Tensor) -> Item:
-        return Item(image.float() / 255, self.samples[index].label, mask, index)
+        return Item(image.float() / 255, self.samples[index].label, mask.clone(), index)

@@ -32,7 +32,8 @@ class LiveFeatures:
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
         """See `FeatureSource`."""
-        loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers)
+        loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers,
+                            generator=torch.Generator())  # else torch draws from its global one
         for item in loader:
             yield self.model.teach(item.image.to(self.model.device, non_blocking=True))
 

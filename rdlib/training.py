@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from rdlib.checkpoint import read_checkpoint, write_checkpoint
 from rdlib.losses import LOSSES
 from rdlib.model import ReverseDistillation
-from rdlib.precision import resolve_precision
+from rdlib.hardware import memory_format, resolve_precision
 from rdlib.teacher_features import CachedFeatures, FeatureSource, LiveFeatures, wants_cache
 
 
@@ -107,7 +107,7 @@ def fit(model: ReverseDistillation, dataset: Dataset, epochs: int = 200, *, batc
     run = Run(model, epochs, steps_per_epoch, len(dataset), settings)
     if checkpoint and Path(checkpoint).exists():
         read_checkpoint(Path(checkpoint), run, optimiser)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=memory_format(model.device))
     source = _feature_source(run, dataset, cache, batch_size, workers, progress)
     model.train()
     try:

@@ -1,8 +1,10 @@
 """Weights: how a network is filled at random, and how weights are fetched, read and fitted, with plain errors."""
 import math
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
@@ -59,21 +61,36 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
         norm.eval()
 
 
+def hub_path(url: str) -> Path:
+    """Where torch keeps, or would keep, the file at `url`."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
+def is_reachable(url: str, timeout: float = 3.0) -> bool:
+    """Whether a server answers for `url` within `timeout` seconds, without fetching the file."""
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
 def download_state_dict(url: str) -> dict[str, Tensor]:
     """The state dict at `url`, fetched once by torch into its hub folder ($TORCH_HOME) and checked by hash every time.
 
     The file's name ends in the first digits of its SHA-256, as torchvision's do. Raises WeightsError where the
     download cannot be reached or the file is damaged.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    path = hub_path(url)
+    prefix = path.stem.rsplit("-", 1)[-1]
     if not path.exists():
         try:
-            torch.hub.load_state_dict_from_url(url, check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:  # OSError: unreachable or refused; RuntimeError: the wrong hash
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+        except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, or the wrong hash
             raise WeightsError(
                 f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
                 f"at {path}, or stay offline with weights='random_calibrated' or the path of a state dict.") from error
-    prefix = path.stem.rsplit("-", 1)[-1]
     if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
     return read_state_dict(path)
@@ -94,7 +111,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
                            "kind: get it again, as .safetensors or as a .pth state dict.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor)
+                                              for key, value in state.items()):
         raise WeightsError(f"{path} does not hold a plain state dict (key -> tensor). "
                            "Save one with torch.save(model.state_dict(), path).")
     return state

@@ -1,0 +1,50 @@
+# The kit's commands. Each does all its own set-up: a virtual environment in .venv, filled once, again only when
+# pyproject.toml or constraints.txt change. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Notebooks must run in this environment, whatever kernels the user has installed elsewhere.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo lab doctor test notebooks bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "The kit needs Python 3.11 or later as $(PYTHON). Install one, or: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing the kit into $(VENV): about 5 GB with torch, a few minutes, once."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'
+	@$(BIN)/python -m ipykernel install --sys-prefix --name rdlib --display-name 'Reverse distillation kit' >/dev/null
+	@touch $@
+
+setup: $(READY)  ## install everything into .venv
+
+demo: $(READY)  ## train, test and look: build/quickstart.html (DATA=folder for your own images)
+	@$(BIN)/python -m rdlib.demo $(if $(DATA),--data '$(DATA)')
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+doctor: $(READY)  ## what this machine has, and what to do about what is missing
+	@$(BIN)/python -m rdlib.doctor
+
+test: $(READY)  ## everything that has to pass, notebooks included
+	@$(BIN)/python -m pytest
+
+notebooks: $(READY)  ## run every notebook and store its outputs
+	@$(BIN)/python tests/store_notebooks.py notebooks/*.ipynb
+
+bench: $(READY)  ## speed against the official recipe, side by side in one run
+	@$(BIN)/python tests/benchmarks/speed.py
+
+clean:  ## remove what the commands made, except .venv
+	rm -rf build dist *.egg-info

@@ -1,0 +1,96 @@
+"""`make demo`: execute the quickstart, keep it as a page and as pictures, and print its metrics.
+
+    python -m rdlib.demo [--data FOLDER] [--out build]
+"""
+import argparse
+import base64
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from jupyter_client import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from tqdm.auto import tqdm
+
+from rdlib.files import written_atomically
+
+NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run every cell in place, with a progress bar. Raises CellExecutionError at the first cell that fails."""
+    kernel = AsyncKernelManager(kernel_name="python3")
+    if os.name != "nt":
+        kernel.transport = "ipc"  # over a local socket instead of TCP ports, which the kernel warns of
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=cells, unit="cell", desc="quickstart") as bar:
+        NotebookClient(notebook, km=kernel, timeout=None, resources={"metadata": {"path": str(folder)}},
+                       on_cell_executed=lambda **_: bar.update()).execute()
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Take out, in place, what only a live kernel can show (progress bars) and what is noise to a reader."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs
+                            if WIDGET not in output.get("data", {}) and output.get("name") != "stderr"]
+
+
+def pictures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
+    """The figures by file name, PNG: named after the cell's tag "figure:NAME", else by their number."""
+    found = {}
+    for cell in notebook.cells:
+        names = [tag.removeprefix("figure:") for tag in cell.metadata.get("tags", []) if tag.startswith("figure:")]
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                found[f"{names.pop(0) if names else len(found) + 1}.png"] = base64.b64decode(png)
+    return found
+
+
+def metrics_text(notebook: nbformat.NotebookNode) -> str:
+    """What the cell tagged "metrics" printed or showed."""
+    for cell in notebook.cells:
+        if "metrics" in cell.metadata.get("tags", []):
+            return "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "")
+                             for output in cell.outputs).strip()
+    return ""
+
+
+def main() -> int:
+    """Run the demo; the exit status is 1 where a cell failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder of your own: train/good, test/good, test/DEFECT, ground_truth/DEFECT")
+    parser.add_argument("--out", default="build", type=Path)
+    args = parser.parse_args()
+    if not NOTEBOOK.exists():
+        sys.exit(f"{NOTEBOOK} is not here. Run the demo from the folder that you cloned the kit into.")
+    if args.data:
+        os.environ["RDLIB_DEMO_DATA"] = f"folder:{Path(args.data).expanduser().resolve()}"
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    try:
+        execute(notebook, NOTEBOOK.parent)
+    except CellExecutionError as error:
+        print(f"The demo stopped with {error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    tidy(notebook)
+    page = args.out / "quickstart.html"
+    with written_atomically(page) as temporary:
+        temporary.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    for name, png in pictures(notebook).items():
+        with written_atomically(args.out / "quickstart" / name) as temporary:
+            temporary.write_bytes(png)
+    print(f"\n{metrics_text(notebook)}\n\nThe page:     {page}\nThe pictures: {args.out / 'quickstart'}/"
+          "{" + ",".join(pictures(notebook)) + "}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,331 @@
+"""Figures say what the data say: summaries, labels and shapes on reports small enough to work out by hand."""
+import sys
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.contour import ContourSet
+
+from rdlib import ReverseDistillation, Run, figures
+from rdlib.evaluation import Report
+from rdlib.samples import AnomalyDataset
+
+SIZE = 32
+
+
+class Square:
+    """A grey image whose defect, if any, is a square of 8 x 8 pixels."""
+
+    def __init__(self, defect):
+        self.defect, self.label, self.name = defect, int(defect != "good"), defect
+
+    def load(self, size):
+        mask = torch.zeros(size, dtype=torch.bool)
+        mask[8:16, 8:16] = self.label == 1
+        return torch.where(mask, 200, 90).to(torch.uint8).expand(3, *size).contiguous(), mask
+
+
+def report_of(heights, has_masks=True):
+    """A report on [(kind, score)]: maps of 0.1 that reach the score in the mask's square, good ones elsewhere."""
+    dataset = AnomalyDataset([Square(kind) for kind, _ in heights], (SIZE, SIZE), has_masks)
+    maps = np.full((len(heights), SIZE, SIZE), 0.1, np.float32)
+    for values, (kind, score) in zip(maps, heights, strict=True):
+        where = slice(8, 16) if kind != "good" else slice(20, 24)
+        values[where, where] = score
+    masks = np.stack([item.mask.numpy() for item in dataset])
+    return Report(dataset, maps, maps.max((1, 2)), masks, 0.3, 1.0)
+
+
+MIXED = [("good", 0.2), ("hole", 0.9), ("good", 0.5), ("cut", 0.4), ("hole", 0.8), ("good", 0.3), ("cut", 0.6)]
+
+
+@pytest.fixture
+def report():
+    return report_of(MIXED)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ReverseDistillation("resnet18", weights=None, sigma=1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """No test leaves a figure open, a style changed or a figure that cannot be drawn."""
+    before = matplotlib.rcParams.copy()
+    yield
+    assert plt.get_fignums() == []
+    assert matplotlib.rcParams == before
+
+
+def run_of(losses, steps_per_epoch):
+    return Run(None, 5, steps_per_epoch, 8, {}, losses=losses)
+
+
+def panels(figure):
+    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+
+
+def contours(axis):
+    return {lines.get_linestyle()[0][1] is not None for lines in axis.collections if isinstance(lines, ContourSet)}
+
+
+SOLID, DASHED = False, True
+
+
+def test_every_figure_draws_in_the_callers_absence_of_style(report, model):
+    every = [figures.gallery(report), figures.score_histogram(report), figures.roc_and_pro(report),
+             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1)), figures.scale_maps(model, report.dataset, 1),
+             figures.per_defect(report)]
+    for figure in every:
+        figure.canvas.draw()
+        assert figure.get_figwidth() == figures.WIDTH
+        assert figure.summary.endswith(".") and "\n" not in figure.summary and 30 < len(figure.summary) < 300
+        sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+        assert min(sizes) >= 8
+
+
+def test_a_dark_style_of_the_caller_changes_nothing(report):
+    with plt.style.context("dark_background"):
+        figure = figures.score_histogram(report)
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert figure.axes[0].xaxis.label.get_color() == "black"
+
+
+@pytest.mark.parametrize("n, expected", [
+    (1, [5]),  # the good image of median score
+    (3, [5, 3, 4]),  # and of each kind the (lower) median, kinds by name: cut, hole
+    (4, [5, 2, 3, 4]),  # and the good image that scores highest
+    (5, [5, 2, 3, 6, 4]),
+    (7, [5, 2, 0, 3, 6, 4, 1]),
+    (99, [5, 2, 0, 3, 6, 4, 1]),
+])
+def test_examples_are_typical_first_and_then_hard(report, n, expected):
+    assert figures.examples(report, n) == expected
+
+
+def test_examples_spread_over_kinds_that_are_too_many():
+    kinds = [("good", 0.1), *((f"kind{i}", 0.9 - i / 10) for i in range(8))]
+    report = report_of(kinds)
+    assert figures.examples(report, 4) == [0, 8, 4, 1]  # lowest, middle and highest score, and good
+    assert figures.examples(report, 4) == figures.examples(report, 4)
+    with pytest.raises(ValueError, match="n=0"):
+        figures.examples(report, 0)
+
+
+def test_gallery_shows_rows_with_one_scale_and_both_outlines(report):
+    figure = figures.gallery(report, 3)
+    axes = panels(figure)
+    assert len(axes) == 3 * 4
+    assert [axis.get_title(loc="left") for axis in axes[::4]] == ["good, score 0.300", "cut, score 0.400",
+                                                                  "hole, score 0.800"]
+    maps = [axis.images[-1] for axis in axes[2::4]]
+    assert {image.get_clim() for image in maps} == {(np.float32(0.1), np.float32(0.8))}
+    assert np.array_equal(maps[1].get_array(), report.maps[3])
+    assert [contours(axis) for axis in axes[3::4]] == [set(), {SOLID, DASHED}, {SOLID, DASHED}]
+    bar, = (axis for axis in figure.axes if axis.get_label() == "<colorbar>")
+    assert bar.get_xlabel() == "anomaly map (cosine distance, summed over 3 scales)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == \
+        ["ground truth", "map ≥ 0.400 (best pixel F1 on this test set)"]
+
+
+def test_gallery_summary_counts_what_it_shows(report):
+    summary = figures.gallery(report, 4).summary  # good 0.3 and 0.5, cut 0.4, hole 0.8, threshold 0.4
+    assert summary == ("4 test images, scores 0.300 to 0.800, the highest of kind 'hole'; at 0.400 (best pixel F1 on "
+                       "this test set) the map marks pixels in 1 of 2 good images and meets the true region in 2 of 2 "
+                       "defective images.")
+    given = figures.gallery(report, indices=[1, 3], threshold=0.85).summary
+    assert given == ("2 test images, scores 0.400 to 0.900, the highest of kind 'hole'; at 0.850 (given) the map meets "
+                     "the true region in 1 of 2 defective images.")
+
+
+def test_the_threshold_is_where_pixel_f1_peaks(report):
+    def f1(threshold):
+        marked = report.maps >= threshold
+        return 2 * (marked & report.masks).sum() / (marked.sum() + report.masks.sum())
+
+    value, origin = figures.contour_threshold(report)
+    assert f1(value) == max(f1(t) for t in np.unique(report.maps)) and "F1" in origin
+
+
+def test_without_masks_the_threshold_lies_just_above_good_images():
+    report = report_of(MIXED, has_masks=False)
+    value, origin = figures.contour_threshold(report)
+    assert value == pytest.approx(0.5) and not (report.maps[report.labels == 0] >= value).any()
+    figure = figures.gallery(report, 7)
+    assert len(panels(figure)) == 7 * 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"map ≥ 0.500 ({origin})"]
+    assert "0 of 3 good images and marks pixels in 3 of 4 defective images" in figure.summary
+    alone = report_of([("hole", 0.9)], has_masks=False)
+    with pytest.raises(ValueError, match="threshold="):
+        figures.gallery(alone)
+    assert "1 of 1 defective image." in figures.gallery(alone, threshold=0.5).summary
+
+
+@pytest.mark.parametrize("heights", [[("good", 0.2), ("good", 0.5)], [("good", 0.1)], [("good", 0.1), ("hole", 0.1)]])
+def test_good_images_alone_and_constant_maps_are_drawn(heights):
+    report = report_of(heights)
+    for figure in (figures.gallery(report), figures.score_histogram(report)):
+        figure.canvas.draw()
+    figure = figures.gallery(report)
+    assert "of kind 'good'" in figure.summary
+    assert len({axis.images[-1].get_clim() for axis in panels(figure) if axis.images[-1].get_cmap().name == "viridis"
+                and axis.images[-1].get_array().ndim == 2}) == 1
+
+
+def test_a_region_that_fills_the_image_is_framed():
+    axis = panels(figures.gallery(report_of([("hole", 0.9)]), threshold=0.0))[3]
+    assert contours(axis) == {SOLID, DASHED}
+    frame = axis.collections[-1].get_paths()[0].vertices
+    assert (frame.min(), frame.max()) == (-0.5, SIZE - 0.5)
+
+
+@pytest.mark.parametrize("indices", [[7], [-1], []])
+def test_images_that_are_not_there_are_refused(report, model, indices):
+    with pytest.raises(ValueError, match="0 to 6"):
+        figures.gallery(report, indices=indices)
+    if indices:
+        with pytest.raises(ValueError, match="0 to 6"):
+            figures.scale_maps(model, report.dataset, indices[0])
+
+
+def test_a_diverged_model_is_named(report):
+    report.scores[2] = np.nan
+    for figure in (figures.gallery, figures.score_histogram):
+        with pytest.raises(ValueError, match="diverged"):
+            figure(report)
+
+
+def test_histogram_counts_every_image_once_and_names_the_overlap(report):
+    figure = figures.score_histogram(report)
+    axis, = figure.axes
+    assert axis.get_title() == "Image scores, AUROC 0.917"  # 11 of the 12 pairs are in order
+    assert "cosine distance" in axis.get_xlabel() and "%" in axis.get_ylabel()
+    good, bad = axis.patches
+    assert (good.get_hatch(), bad.get_hatch()) == (None, "///") and good.get_linestyle() != bad.get_linestyle()
+    for patch in (good, bad):  # the outline of a step function: area = sum of shares * width
+        x, y = patch.get_xy().T
+        area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+        assert area == pytest.approx(100 * (0.9 - 0.2) / 10, rel=1e-5)
+    assert figure.summary == ("Image scores, AUROC 0.917: good (3 images) 0.200 to 0.500; anomalous (4 images) 0.400 "
+                              "to 0.900. 3 of the anomalous score higher than every good image.")
+
+
+def test_roc_and_pro_carry_their_areas(report):
+    figure = figures.roc_and_pro(report)
+    roc, pro = figure.axes
+    labels = [text.get_text() for text in roc.get_legend().get_texts()]
+    assert labels == ["image AUROC 0.917", f"pixel AUROC {report.pixel_auroc:.3f}", "chance 0.500"]
+    for line, area in zip(roc.lines, (report.image_auroc, report.pixel_auroc, 0.5), strict=True):
+        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.002)
+    shaded, = pro.collections
+    x, y = shaded.get_paths()[0].vertices.T
+    area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+    assert area / 0.3 == pytest.approx(report.aupro, abs=0.005) and x.max() == pytest.approx(0.3)
+    assert pro.texts[0].get_text().startswith(f"AUPRO {report.aupro:.3f}")
+    assert all(axis.get_xlabel() and axis.get_ylabel() and axis.get_title() for axis in (roc, pro))
+    assert f"AUPRO {report.aupro:.3f} up to FPR 0.3" in figure.summary and "image AUROC 0.917" in figure.summary
+
+
+def test_roc_leaves_out_what_has_no_truth():
+    figure = figures.roc_and_pro(report_of(MIXED, has_masks=False))
+    assert len(figure.axes) == 1 and figure.summary.endswith("no masks.")
+    figure = figures.roc_and_pro(report_of([("hole", 0.9), ("cut", 0.5)]))
+    assert "image" not in figure.summary and "pixel AUROC" in figure.summary
+    with pytest.raises(ValueError, match="both good and anomalous"):
+        figures.roc_and_pro(report_of([("good", 0.2)]))
+
+
+def test_thinning_keeps_long_curves_small_and_true():
+    x = np.linspace(0, 1, 300_001)
+    y = np.where(x < 0.2, np.sqrt(x), 1.0)  # rises, then jumps
+    a, b = figures._thinned(x, y)
+    assert len(a) <= 2001 and (a[0], b[0], a[-1], b[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(b, a) == pytest.approx(np.trapezoid(y, x), abs=0.001)
+
+
+def test_loss_curve_counts_epochs():
+    figure = figures.loss_curve(run_of([4.0, 2.0, 1.0, 1.0, 0.5], 2))
+    axis, = figure.axes
+    steps, epochs = axis.lines
+    assert steps.get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0, 2.5] and steps.get_ydata().tolist() == [4, 2, 1, 1, 0.5]
+    assert epochs.get_xdata().tolist() == [0.5, 1.5] and epochs.get_ydata().tolist() == [3, 1]
+    assert axis.get_xlabel() == "epoch" and axis.get_yscale() == "linear"
+    assert figure.summary == "Loss 4.00 in the first step, 0.500 in the last, step 5; mean of epoch 2: 1.00."
+    assert figures.loss_curve(run_of([4.0, 0.3], 1)).axes[0].get_yscale() == "log"
+    assert len(figures.loss_curve(run_of([4.0], 2)).axes[0].lines) == 1  # not one whole epoch
+    with pytest.raises(ValueError, match="first step"):
+        figures.loss_curve(run_of([], 2))
+
+
+@pytest.mark.parametrize("fusion, word", [("add", "sum"), ("multiply", "product")])
+def test_scale_maps_are_the_models(report, model, fusion, word):
+    model.config.fusion = fusion
+    image = report.dataset[1].image[None]
+    maps, score = model.predict(image)
+    figure = figures.scale_maps(model, report.dataset, 1)
+    titles = {axis.get_title(): axis for axis in panels(figure)}
+    assert list(titles) == ["image", "distance 8 x 8", "distance 4 x 4", "distance 2 x 2", "ground truth", word,
+                            "smoothed, σ 1 px", "+ highest value"]
+    np.testing.assert_allclose(titles["smoothed, σ 1 px"].images[0].get_array(), maps[0], rtol=1e-5)
+    scales = model.scale_maps(image)[0]
+    for name, expected in zip(list(titles)[1:4], scales, strict=True):
+        np.testing.assert_allclose(titles[name].images[0].get_array(), expected, rtol=1e-5)
+    assert {titles[name].images[0].get_clim() for name in list(titles)[1:4]} == {(scales.min().item(), scales.max().item())}
+    assert len({titles[name].images[0].get_clim() for name in (word, "smoothed, σ 1 px")}) == 1
+    assert figure.get_suptitle() == f"Test image 1: hole, score {score.item():#.3g}"
+    row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
+    where = "inside" if 8 <= row < 16 and 8 <= column < 16 else "outside"
+    assert figure.summary.endswith(f"score {score.item():#.3g} at row {row}, column {column}, {where} the true region.")
+    assert f"{scales[0].max():#.3g} at 8 x 8" in figure.summary
+
+
+def test_scale_maps_without_masks_show_none(model):
+    dataset = report_of(MIXED, has_masks=False).dataset
+    titles = [axis.get_title() for axis in panels(figures.scale_maps(model, dataset, 0))]
+    assert "ground truth" not in titles and "image" in titles
+
+
+def test_per_defect_puts_the_hardest_kind_on_top(report):
+    figure = figures.per_defect(report)
+    axis, = figure.axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["hole (2)", "cut (2)"]
+    assert axis.lines[0].get_xdata() == pytest.approx([1, 5 / 6])
+    assert len({line.get_marker() for line in axis.lines}) == len(axis.lines) == 3
+    assert figure.summary == "For 2 kinds of defect, image AUROC is lowest for 'cut', 0.833, highest for 'hole', 1.000."
+    assert len(figures.per_defect(report_of(MIXED, has_masks=False)).axes[0].lines) == 1
+    for heights in ([("good", 0.2)], [("hole", 0.2)]):
+        with pytest.raises(ValueError, match="nothing to compare"):
+            figures.per_defect(report_of(heights, has_masks=False))
+
+
+def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    figure, shown = figures.score_histogram(report), []
+    figures.show(figure)
+    assert capsys.readouterr().out == figure.summary + "\n"  # outside a notebook: nothing else
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace())
+    monkeypatch.setattr(display, "display", lambda image: shown.append(image._repr_mimebundle_()))
+    figures.show(figure)
+    (data, metadata), = shown
+    assert list(data) == ["image/png"] and metadata["image/png"] == {"alt": figure.summary, "width": 768}
+    assert capsys.readouterr().out == figure.summary + "\n"
+
+
+def test_show_takes_figures_drawn_by_hand(capsys):
+    figure = plt.figure()
+    with pytest.raises(ValueError, match="summary="):
+        figures.show(figure)
+    figures.show(figure, "An empty figure.")
+    assert capsys.readouterr().out == "An empty figure.\n"
+
+
+def test_show_works_without_ipython(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", None)  # its import fails
+    figures.show(plt.figure(), "Told in words.")
+    assert capsys.readouterr().out == "Told in words.\n"

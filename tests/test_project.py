@@ -1,0 +1,96 @@
+"""The project as a whole: what installs it agrees with itself, and a wheel of it works elsewhere."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
+              if line and not line.startswith("#"))
+
+
+def requirements():
+    """Everything the package asks for, extras included."""
+    listed = PROJECT["dependencies"] + [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+    return [Requirement(line) for line in listed]
+
+
+def test_the_package_has_bounds_and_no_pins():
+    for requirement in requirements():
+        assert {s.operator for s in requirement.specifier} <= {">=", "<", "!="}, requirement
+    admitted = {r.name: r.specifier for r in requirements()}
+    assert "2.11.0" in admitted["torch"] and "0.26.0" in admitted["torchvision"]
+
+
+def test_the_tested_versions_cover_the_bounds():
+    pins = {canonicalize_name(name): version for name, version in PINNED.items()}
+    for requirement in requirements():
+        if requirement.name != "setuptools":  # a build tool, not frozen
+            assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
+    assert listed[1] == "pip" and len(listed) == 3
+    (line,) = listed[2]["pip"]
+    extra = re.fullmatch(r"--editable \.\[(\w+)\]", line).group(1)
+    assert extra in PROJECT["optional-dependencies"]
+
+
+def test_the_readme_names_only_commands_that_there_are():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
+
+
+def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
+    script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); import rdlib, rdlib.figures; "
+              "assert torch.equal(a, torch.get_rng_state()) and b == random.getstate()")
+    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:rdlib", "-c", script], capture_output=True,
+                          text=True, check=True)
+    assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The Python of a clean environment in which the kit's wheel is installed: the kit itself is found nowhere else."""
+    folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build folder would leak into the wheel
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "rdlib", source / "rdlib", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source], check=True,
+                   capture_output=True)
+    (wheel,) = folder.glob("rdlib-*.whl")
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
+                    wheel], check=True)
+    # torch and the rest, 5 GB, are lent by this environment; its own (editable) rdlib is not, being no plain folder.
+    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True,
+                          capture_output=True, text=True).stdout.strip()
+    (Path(site) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def test_a_wheel_works_from_another_folder(elsewhere, tmp_path):
+    script = ("import rdlib, torch; print(rdlib.__file__); "
+              "data = rdlib.load_dataset('synthetic/weave', size=64, n_train=8); "
+              "model = rdlib.ReverseDistillation('resnet18'); "
+              "rdlib.fit(model, data.train, 1, batch_size=4, progress=False); "
+              "print(tuple(model.predict(data.test[0].image[None])[0].shape))")
+    done = subprocess.run([elsewhere, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    where, shape = done.stdout.splitlines()
+    assert Path(where).is_relative_to(elsewhere.parents[1]) and shape == "(1, 64, 64)"

@@ -1,0 +1,228 @@
+"""The training loop: protocol, determinism, stopping and resuming, the feature cache, and what goes wrong."""
+import pytest
+import torch
+from parity import assert_close, batch, official_outputs, official_state
+from torch.utils.data import Dataset
+
+from rdlib import ReverseDistillation, fit
+from rdlib.errors import CheckpointError
+from rdlib.hardware import has_fast_bf16, resolve_precision
+from rdlib.losses import positional_cosine_loss
+from rdlib.samples import Item
+from rdlib.training import epoch_chunks
+
+
+class Images(Dataset):
+    """A training set of given images."""
+
+    def __init__(self, images, augmented=False):
+        self.images, self.augmented, self.reads = images, augmented, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return Item(self.images[index], 0, torch.zeros(self.images.shape[-2:], dtype=torch.bool), index)
+
+
+def images(n=10, size=64):
+    return Images(torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0)))
+
+
+def weights(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def train(epochs=3, data=None, **options):
+    model = ReverseDistillation("resnet18", weights=None)
+    run = fit(model, images() if data is None else data, epochs, **{"batch_size": 4, "progress": False} | options)
+    return run, weights(model)
+
+
+def test_fit_is_the_official_training(tmp_path):
+    """`fit` itself, not only the pieces it is made of, goes through the recorded losses."""
+    for part in ("encoder", "bn", "decoder"):
+        torch.save(official_state("resnet18", part), tmp_path / f"{part}.pth")
+    torch.save({p: official_state("resnet18", p) for p in ("bn", "decoder")}, tmp_path / "checkpoint.pth")
+    model = ReverseDistillation("resnet18", weights=tmp_path / "encoder.pth", normalise=False)
+    model.load_official(tmp_path / "checkpoint.pth")
+    run = fit(model, Images(batch(0)), epochs=1, batch_size=4, progress=False)
+    assert_close(run.losses, official_outputs("resnet18")["train_losses_float64"][:1], tolerance=1e-5)
+
+
+def test_the_defaults_are_the_official_protocol():
+    import inspect
+    defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+    official = {"epochs": 200, "batch_size": 16, "lr": 0.005, "betas": (0.5, 0.999), "loss": "flattened",
+                "precision": "float32"}
+    assert official.items() <= defaults.items()
+
+
+def test_same_seed_same_weights_bit_for_bit():
+    (first, a), (second, b) = train(seed=3), train(seed=3)
+    assert first.losses == second.losses and equal(a, b)
+    assert not equal(a, train(seed=4)[1])
+
+
+def test_fit_draws_nothing_from_the_global_generator():
+    before = torch.get_rng_state()
+    train(epochs=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
+def test_stopped_after_any_step_and_resumed_is_one_run(tmp_path, stop_after):
+    """10 images in batches of 4 are 3 steps an epoch, so these stops lie inside and at the end of epochs."""
+    whole, expected = train()
+
+    def stop(run):
+        run.stop = run.step == stop_after
+
+    path = tmp_path / "run.ckpt"
+    part, _ = train(callbacks=[stop], checkpoint=path)
+    assert part.step == stop_after
+    resumed, result = train(checkpoint=path)
+    assert resumed.losses == whole.losses and equal(result, expected)
+
+
+def test_more_epochs_later_are_the_same_run(tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(epochs=2, checkpoint=path)
+    assert equal(train(epochs=3, checkpoint=path)[1], train(epochs=3)[1])
+
+
+def test_resuming_keeps_to_the_cache_it_began_with(tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(epochs=1, cache=False, checkpoint=path)
+    run, _ = train(epochs=2, cache=True, checkpoint=path)
+    assert run.settings["cached"] is False
+
+
+def test_a_killed_run_keeps_its_last_checkpoint(tmp_path):
+    path = tmp_path / "run.ckpt"
+
+    def die(run):
+        if run.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks=[die], checkpoint=path, checkpoint_every=1)
+    assert equal(train(checkpoint=path)[1], train()[1])
+    assert [file.name for file in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(epochs=1, checkpoint=path)
+    with pytest.raises(CheckpointError, match="lr: 0.005 there, 0.001 here"):
+        train(lr=0.001, checkpoint=path)
+    with pytest.raises(CheckpointError, match="teacher"):
+        fit(ReverseDistillation("resnet18", weights=None, seed=1), images(), 1, batch_size=4, checkpoint=path,
+            progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
+def test_damaged_checkpoint(tmp_path, content):
+    path = tmp_path / "run.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.ckpt.*Delete it"):
+        train(checkpoint=path)
+    assert path.read_bytes() == content
+
+
+def test_cached_features_train_as_fresh_ones_do():
+    cached, _ = train(epochs=1, cache=True)
+    fresh, _ = train(epochs=1, cache=False)
+    assert cached.losses == pytest.approx(fresh.losses, rel=1e-4)
+
+
+def test_auto_cache_reads_each_image_once_unless_it_is_augmented():
+    still, moving = images(), images()
+    moving.augmented = True
+    assert train(data=still)[0].settings["cached"] and not train(data=moving)[0].settings["cached"]
+    assert still.reads < 2 * len(still) <= 3 * len(moving) <= moving.reads
+
+
+def test_auto_cache_gives_way_where_memory_is_short(monkeypatch):
+    from types import SimpleNamespace
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+    assert train(epochs=1)[0].settings["cached"] is False
+
+
+def test_every_image_once_an_epoch_in_an_order_that_changes():
+    data = images(11)
+    first, second = (torch.cat(epoch_chunks(data, 4, seed=0, epoch=e)) for e in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(11))
+    assert first.tolist() != second.tolist()
+    assert [len(chunk) for chunk in epoch_chunks(data, 4, 0, 0)] == [4, 4, 3], "the last small batch is kept"
+
+
+def test_a_lone_image_is_left_out_where_the_embedding_is_1_x_1():
+    data = images(9, size=32)
+    run, _ = train(epochs=1, data=data)
+    assert run.step == 2 and [len(chunk) for chunk in epoch_chunks(images(9, size=64), 4, 0, 0)] == [4, 4, 1]
+
+
+def test_the_loss_falls():
+    run, _ = train(epochs=12)
+    assert run.epoch_losses[-1] < 0.6 * run.epoch_losses[0]
+    assert run.epoch == 12 and run.at_epoch_end and run.images_per_second > 0
+
+
+def test_the_loss_asked_for_is_the_loss_used():
+    seen = []
+    model = ReverseDistillation("resnet18", weights=None)
+    data = images(4)
+    model.train()
+    with torch.no_grad():
+        seen = positional_cosine_loss(*ReverseDistillation("resnet18", weights=None).train()(data.images)).item()
+    run = fit(model, data, 1, batch_size=4, loss="positional", progress=False)
+    assert run.losses[0] == pytest.approx(seen, rel=1e-5)
+
+
+def test_bf16_trains_to_about_the_same_loss():
+    exact, rounded = train(epochs=6)[0], train(epochs=6, precision="bf16")[0]
+    assert rounded.losses != exact.losses
+    assert rounded.epoch_losses[-1] == pytest.approx(exact.epoch_losses[-1], rel=0.1)
+
+
+def test_precision_auto_follows_the_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    assert resolve_precision("auto", cpu) == ("bf16" if has_fast_bf16(cpu) else "float32")
+    monkeypatch.setattr("rdlib.hardware.cpu_flags", lambda: {"avx2": True})
+    assert resolve_precision("auto", cpu) == "float32"
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    assert resolve_precision("auto", torch.device("cuda")) == "float32", "a T4 has no bf16"
+    with pytest.raises(ValueError, match="float32, bf16 or auto"):
+        resolve_precision("half", cpu)
+
+
+def test_nan_stops_with_a_word_and_leaves_the_checkpoint(tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(epochs=1, checkpoint=path)
+    before = path.read_bytes()
+    bad = images()
+    bad.images[3] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"became nan in step \d+.*smaller lr"):
+        train(data=bad, checkpoint=path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_to_train_on():
+    with pytest.raises(ValueError, match="0 images"):
+        train(data=images(0))
+    with pytest.raises(ValueError, match="Choose one of: flattened, positional"):
+        train(loss="cosine")
+    with pytest.raises(ValueError, match="multiples of 32"):
+        train(data=images(4, size=50))
+
+
+def test_the_bar_shows_loss_and_speed(capsys):
+    train(epochs=1, progress=True)
+    shown = capsys.readouterr().err
+    assert "training" in shown and "loss=" in shown and "image/s" in shown

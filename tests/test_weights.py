@@ -1,0 +1,498 @@
+"""Teachers and saved models: torchvision's networks to the bit, frozen for good, and plain words for damaged files."""
+import dataclasses
+import pickle
+import random
+import threading
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from parity import official_state
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import get_model
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from rdlib import ReverseDistillation, encoder, model
+from rdlib.encoder import BACKBONES, TeacherEncoder
+from rdlib.errors import WeightsError
+from rdlib.losses import flattened_cosine_loss
+from rdlib.weights import coloured_noise, download_state_dict, read_state_dict
+
+
+def torchvisions(backbone, whole=False):
+    """torchvision's network in eval mode with random weights and statistics; without layer4 and fc unless `whole`."""
+    with torch.device("meta"):
+        network = get_model(backbone)
+    if not whole:
+        network.layer4 = network.fc = nn.Identity()
+    network.to_empty(device="cpu")
+    draw = torch.Generator().manual_seed(1)
+    for key, value in network.state_dict().items():
+        if value.ndim > 1:
+            value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=draw)
+        elif key.endswith(("running_mean", "bias")):
+            value.normal_(0, 0.1, generator=draw)
+        elif key.endswith("num_batches_tracked"):
+            value.fill_(7)
+        else:
+            value.uniform_(0.5, 1.5, generator=draw)
+    return network.eval()
+
+
+@torch.no_grad()
+def assert_features_equal(teacher, network):
+    """f1, f2, f3 are what layer1, layer2, layer3 of torchvision's network give."""
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    expected = create_feature_extractor(network, ["layer1", "layer2", "layer3"])(images).values()
+    for ours, theirs, c, stride in zip(teacher(images), expected, teacher.channels, (4, 8, 16), strict=True):
+        assert ours.shape == (2, c, 64 // stride, 96 // stride)
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5 * theirs.abs().max())
+        assert theirs.std() > 0.01
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_keys_and_shapes_are_torchvisions(backbone):
+    with torch.device("meta"):
+        theirs = {key: value.shape for key, value in get_model(backbone).state_dict().items()
+                  if not key.startswith(("layer4.", "fc."))}
+    teacher = TeacherEncoder(backbone, None)
+    assert {key: value.shape for key, value in teacher.state_dict().items()} == theirs
+    assert not hasattr(teacher, "layer4") and not hasattr(teacher, "fc")
+    e = BACKBONES[backbone].block.expansion
+    assert teacher.channels == (64 * e, 128 * e, 256 * e)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_features_are_torchvisions(backbone, suffix, tmp_path):
+    network = torchvisions(backbone, whole=backbone == "resnet18")
+    state = network.state_dict()
+    if backbone != "resnet18":  # a token of what a whole file holds: the real layer4 of a wide ResNet takes 170 MB
+        state |= {"layer4.0.conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}
+    path = tmp_path / f"teacher{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    teacher = TeacherEncoder(backbone, str(path) if suffix == ".pth" else path)
+    path.unlink()
+    assert all(torch.equal(value, state[key]) for key, value in teacher.state_dict().items())
+    assert_features_equal(teacher, network)
+
+
+def test_files_of_old_without_batch_counts(tmp_path):
+    network = torchvisions("resnet18")
+    state = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pt")
+    assert_features_equal(TeacherEncoder("resnet18", tmp_path / "old.pt"), network)
+
+
+def test_the_shared_imagenet_weights_load(shared):
+    path = shared / "weights" / "resnet18_imagenet_bnfolded.safetensors"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    features = TeacherEncoder("resnet18", path)(coloured_noise(4, 64, torch.Generator().manual_seed(0)))
+    assert all(f.isfinite().all() and f.std() > 0.1 for f in features)
+
+
+def copied(module):
+    """A state dict that later steps cannot change."""
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def same(one, other):
+    """Whether two state dicts agree bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_teacher_is_frozen_for_good():
+    kit = ReverseDistillation("resnet18", None, normalise=False).requires_grad_(True).train()
+    assert kit.training and kit.ocbe.training and kit.student.training
+    assert not list(kit.teacher.parameters()) and not any(part.training for part in kit.teacher.modules())
+    kit.teacher.train().requires_grad_(True)
+    assert not any(part.training or list(part.parameters()) for part in kit.teacher.modules())
+    learnt = {name for name, _ in kit.named_parameters()}
+    assert learnt and all(name.startswith(("ocbe.", "student.")) for name in learnt)
+    teacher, student, ocbe = copied(kit.teacher), copied(kit.student), copied(kit.ocbe)
+    optimiser = torch.optim.SGD(kit.parameters(), lr=0.1, weight_decay=0.1)
+    features, guesses = kit(torch.randn(2, 3, 64, 64, requires_grad=True))
+    assert not any(f.requires_grad for f in features) and all(g.requires_grad for g in guesses)
+    flattened_cosine_loss(features, guesses).backward()
+    optimiser.step()
+    assert same(copied(kit.teacher), teacher)  # weights and BatchNorm statistics alike
+    assert not same(copied(kit.student), student) and not same(copied(kit.ocbe), ocbe)
+
+
+@pytest.mark.parametrize("weights", ["random_calibrated", None])
+def test_randomness_comes_from_the_seed_alone(weights):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    kit = ReverseDistillation("resnet18", weights, seed=5)
+    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+    with torch.random.fork_rng():
+        torch.manual_seed(123)
+        assert same(kit.state_dict(), ReverseDistillation("resnet18", weights, seed=5).state_dict())
+    other = ReverseDistillation("resnet18", None, seed=6).state_dict()
+    assert all(not torch.equal(value, other[key]) for key, value in kit.state_dict().items() if value.ndim == 4)
+
+
+def layer_statistics(teacher):
+    """Mean and deviation of every BatchNorm's output, for images that the calibration has not seen."""
+    found = []
+    hooks = [part.register_forward_hook(lambda part, inputs, output: found.append((output.mean(), output.std())))
+             for part in teacher.modules() if isinstance(part, nn.BatchNorm2d)]
+    features = teacher(coloured_noise(16, 128, torch.Generator().manual_seed(99)))
+    for hook in hooks:
+        hook.remove()
+    return torch.tensor(found), features
+
+
+def test_calibrated_layers_have_unit_statistics():
+    found, features = layer_statistics(TeacherEncoder("resnet18", "random_calibrated"))
+    assert len(found) == 15  # bn1, 2 x 2 in layer1, 2 x 2 + 1 in layer2 and layer3
+    assert found[:, 0].abs().max() < 0.1 and (found[:, 1] - 1).abs().max() < 0.15
+    assert all(0.3 < f.std() < 3 for f in features)
+    plain, _ = layer_statistics(TeacherEncoder("resnet18", None))
+    assert (plain[:, 1] - 1).abs().max() > 0.5  # what calibration is for
+
+
+def test_coloured_noise():
+    noise = coloured_noise(3, 32, torch.Generator().manual_seed(0))
+    assert noise.shape == (3, 3, 32, 32) and noise.dtype == torch.float32
+    assert torch.allclose(noise.mean((2, 3)), torch.zeros(3, 3), atol=1e-5)
+    assert torch.allclose(noise.std((2, 3)), torch.ones(3, 3), atol=1e-5)
+    assert (noise[..., 1:] - noise[..., :-1]).std() < 1.2  # white noise: 1.41
+
+
+class Trap:
+    """A pickle that leaves a mark when it is executed."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_pickles_with_code_are_not_executed(tmp_path):
+    mark = tmp_path / "executed"
+    torch.save({"conv1.weight": Trap(mark)}, tmp_path / "zip.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Trap(mark), protocol=2))
+    torch.save({"bn": Trap(mark), "decoder": {}}, tmp_path / "official.pth")
+    for name in ("zip.pth", "plain.pth"):
+        with pytest.raises(WeightsError, match=name):
+            TeacherEncoder("resnet18", tmp_path / name)
+    with pytest.raises(WeightsError, match="official.pth"):
+        ReverseDistillation("resnet18", None).load_official(tmp_path / "official.pth")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Trap(mark), protocol=2))
+    assert mark.exists()  # the trap works
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_missing_and_truncated_weights_are_named(name, tmp_path):
+    path = tmp_path / name
+    with pytest.raises(WeightsError, match=f"no weights file .*{name}.*random_calibrated"):
+        TeacherEncoder("resnet18", path)
+    state = {"conv1.weight": torch.rand(64, 3, 7, 7)}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    assert torch.equal(read_state_dict(path)["conv1.weight"], state["conv1.weight"])
+    whole = path.read_bytes()
+    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError, match=f"{name} cannot be read as weights.*truncated.*get it again"):
+            read_state_dict(path)
+    with pytest.raises(WeightsError, match="no weights file"):
+        read_state_dict(tmp_path)
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"state_dict": {"a": torch.zeros(3)}},
+                                     {"epoch": 3}, {0: torch.zeros(3)}])
+def test_what_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth does not hold a plain state dict.*torch\.save"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    state = torchvisions("resnet18").state_dict()
+
+    def refused(change, words, backbone="resnet18"):
+        torch.save({key: value for key, value in (state | change).items() if value is not None}, tmp_path / "w.pth")
+        with pytest.raises(WeightsError, match=rf"w\.pth.*{words}"):
+            TeacherEncoder(backbone, tmp_path / "w.pth")
+
+    refused({"conv1.weight": torch.zeros(64, 1, 7, 7)}, r"'conv1.weight' has shape \(64, 1, 7, 7\).*\(64, 3, 7, 7\)")
+    refused({"bn1.running_var": None}, "no 'bn1.running_var'.*backbone")
+    refused({"layer1.9.conv1.weight": torch.zeros(1)}, "'layer1.9.conv1.weight' is no part.*backbone")
+    refused({}, "no 'layer1.2.conv1.weight'.*backbone", "resnet34")
+    refused({}, "backbone", "wide_resnet50_2")
+    state = torchvisions("resnet34").state_dict()
+    refused({}, "'layer1.2.conv1.weight' is no part.*backbone")
+
+
+@pytest.mark.parametrize("name", ["resnet101", "ResNet18", ""])
+def test_unknown_backbones(name):
+    with pytest.raises(ValueError, match="resnet18, resnet34, resnet50, wide_resnet50_2"):
+        TeacherEncoder(name)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine: `files` maps a path to what it answers, `asked` lists what it was asked for."""
+    files, asked = {}, []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = files.get(self.path)
+            if callable(body):
+                return body(self)
+            self.send_response(200 if body is not None else 404)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)  # what set_dir may have left
+    monkeypatch.setenv("no_proxy", "*")
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield SimpleNamespace(files=files, asked=asked, url=f"http://127.0.0.1:{web.server_port}",
+                          hub=tmp_path / "torch" / "hub" / "checkpoints")
+    web.shutdown()
+    web.server_close()
+
+
+def state_file(path, state, right=True):
+    """The bytes of a state dict, and the name that torchvision would give the file."""
+    torch.save(state, path)
+    content = path.read_bytes()
+    return content, f"net-{sha256(content + (b'' if right else b'!')).hexdigest()[:8]}.pth"
+
+
+STATE = {"weight": torch.arange(12.0).view(3, 4)}
+
+
+def downloaded_wrongly(url, hub, kept=()):
+    """What is said of a download that failed; in torch's folder is what was there before, nothing by halves."""
+    with pytest.raises(WeightsError) as caught:
+        download_state_dict(url)
+    assert {path.name for path in hub.glob("*")} == set(kept)
+    return str(caught.value)
+
+
+def test_download_once_and_stay_offline_then(server, tmp_path):
+    content, name = state_file(tmp_path / "w.pth", STATE)
+    server.files[f"/models/{name}"] = content
+    url = f"{server.url}/models/{name}"
+    assert torch.equal(download_state_dict(url)["weight"], STATE["weight"])
+    assert [path.name for path in server.hub.iterdir()] == [name] and (server.hub / name).read_bytes() == content
+    server.files.clear()
+    assert torch.equal(download_state_dict(url)["weight"], STATE["weight"])
+    assert server.asked == [f"/models/{name}"]
+
+
+def test_a_file_put_there_by_hand_is_used(server, tmp_path):
+    content, name = state_file(tmp_path / "w.pth", STATE)
+    server.hub.mkdir(parents=True)
+    (server.hub / name).write_bytes(content)
+    assert torch.equal(download_state_dict(f"{server.url}/{name}")["weight"], STATE["weight"]) and not server.asked
+
+
+def test_download_with_the_wrong_hash(server, tmp_path):
+    content, name = state_file(tmp_path / "w.pth", STATE, right=False)
+    server.files[f"/{name}"] = content
+    words = downloaded_wrongly(f"{server.url}/{name}", server.hub)
+    assert f"{server.url}/{name}" in words and str(server.hub / name) in words and "random_calibrated" in words
+
+
+def test_download_that_breaks_off(server, tmp_path):
+    content, name = state_file(tmp_path / "w.pth", STATE)
+
+    def half(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:len(content) // 2])
+
+    def half_a_chunk(handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"ffff\r\n" + content[:100])
+        handler.close_connection = True
+
+    for answer in (half, half_a_chunk, lambda handler: handler.wfile.write(b"this is no HTTP\r\n\r\n"),
+                   lambda handler: None):
+        server.files[f"/{name}"] = answer
+        words = downloaded_wrongly(f"{server.url}/{name}", server.hub)
+        assert f"{server.url}/{name}" in words and str(server.hub / name) in words
+
+
+def test_download_that_cannot_be_reached(server):
+    for url in (f"{server.url}/gone-00000000.pth", "http://127.0.0.1:9/net-00000000.pth"):
+        words = downloaded_wrongly(url, server.hub)
+        assert url in words and str(server.hub / url.split("/")[-1]) in words and "another machine" in words
+        assert "random_calibrated" in words
+
+
+def test_a_damaged_download_is_found_and_left(server, tmp_path):
+    content, name = state_file(tmp_path / "w.pth", STATE)
+    server.files[f"/{name}"] = content
+    server.hub.mkdir(parents=True)
+    for damaged in (content[:-1], content[:-1] + b"!", b""):
+        (server.hub / name).write_bytes(damaged)
+        words = downloaded_wrongly(f"{server.url}/{name}", server.hub, [name])
+        assert str(server.hub / name) in words and "damaged" in words and "Delete it" in words and not server.asked
+    (server.hub / name).unlink()  # as told
+    assert torch.equal(download_state_dict(f"{server.url}/{name}")["weight"], STATE["weight"])
+
+
+def test_downloads_are_not_executed(server, tmp_path):
+    mark = tmp_path / "executed"
+    content, name = state_file(tmp_path / "w.pth", {"weight": Trap(mark)})
+    server.files[f"/{name}"] = content
+    assert name in downloaded_wrongly(f"{server.url}/{name}", server.hub, [name]) and not mark.exists()
+
+
+def test_imagenet_weights_come_from_torchvisions_address(server, tmp_path, monkeypatch):
+    assert all(spec.imagenet.url.startswith("https://download.pytorch.org/models/") for spec in BACKBONES.values())
+    network = torchvisions("resnet18")
+    content, name = state_file(tmp_path / "w.pth", network.state_dict() | {"fc.bias": torch.zeros(1000)})
+    spec = dataclasses.replace(BACKBONES["resnet18"], imagenet=SimpleNamespace(url=f"{server.url}/{name}"))
+    monkeypatch.setitem(encoder.BACKBONES, "resnet18", spec)
+    with pytest.raises(WeightsError, match=f"{server.url}/{name}.*could not be downloaded"):
+        ReverseDistillation("resnet18", "imagenet")
+    server.files[f"/{name}"] = content
+    assert_features_equal(ReverseDistillation("resnet18", "imagenet").teacher, network)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model none of whose weights, statistics and settings are those of a fresh one."""
+    kit = ReverseDistillation("resnet18", None, sigma=2.5, fusion="multiply", normalise=False, seed=3).train()
+    kit(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    return kit.eval()
+
+
+def test_save_and_load_bit_for_bit(trained, tmp_path):
+    trained.save(tmp_path / "deep" / "down" / "model.safetensors")
+    assert [path.name for path in (tmp_path / "deep" / "down").iterdir()] == ["model.safetensors"]
+    loaded = ReverseDistillation.load(str(tmp_path / "deep" / "down" / "model.safetensors"))
+    assert same(loaded.state_dict(), trained.state_dict()) and loaded.config == trained.config
+    images = torch.rand(2, 3, 64, 64)
+    for ours, theirs in zip(loaded.predict(images), trained.predict(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not list(loaded.teacher.parameters()) and not loaded.teacher.training
+
+
+def test_save_from_channels_last(trained, tmp_path):
+    other = ReverseDistillation("resnet18", None, seed=8).to(memory_format=torch.channels_last)
+    other.save(tmp_path / "model.safetensors")
+    assert same(ReverseDistillation.load(tmp_path / "model.safetensors").state_dict(), other.state_dict())
+
+
+def test_a_save_that_fails_leaves_the_old_file(trained, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    before = path.read_bytes()
+
+    def full_disk(state, target, **options):
+        Path(target).write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(model, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trained.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="No space left"):
+        trained.save(tmp_path / "new.safetensors")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_load_refuses_what_is_not_ours(trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(WeightsError, match="no model file .*model.safetensors"):
+        ReverseDistillation.load(path)
+    save_file(torchvisions("resnet18").state_dict(), path)
+    with pytest.raises(WeightsError, match="model.safetensors holds no rdlib model.*weights=path.*load_official"):
+        ReverseDistillation.load(path)
+    trained.save(path)
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[:1000], b"", b"PK" * 100):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="model.safetensors cannot be read as a saved model"):
+            ReverseDistillation.load(path)
+    short = {key: value for key, value in trained.state_dict().items() if key != "student.stage1.0.conv1.weight"}
+    save_file(short, path, metadata={"rdlib": '{"backbone": "resnet18"}'})
+    with pytest.raises(WeightsError, match="model.safetensors has no 'student.stage1.0.conv1.weight'"):
+        ReverseDistillation.load(path)
+
+
+OFFICIAL_KEYS = {"mff.reduce1.0.weight": "conv1.weight", "mff.reduce1.4.running_var": "bn2.running_var",
+                 "mff.reduce2.0.weight": "conv3.weight", "mff.reduce2.1.bias": "bn3.bias",
+                 "oce.0.downsample.0.weight": "bn_layer.0.downsample.0.weight",
+                 "oce.1.conv2.weight": "bn_layer.1.conv2.weight"}
+
+
+@pytest.fixture
+def official(tmp_path):
+    """An official checkpoint's two parts, and a function that writes it, changed or not."""
+    parts = {part: dict(official_state("resnet18", part)) for part in ("bn", "decoder")}
+
+    def write(**change):
+        torch.save(parts | change, tmp_path / "official.pth")
+        return tmp_path / "official.pth"
+
+    return parts, write
+
+
+def test_load_official_puts_every_weight_in_its_place(official):
+    parts, write = official
+    kit = ReverseDistillation("resnet18", None)
+    teacher = copied(kit.teacher)
+    assert kit.load_official(str(write())) is kit and same(copied(kit.teacher), teacher)
+    for ours, theirs in OFFICIAL_KEYS.items():
+        assert torch.equal(kit.ocbe.state_dict()[ours], parts["bn"][theirs])
+    for ours, theirs in (("stage3", "layer1"), ("stage2", "layer2"), ("stage1", "layer3")):
+        for rest, other in (("0.conv1.weight", "0.conv1.weight"), ("1.bn2.running_mean", "1.bn2.running_mean"),
+                            ("0.downsample.0.weight", "0.upsample.0.weight")):
+            assert torch.equal(kit.student.state_dict()[f"{ours}.{rest}"], parts["decoder"][f"{theirs}.{other}"])
+    learnt = {key: value for key, value in kit.state_dict().items() if not key.startswith("teacher.")}
+    fresh = ReverseDistillation("resnet18", None).state_dict()
+    assert not [key for key, value in learnt.items() if torch.equal(value, fresh[key]) and value.ndim]
+
+
+def test_load_official_refuses_what_does_not_fit(official, tmp_path):
+    parts, write = official
+    kit = ReverseDistillation("resnet18", None)
+    before = copied(kit)
+    bn, decoder = parts["bn"], parts["decoder"]
+    for change, words in (({"bn": {key: value for key, value in bn.items() if key != "conv3.weight"}}, "'bn'.*reduce2"),
+                          ({"bn": bn | {"conv1.weight": torch.zeros(2)}}, r"'bn'.*\(2,\)"),
+                          ({"bn": bn | {"other.weight": torch.zeros(2)}}, "'bn'.*other.weight"),
+                          ({"bn": decoder}, "'bn'")):
+        with pytest.raises(WeightsError, match=f"official.pth.*{words}"):
+            kit.load_official(write(**change))
+    assert same(copied(kit), before)
+    for change in ({"decoder": bn}, {"decoder": decoder | {"layer1.0.conv1.weight": torch.zeros(2)}}):
+        with pytest.raises(WeightsError, match="official.pth.*'decoder'"):
+            kit.load_official(write(**change))
+    with pytest.raises(WeightsError, match="official.pth"):
+        ReverseDistillation("resnet34", None).load_official(write())
+    torch.save(bn, tmp_path / "bn.pth")
+    with pytest.raises(WeightsError, match="bn.pth is no official checkpoint.*'bn' and 'decoder'"):
+        kit.load_official(tmp_path / "bn.pth")
+    with pytest.raises(WeightsError, match="no checkpoint .*gone.pth"):
+        kit.load_official(tmp_path / "gone.pth")
+    path = write()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="official.pth cannot be read"):
+        kit.load_official(path)
