@@ -2,6 +2,7 @@
 import os
 import random
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from rdlib import synthetic
@@ -38,10 +39,12 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
         seed: of the synthetic scenes.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or n_train below 1.
         DataError: folders or files that are missing; the message says which and what to do.
     """
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    if n_train is not None and n_train < 1:
+        raise ValueError(f"n_train is a number of images to keep, 1 or more; got {n_train}.")
+    size = (int(size), int(size)) if isinstance(size, Integral) else tuple(size)
     family, _, category = name.partition("/")
     if name.startswith("folder:"):
         data = _folder(Path(name.removeprefix("folder:")).expanduser(), size)

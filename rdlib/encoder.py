@@ -42,6 +42,9 @@ BACKBONES = {
 }
 
 
+TEACHER_STREAM = 1_000_003  # added to the seed, so that a random teacher and a student of one seed are not alike
+
+
 def get_backbone(name: str) -> Backbone:
     """The row of `BACKBONES` called `name`. Raises ValueError, listing the names there are."""
     if name not in BACKBONES:
@@ -97,16 +100,17 @@ class TeacherEncoder(nn.Module):
             self.layer3 = residual_stage(spec, c2, 256, spec.blocks[2], stride=2)
         self.channels = spec.channels
         self.to_empty(device="cpu")
-        initialise(self, torch.Generator().manual_seed(seed))
-        self._load(backbone, weights, seed)
+        generator = torch.Generator().manual_seed(TEACHER_STREAM + seed)
+        initialise(self, generator)
+        self._load(backbone, weights, generator)
         _parameters_to_buffers(self)
         self.eval()
 
-    def _load(self, backbone: str, weights: str | Path | None, seed: int) -> None:
+    def _load(self, backbone: str, weights: str | Path | None, generator: torch.Generator) -> None:
         if weights is None:
             return
         if weights == "random_calibrated":
-            calibrate_batchnorm(self, coloured_noise(64, 128, torch.Generator().manual_seed(seed)))
+            calibrate_batchnorm(self, coloured_noise(64, 128, generator))
         elif weights == "imagenet":
             url = get_backbone(backbone).imagenet.url
             load_strictly(self, download_state_dict(url), url)

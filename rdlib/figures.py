@@ -7,6 +7,7 @@ Colours are Okabe and Ito's and viridis, safe for the colour-blind, and never th
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -74,7 +75,7 @@ def show(figure: Figure, summary: str | None = None) -> None:
         # metadata= and not alt=: Colab's IPython 7 does not know the latter.
         display(Image(png.getvalue(), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
     plt.close(figure)
-    print(summary)
+    print(fill(summary, 100))  # a page would break a long line in the middle of a word
 
 
 def examples(report: Report, n: int = 6) -> list[int]:

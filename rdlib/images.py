@@ -12,8 +12,9 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, sorted by name, so that every machine sees the same order."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
+    """The image files directly in `folder`, hidden ones aside, by name: every machine sees the same order."""
+    return sorted(path for path in folder.iterdir()
+                  if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."))
 
 
 def open_image(path: Path) -> Image.Image:

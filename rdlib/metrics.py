@@ -190,6 +190,8 @@ def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
 def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[NDArray, NDArray]:
     labels, scores = np.asarray(labels).astype(bool), np.asarray(scores)
     scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)  # differences of integers may wrap
+    if not flat and scores.ndim != 3:
+        raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Give a single map as map[None].")
     if labels.shape != scores.shape:
         raise ValueError(f"Truth and scores must agree in shape: {labels.shape} against {scores.shape}.")
     if not np.isfinite(scores).all():

@@ -14,7 +14,7 @@ from rdlib.encoder import TeacherEncoder
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
 from rdlib.ocbe import OneClassBottleneckEmbedding
-from rdlib.weights import initialise, load_strictly
+from rdlib.weights import check_fit, check_state_dict, initialise, load_strictly
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
 IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
@@ -99,7 +99,7 @@ class ReverseDistillation(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 teacher, student = self(images.to(self.device))
                 return scale_maps(teacher, student, images.shape[-2:])
         finally:
@@ -123,7 +123,7 @@ class ReverseDistillation(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "ReverseDistillation":
-        """The model that `save` wrote. Raises WeightsError where the file is missing, damaged or not one of ours."""
+        """The model that `save` wrote, in eval mode. Raises WeightsError where the file is missing, damaged or not one of ours."""
         path = Path(path)
         if not path.is_file():
             raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
@@ -137,9 +137,13 @@ class ReverseDistillation(nn.Module):
         if "rdlib" not in metadata:
             raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights use "
                                "ReverseDistillation(weights=path); for an official checkpoint, load_official(path).")
-        model = cls(weights=None, **json.loads(metadata["rdlib"]))
+        try:
+            model = cls(weights=None, **json.loads(metadata["rdlib"]))
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"{path} was saved with a configuration that this version of the kit does not know "
+                               f"({error}). Update the kit, or save the model again.") from error
         load_strictly(model, state, str(path))
-        return model
+        return model.eval()
 
     def load_official(self, path: str | Path) -> "ReverseDistillation":
         """Take OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code; returns self.
@@ -149,15 +153,19 @@ class ReverseDistillation(nn.Module):
         """
         path = Path(path)
         checkpoint = _read_official(path)
-        bottleneck = {key: value for key, value in checkpoint["bn"].items() if not key.startswith(("conv4.", "bn4."))}
-        load_strictly(self.ocbe, rename_official(bottleneck, OFFICIAL_OCBE), f"{path}, 'bn'")
-        load_strictly(self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")
+        parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
+                 (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]
+        for part in parts:
+            check_fit(*part)  # both, before either is changed
+        for part in parts:
+            load_strictly(*part)
         return self
 
 
 # Official names on the left, this kit's on the right. The official decoder counts its layers from the deep end.
 OFFICIAL_OCBE = {"conv1.": "mff.reduce1.0.", "bn1.": "mff.reduce1.1.", "conv2.": "mff.reduce1.3.",
                  "bn2.": "mff.reduce1.4.", "conv3.": "mff.reduce2.0.", "bn3.": "mff.reduce2.1.", "bn_layer.": "oce."}
+OFFICIAL_UNUSED = ("conv4.", "bn4.")
 OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stage1."}
 
 
@@ -165,6 +173,8 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
     """A state dict of the official OCBE or decoder under this kit's keys; `prefixes` is one of the tables above."""
     renamed = {}
     for key, value in state.items():
+        if key.startswith(OFFICIAL_UNUSED):
+            continue
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
         own = prefixes.get(official, "") + key.removeprefix(official)
         renamed[own.replace(".upsample.", ".downsample.")] = value
@@ -182,6 +192,8 @@ def _read_official(path: Path) -> dict[str, dict[str, Tensor]]:
     if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
         raise WeightsError(f"{path} is no official checkpoint: it needs the keys 'bn' and 'decoder'. "
                            "For a model saved by this kit use ReverseDistillation.load(path).")
+    for part in ("bn", "decoder"):
+        check_state_dict(checkpoint[part], f"{path}, '{part}'")
     return checkpoint
 
 

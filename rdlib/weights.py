@@ -71,7 +71,7 @@ def is_reachable(url: str, timeout: float = 3.0) -> bool:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=timeout):
             return True
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 
@@ -111,19 +111,24 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
                            "kind: get it again, as .safetensors or as a .pth state dict.") from error
-    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor)
-                                              for key, value in state.items()):
-        raise WeightsError(f"{path} does not hold a plain state dict (key -> tensor). "
-                           "Save one with torch.save(model.state_dict(), path).")
+    check_state_dict(state, str(path))
     return state
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` into `module`; every key of the module must be there with its shape.
+    """Load `state` into `module` if it fits, see `check_fit`; else the module stays as it was."""
+    check_fit(module, state, source)
+    module.load_state_dict({key: state[key] for key in module.state_dict() if key in state}, strict=False)
+
+
+def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Raise WeightsError, naming the first key that does not fit, unless `state` has every key of the module in its
+    shape and no other.
 
     Keys under layer4 and fc are ignored, since a whole ResNet's state dict is welcome; `num_batches_tracked` may be
-    absent, since old files lack it. Raises WeightsError naming the first key that does not fit.
+    absent, since old files lack it.
     """
+    check_state_dict(state, source)
     own = module.state_dict()
     for key, value in own.items():
         if key not in state:
@@ -138,4 +143,11 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
     if unknown:
         raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "
                            "Choose the backbone these weights were made for.")
-    module.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+
+
+def check_state_dict(state: object, source: str) -> None:
+    """Raise WeightsError unless `state` is a plain dict of tensors by name."""
+    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor)
+                                              for key, value in state.items()):
+        raise WeightsError(f"{source} does not hold a plain state dict (key -> tensor). "
+                           "Save one with torch.save(model.state_dict(), path).")

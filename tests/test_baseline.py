@@ -18,8 +18,8 @@ from official_recipe import OfficialRecipe, load_filled, pro  # noqa: E402
 def recipe(request):
     """The baseline on the filled weights, and the official outputs."""
     recipe = OfficialRecipe(request.param)
-    used = {k: v for k, v in official_state(request.param, "bn").items() if not k.startswith(("conv4.", "bn4."))}
-    load_filled(recipe, official_state(request.param, "encoder"), rename_official(used, OFFICIAL_OCBE),
+    load_filled(recipe, official_state(request.param, "encoder"),
+                rename_official(official_state(request.param, "bn"), OFFICIAL_OCBE),
                 rename_official(official_state(request.param, "decoder"), OFFICIAL_STUDENT))
     return recipe, official_outputs(request.param)
 

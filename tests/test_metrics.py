@@ -231,6 +231,7 @@ def test_per_image_pro_is_the_official_function():
     assert aupro_per_image(masks, scaled) == pytest.approx(aupro_per_image(masks, maps))
     assert aupro(masks, scaled) != pytest.approx(aupro(masks, maps), abs=1e-3)
     whole = draw.integers(0, 201, (5, 20, 20)).astype(float)
+    whole[masks] = draw.integers(190, 201, masks.sum())
     whole[:, 0, :2] = 0, 200  # now the thresholds are 0, 1, 2, ..., and many scores equal one
     assert aupro_per_image(masks, whole) == pytest.approx(slow_official(masks, whole), abs=1e-12)
 

@@ -496,3 +496,36 @@ def test_load_official_refuses_what_does_not_fit(official, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="official.pth cannot be read"):
         kit.load_official(path)
+
+
+def test_a_random_teacher_and_a_student_of_one_seed_are_not_alike():
+    model = ReverseDistillation("resnet18", weights=None, seed=3)
+    teacher, student = model.teacher.conv1.weight.flatten(), model.ocbe.mff.reduce1[0].weight.flatten()
+    n = min(len(teacher), len(student))
+    assert abs(torch.corrcoef(torch.stack([teacher[:n], student[:n]]))[0, 1]) < 0.05
+
+
+def test_load_official_changes_nothing_unless_both_parts_fit(tmp_path):
+    model = ReverseDistillation("resnet18", weights=None)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    broken = dict(official_state("resnet18", "decoder"))
+    broken.pop("layer1.0.conv1.weight")
+    for name, decoder in (("gap", broken), ("list", [1, 2]), ("text", {"layer1.0.conv1.weight": "no tensor"})):
+        path = tmp_path / f"{name}.pth"
+        torch.save({"bn": official_state("resnet18", "bn"), "decoder": decoder}, path)
+        with pytest.raises(WeightsError, match=name):
+            model.load_official(path)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"depth": 3}', '{"backbone": "vgg16"}'])
+def test_load_of_an_unknown_configuration(tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"rdlib": text})
+    with pytest.raises(WeightsError, match=r"model\.safetensors.*Update the kit"):
+        ReverseDistillation.load(path)
+
+
+def test_a_loaded_model_is_in_eval_mode(tmp_path):
+    ReverseDistillation("resnet18", weights=None).save(tmp_path / "model.safetensors")
+    assert not any(part.training for part in ReverseDistillation.load(tmp_path / "model.safetensors").modules())
