@@ -31,8 +31,8 @@ setup: $(READY)  ## install everything into .venv
 demo: $(READY)  ## train, test and look: build/quickstart.html (DATA=folder for your own images)
 	@$(BIN)/python -m rdlib.demo $(if $(DATA),--data '$(DATA)')
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+lab: $(READY)  ## open the notebooks in JupyterLab (ARGS=... for its own options)
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
 
 doctor: $(READY)  ## what this machine has, and what to do about what is missing
 	@$(BIN)/python -m rdlib.doctor

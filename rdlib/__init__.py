@@ -3,7 +3,8 @@ from rdlib.datasets import load_dataset
 from rdlib.evaluation import Report, evaluate
 from rdlib.hardware import best_device
 from rdlib.model import ReverseDistillation
-from rdlib.training import Run, fit
+from rdlib.run import Run
+from rdlib.training import fit
 
 __version__ = "0.1.0"
 __all__ = ["ReverseDistillation", "Report", "Run", "best_device", "evaluate", "fit", "load_dataset"]

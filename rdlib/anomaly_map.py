@@ -1,4 +1,4 @@
-"""From feature pairs to a heatmap and a score (paper eq. 1 and §3.4): distance, upsampling, fusion, smoothing, maximum.
+"""From feature pairs to a heatmap and a score (paper eq. 1, §3.4): distance, upsampling, fusion, smoothing, maximum.
 
 Everything here runs in batches on the device where the features are, the smoothing included.
 """
@@ -28,7 +28,7 @@ def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: tuple
 
 
 def fuse(maps: Tensor, fusion: str = "add") -> Tensor:
-    """Join the scales: (B, S, H, W) -> (B, H, W), the sum (paper, official code) or the product (anomalib's old default).
+    """Join the scales: (B, S, H, W) -> (B, H, W), the sum (paper, official code) or the product (anomalib, once).
 
     Raises ValueError for another word than "add" or "multiply".
     """

@@ -4,19 +4,16 @@ Read with `torch.load(weights_only=True)`, so a checkpoint from a stranger can h
 """
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from rdlib.encoder import TeacherEncoder
 from rdlib.errors import CheckpointError
 from rdlib.files import written_atomically
-
-if TYPE_CHECKING:
-    from rdlib.training import Run
+from rdlib.run import Run
 
 
-def write_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) -> None:
+def write_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> None:
     """Save student, OCBE, optimiser, losses and settings to `path`, whole or not at all. The teacher stays outside."""
     state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
              "seconds": run.seconds, "ocbe": run.model.ocbe.state_dict(), "student": run.model.student.state_dict(),
@@ -25,14 +22,16 @@ def write_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) -
         torch.save(state, temporary)
 
 
-def read_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) -> None:
+def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> None:
     """Put `run`, its model and `optimiser` back to where `write_checkpoint` saw them.
 
-    Raises CheckpointError where the file is damaged, or was written by a run with other settings or another teacher.
+    Raises CheckpointError where the file is damaged, was written by a run with other settings, images or another
+    teacher, or has gone further than the run is to go.
     """
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
-        found, teacher = state["settings"], state["teacher"]
+        found, teacher, losses, seconds = (state[key] for key in ("settings", "teacher", "losses", "seconds"))
+        networks = state["ocbe"], state["student"], state["optimiser"]
     except Exception as error:  # what a damaged file raises has no common base
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
                               "Delete it to train from the start.") from error
@@ -43,10 +42,12 @@ def read_checkpoint(path: Path, run: "Run", optimiser: torch.optim.Optimizer) ->
     if other:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")
-    run.settings, run.losses, run.seconds = found, state["losses"], state["seconds"]
-    run.model.ocbe.load_state_dict(state["ocbe"])
-    run.model.student.load_state_dict(state["student"])
-    optimiser.load_state_dict(state["optimiser"])
+    if len(losses) > run.epochs * run.steps_per_epoch:
+        raise CheckpointError(f"{path} has gone further, {len(losses) / run.steps_per_epoch:g} epochs, than the "
+                              f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
+    run.settings, run.losses, run.seconds = found, losses, seconds
+    for part, weights in zip((run.model.ocbe, run.model.student, optimiser), networks, strict=True):
+        part.load_state_dict(weights)
 
 
 def fingerprint(teacher: TeacherEncoder) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rdlib import synthetic
 from rdlib.errors import DataError
-from rdlib.images import list_images
+from rdlib.images import EXTENSIONS, list_images
 from rdlib.samples import GOOD, AnomalyDataset, FileSample, SceneSample
 
 
@@ -118,9 +118,10 @@ def _mvtec_layout(name: str, folder: Path, size: tuple[int, int]) -> AnomalyData
     return AnomalyData(name, train, AnomalyDataset(samples, size, has_masks))
 
 
-def _masks(images: list[Path], folder: Path) -> dict[Path, Path]:
+def _masks(images: list[Path], folder: Path, suffixes: set[str] = EXTENSIONS) -> dict[Path, Path]:
     """The mask of every image, found by its name: STEM_mask as in MVTec AD, or STEM alone."""
-    by_stem = {path.stem: path for path in list_images(folder)} if folder.is_dir() else {}
+    files = list_images(folder) if folder.is_dir() else []
+    by_stem = {path.stem: path for path in files if path.suffix.lower() in suffixes}
     masks = {path: by_stem.get(f"{path.stem}_mask", by_stem.get(path.stem)) for path in images}
     for path, mask in masks.items():
         if mask is None:
@@ -140,12 +141,16 @@ def _magnetic_tile(root: Path, size: tuple[int, int]) -> AnomalyData:
     if not (root / "MT_Free" / "Imgs").is_dir():
         raise DataError(TILE_BY_HAND.format(root=root))
     good = [FileSample(path, path.name) for path in sorted((root / "MT_Free" / "Imgs").glob("*.jpg"))]
+    if len(good) < 2:
+        raise DataError(f"{root / 'MT_Free' / 'Imgs'} holds {len(good)} images (*.jpg). Get them again.")
     random.Random(0).shuffle(good)
     cut = int(0.8 * len(good))
     test = good[cut:]
-    for folder in sorted(path for path in root.glob("MT_*") if path.name != "MT_Free"):
-        kind = folder.name.removeprefix("MT_").lower()
+    for kind in ("Blowhole", "Break", "Crack", "Fray", "Uneven"):
+        images = sorted((root / f"MT_{kind}" / "Imgs").glob("*.jpg"))
+        if not images:
+            raise DataError(f"{root / f'MT_{kind}' / 'Imgs'} holds no images (*.jpg). Get the folder MT_{kind} again.")
+        masks = _masks(images, images[0].parent, suffixes={".png"})
         # The masks carry compression noise, so their own maximum says nothing: foreground is above 127.
-        test += [FileSample(path, path.name, kind, path.with_suffix(".png"), mask_threshold=127)
-                 for path in sorted((folder / "Imgs").glob("*.jpg"))]
+        test += [FileSample(path, path.name, kind.lower(), masks[path], mask_threshold=127) for path in images]
     return AnomalyData("magnetic_tile", AnomalyDataset(good[:cut], size), AnomalyDataset(test, size))

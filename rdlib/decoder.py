@@ -10,7 +10,7 @@ from rdlib.encoder import Backbone, get_backbone
 
 
 def _double(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Transposed 2x2 convolution of stride 2, every input position fills its own 2x2: (B, C, H, W) -> (B, C', 2H, 2W)."""
+    """Transposed 2x2 convolution, stride 2: a position fills its own 2x2. (B, C, H, W) -> (B, C', 2H, 2W)."""
     return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
 
 

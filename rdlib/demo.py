@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
+from rdlib.datasets import load_dataset
+from rdlib.errors import DataError
 from rdlib.files import written_atomically
 
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
@@ -22,13 +23,22 @@ NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run every cell in place, with a progress bar. Raises CellExecutionError at the first cell that fails."""
-    kernel = AsyncKernelManager(kernel_name="python3")
-    if os.name != "nt":
-        kernel.transport = "ipc"  # over a local socket instead of TCP ports, which the kernel warns of
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, unit="cell", desc="quickstart") as bar:
-        NotebookClient(notebook, km=kernel, timeout=None, resources={"metadata": {"path": str(folder)}},
+        NotebookClient(notebook, kernel_name="python3", timeout=None, resources={"metadata": {"path": str(folder)}},
+                       extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own TCP ports
                        on_cell_executed=lambda **_: bar.update()).execute()
+
+
+def unfit(name: str) -> str | None:
+    """What keeps a data set from the quickstart, which shows good and defective test images; None if nothing does."""
+    try:
+        data = load_dataset(name)
+    except DataError as error:
+        return str(error)
+    if data.test is None or len(set(data.test.labels)) < 2:
+        return "it needs test images, good ones in test/good and defective ones in test/NAME_OF_DEFECT."
+    return None
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -73,7 +83,9 @@ def main() -> int:
     if not NOTEBOOK.exists():
         sys.exit(f"{NOTEBOOK} is not here. Run the demo from the folder that you cloned the kit into.")
     if args.data:
-        os.environ["RDLIB_DEMO_DATA"] = f"folder:{Path(args.data).expanduser().resolve()}"
+        os.environ["RDLIB_DEMO_DATA"] = name = f"folder:{Path(args.data).expanduser().resolve()}"
+        if problem := unfit(name):
+            sys.exit(f"The demo cannot use {args.data}: {problem}")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     try:
         execute(notebook, NOTEBOOK.parent)

@@ -14,7 +14,7 @@ import torchvision
 
 from rdlib.datasets import data_root
 from rdlib.encoder import BACKBONES
-from rdlib.hardware import best_device, has_fast_bf16
+from rdlib.hardware import available_memory, best_device, has_fast_bf16
 from rdlib.weights import hub_path, is_reachable
 
 OK, MISSING = "ok  ", "--  "
@@ -39,8 +39,8 @@ def weights_line() -> str:
     url = BACKBONES["resnet18"].imagenet.url
     if is_reachable(url):
         return f"{OK}weights      ImageNet will be downloaded when first used"
-    return (f"{MISSING}weights      no ImageNet weights, and {url.split('/')[2]} is out of reach: put torchvision's files "
-            f"into {tilde(hub_path(url).parent)}, or use weights='random_calibrated'")
+    return (f"{MISSING}weights      no ImageNet weights, and {url.split('/')[2]} is out of reach: put torchvision's "
+            f"files into {tilde(hub_path(url).parent)}, or use weights='random_calibrated'")
 
 
 def mvtec_line() -> str:
@@ -60,11 +60,11 @@ def tilde(path: Path) -> str:
 
 def lines() -> list[str]:
     """The ten lines."""
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
+    memory, free, disk = psutil.virtual_memory(), available_memory(), shutil.disk_usage(Path.cwd())
     in_venv = sys.prefix != sys.base_prefix
     python_ok = sys.version_info >= (3, 11)
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
-    roomy = memory.available > 4 * 2**30
+    roomy = free > 4 * 2**30
     return [
         f"{OK if python_ok else MISSING}python       {platform.python_version()} on {platform.system()} "
         f"{platform.machine()}" + ("" if python_ok else ": the kit needs 3.11 or later"),
@@ -73,7 +73,7 @@ def lines() -> list[str]:
         f"{OK}torch        {torch.__version__}, torchvision {torchvision.__version__}",
         device_line(best_device()),
         f"{OK}processor    {cores} cores, torch uses {torch.get_num_threads()} threads",
-        f"{OK if roomy else MISSING}memory       {memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free"
+        f"{OK if roomy else MISSING}memory       {free / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free"
         + ("" if roomy else ": close something, or use cache=False and a small batch_size"),
         f"{OK if disk.free > 2 * 2**30 else MISSING}disk         {disk.free / 2**30:.0f} GiB free here",
         f"{OK}data         downloads go to {tilde(data_root())} (set RDLIB_DATA to move it)",

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from rdlib.hardware import memory_format
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.model import ReverseDistillation
 from rdlib.samples import GOOD, AnomalyDataset
@@ -20,7 +19,7 @@ from rdlib.samples import GOOD, AnomalyDataset
 @dataclass
 class Report:
     """What a model said of a test set. Metrics are computed when first asked for, and NaN where they have no meaning:
-    image metrics without both classes, pixel metrics without a single defect pixel in the masks."""
+    image metrics without both classes, pixel metrics unless the masks have both normal and defect pixels."""
 
     dataset: AnomalyDataset
     maps: NDArray  # (N, H, W) float32, higher is more anomalous
@@ -50,7 +49,8 @@ class Report:
     @cached_property
     def pixels(self) -> PixelRanking | None:
         """The ranking of all pixels, behind every pixel metric and curve; None without ground truth."""
-        return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and self.masks.any() else None
+        both = self.masks.any() and not self.masks.all()
+        return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
 
     @cached_property
     def image_auroc(self) -> float:
@@ -90,7 +90,10 @@ class Report:
     @cached_property
     def aupro_per_image(self) -> float:
         """The official code's per-image PRO, comparable with the paper's numbers and not with `aupro`."""
-        return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
+        try:
+            return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
+        except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
+            return np.nan
 
     METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
                "aupro_per_image")
@@ -115,14 +118,15 @@ class Report:
 
 
 def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
-             workers: int = 0, progress: bool = True) -> Report:
+             precision: str = "float32", workers: int = 0, progress: bool = True) -> Report:
     """Predict every image of a test set, in batches on the model's device, and report.
 
     Args:
         model: left in the mode it was in.
         dataset: test images, with masks if there are any.
-        batch_size: images at a time; it changes speed and memory, not the result.
+        batch_size: images at a time; it changes speed and memory, and the result by no more than rounding.
         fpr_limit: AUPRO's, in (0, 1]; 0.3 is MVTec AD's.
+        precision: of the networks: "float32", "bf16" or "auto", as in `fit`; maps and scores are float32 all the same.
         workers: processes that read images.
         progress: show a progress bar.
 
@@ -132,7 +136,6 @@ def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size:
     """
     if dataset is None or not len(dataset):
         raise ValueError("There are no test images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
-    model.to(memory_format=memory_format(model.device))
     began = time.perf_counter()
     n, (height, width) = len(dataset), dataset.size
     maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
@@ -141,7 +144,7 @@ def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size:
     with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
-            batch_maps, batch_scores = model.predict(item.image)
+            batch_maps, batch_scores = model.predict(item.image, batch_size, precision)
             maps[where], scores[where], masks[where] = batch_maps.cpu(), batch_scores.cpu(), item.mask
             bar.update(len(where))
     return Report(dataset, maps, scores, masks, fpr_limit, time.perf_counter() - began)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,10 +24,8 @@ from sklearn.metrics import roc_curve
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.evaluation import Report
 from rdlib.model import ReverseDistillation
+from rdlib.run import Run
 from rdlib.samples import GOOD, AnomalyDataset
-
-if TYPE_CHECKING:  # a Run is only read here; the training loop is not needed to draw it
-    from rdlib.training import Run
 
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
 STYLE = {"figure.constrained_layout.use": True, "figure.facecolor": "white", "font.size": 10, "axes.titlesize": 10,
@@ -252,7 +249,7 @@ def _draw_pro(axis: Axes, report: Report) -> None:
     axis.set(title="PRO", ylabel="per-region overlap, mean over regions", xlabel="false-positive rate of pixels")
 
 
-def loss_curve(run: "Run") -> Figure:
+def loss_curve(run: Run) -> Figure:
     """The loss of every step, faint, and the mean of every epoch; logarithmic once it spans a factor of ten.
 
     Raises ValueError before the first step.

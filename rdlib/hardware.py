@@ -1,8 +1,12 @@
 """Where to run and in which arithmetic: the best device there is, and bfloat16 where the hardware has it."""
+from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
+from torch import Tensor
 
+CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
 Precision = Literal["float32", "bf16"]
 
 
@@ -27,9 +31,34 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     return precision
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which networks run in `precision`, "auto" resolved; with float32, autocast is off."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+
+
+def as_float(x: Tensor) -> Tensor:
+    """bfloat16 as float32, so that what follows is exact; float32 and float64 as they are."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process may still take: what is free, and what its container leaves it."""
+    free = psutil.virtual_memory().available
+    for limit, usage in (("memory.max", "memory.current"),
+                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2 and v1
+        try:
+            free = min(free, int((CGROUP / limit).read_text()) - int((CGROUP / usage).read_text()))
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+    return max(free, 0)
+
+
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: NVIDIA from Ampere on (a T4 does not), x86 with AVX512-BF16
-    or AMX. Elsewhere bfloat16 is emulated and slow."""
+    """Whether the device multiplies bfloat16 in hardware: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX.
+
+    Elsewhere bfloat16 is emulated and slow. That includes the T4; float16 with loss scaling, which would suit it, is
+    not offered.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":

@@ -35,8 +35,8 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 class PixelRanking:
     """Every threshold metric of a set of maps from one ranking of its pixels, exact, in seconds for a whole test set.
 
-    A curve over thresholds rises only at scores that some defect pixel has; between two of them it runs straight. So the
-    normal pixels need only be counted above those scores: one sort of plain numbers and a binary search, where
+    A curve over thresholds rises only at scores that some defect pixel has; between two of them it runs straight. So
+    the normal pixels need only be counted above those scores: one sort of plain numbers and a binary search, where
     sorting (score, label) pairs once per metric takes about ten times as long.
 
     Args:
@@ -142,9 +142,8 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
 
 def area_up_to(fpr: NDArray, pro: NDArray, fpr_limit: float) -> float:
     """The curve's area from FPR 0 to `fpr_limit`, cut exactly there, divided by the limit."""
-    inside = int(np.searchsorted(fpr, fpr_limit, side="right"))
-    x = np.append(fpr[:inside], fpr_limit)
-    y = np.append(pro[:inside], np.interp(fpr_limit, fpr, pro))
+    inside = fpr <= fpr_limit
+    x, y = np.append(fpr[inside], fpr_limit), np.append(pro[inside], np.interp(fpr_limit, fpr, pro))
     return float(auc(x, y) / fpr_limit)
 
 

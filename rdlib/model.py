@@ -13,8 +13,10 @@ from rdlib.decoder import StudentDecoder
 from rdlib.encoder import TeacherEncoder
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
+from rdlib.hardware import as_float, autocast, memory_format
 from rdlib.ocbe import OneClassBottleneckEmbedding
-from rdlib.weights import check_fit, check_state_dict, initialise, load_strictly
+from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
+from rdlib.weights import check_fit, initialise, load_strictly
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
 IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
@@ -91,27 +93,30 @@ class ReverseDistillation(nn.Module):
         teacher = self.teach(images)
         return teacher, self.restore(teacher)
 
-    def scale_maps(self, images: Tensor) -> Tensor:
+    def scale_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Eq. 1 at each scale, before fusion and smoothing: (B, 3, H, W) images -> (B, 3, H, W) distances in [0, 2].
 
-        In eval mode and without gradient, whatever mode the model is in; computed on the model's device.
+        In eval mode and without gradient, whatever mode the model is in; computed on the model's device. With
+        precision="bf16" the networks run in bfloat16; the distances never do, since 1 - cos is a small difference.
         """
         was_training = self.training
-        self.eval()
+        self.eval().to(memory_format=memory_format(self.device))  # nothing to do from the second time on
         try:
             with torch.no_grad():
-                teacher, student = self(images.to(self.device))
-                return scale_maps(teacher, student, images.shape[-2:])
+                with autocast(precision, self.device):
+                    teacher, student = self(images.to(self.device))
+                return scale_maps([as_float(t) for t in teacher], [as_float(s) for s in student], images.shape[-2:])
         finally:
             self.train(was_training)
 
-    def predict(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) images, RGB in [0, 1], any B -> anomaly maps (B, H, W) and image scores (B,), higher is worse.
 
         The sum of the three scales' distances (or their product), smoothed; the score is its maximum (§3.4). Runs
-        `batch_size` images at a time on the model's device, where the results stay.
+        `batch_size` images at a time on the model's device, where the results stay; `precision` as in `fit`.
         """
-        maps = torch.cat([fuse(self.scale_maps(batch), self.config.fusion) for batch in images.split(batch_size)])
+        maps = torch.cat([fuse(self.scale_maps(batch, precision), self.config.fusion)
+                          for batch in images.split(batch_size)])
         maps = gaussian_smooth(maps, self.config.sigma)
         return maps, image_score(maps)
 
@@ -123,7 +128,7 @@ class ReverseDistillation(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "ReverseDistillation":
-        """The model that `save` wrote, in eval mode. Raises WeightsError where the file is missing, damaged or not one of ours."""
+        """The model that `save` wrote, in eval mode. Raises WeightsError for a missing, damaged or foreign file."""
         path = Path(path)
         if not path.is_file():
             raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
@@ -151,8 +156,7 @@ class ReverseDistillation(nn.Module):
         The teacher is not in such a file: build the model with weights="imagenet". The two layers that the official
         OCBE builds and never uses are ignored. Raises WeightsError where the file does not fit.
         """
-        path = Path(path)
-        checkpoint = _read_official(path)
+        checkpoint = read_official(Path(path))
         parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
                  (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]
         for part in parts:
@@ -160,41 +164,6 @@ class ReverseDistillation(nn.Module):
         for part in parts:
             load_strictly(*part)
         return self
-
-
-# Official names on the left, this kit's on the right. The official decoder counts its layers from the deep end.
-OFFICIAL_OCBE = {"conv1.": "mff.reduce1.0.", "bn1.": "mff.reduce1.1.", "conv2.": "mff.reduce1.3.",
-                 "bn2.": "mff.reduce1.4.", "conv3.": "mff.reduce2.0.", "bn3.": "mff.reduce2.1.", "bn_layer.": "oce."}
-OFFICIAL_UNUSED = ("conv4.", "bn4.")
-OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stage1."}
-
-
-def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
-    """A state dict of the official OCBE or decoder under this kit's keys; `prefixes` is one of the tables above."""
-    renamed = {}
-    for key, value in state.items():
-        if key.startswith(OFFICIAL_UNUSED):
-            continue
-        official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
-        own = prefixes.get(official, "") + key.removeprefix(official)
-        renamed[own.replace(".upsample.", ".downsample.")] = value
-    return renamed
-
-
-def _read_official(path: Path) -> dict[str, dict[str, Tensor]]:
-    if not path.is_file():
-        raise WeightsError(f"There is no checkpoint {path}. Check the path.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises has no common base
-        raise WeightsError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
-                           "It may be truncated: copy it again.") from error
-    if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
-        raise WeightsError(f"{path} is no official checkpoint: it needs the keys 'bn' and 'decoder'. "
-                           "For a model saved by this kit use ReverseDistillation.load(path).")
-    for part in ("bn", "decoder"):
-        check_state_dict(checkpoint[part], f"{path}, '{part}'")
-    return checkpoint
 
 
 def _check_images(images: Tensor) -> None:

@@ -19,7 +19,7 @@ def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class MultiScaleFeatureFusion(nn.Module):
-    """MFF: three scales in, one stack of the coarsest resolution out. f1 is halved twice, f2 once, f3 stays as it is."""
+    """MFF: three scales in, one stack of the coarsest resolution out. f1 is halved twice, f2 once, f3 not at all."""
 
     def __init__(self, channels: tuple[int, int, int]):
         super().__init__()

@@ -6,12 +6,12 @@ keeping them.
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
+from rdlib.hardware import available_memory
 from rdlib.model import Features, ReverseDistillation
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
@@ -35,7 +35,7 @@ class LiveFeatures:
         loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers,
                             generator=torch.Generator())  # else torch draws from its global one
         for item in loader:
-            yield self.model.teach(item.image.to(self.model.device, non_blocking=True))
+            yield self.model.teach(item.image.to(self.model.device))
 
 
 class CachedFeatures:
@@ -60,14 +60,14 @@ class CachedFeatures:
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
         """See `FeatureSource`."""
         for chunk in chunks:
-            yield tuple(kept[chunk].to(self.device, non_blocking=True).permute(0, 3, 1, 2) for kept in self.kept)
+            yield tuple(kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
 
 
 def fits_in_memory(model: ReverseDistillation, dataset: Dataset, dtype: torch.dtype) -> bool:
     """Whether the features of all images would take less than `MEMORY_SHARE` of the memory that is free now."""
     features = model.teach(dataset[0].image[None].to(model.device))
     needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
-    return needed < MEMORY_SHARE * psutil.virtual_memory().available
+    return needed < MEMORY_SHARE * available_memory()
 
 
 def wants_cache(model: ReverseDistillation, dataset: Dataset, cache: bool | Literal["auto"],

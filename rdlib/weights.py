@@ -1,5 +1,8 @@
 """Weights: how a network is filled at random, and how weights are fetched, read and fitted, with plain errors."""
 import math
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
@@ -75,6 +78,17 @@ def is_reachable(url: str, timeout: float = 3.0) -> bool:
         return False
 
 
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """torch sets no time limit: behind a firewall that swallows packets a download would hang."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def download_state_dict(url: str) -> dict[str, Tensor]:
     """The state dict at `url`, fetched once by torch into its hub folder ($TORCH_HOME) and checked by hash every time.
 
@@ -86,7 +100,8 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+            with _socket_timeout(30):
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, or the wrong hash
             raise WeightsError(
                 f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
@@ -102,7 +117,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises WeightsError: file missing, unreadable, or not a plain dict of tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Check the path, or use weights='random_calibrated'.")
+        raise WeightsError(f"There is no weights file {path}. Check the path, or use one of the words 'imagenet' and "
+                           "'random_calibrated'.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -8,7 +8,7 @@ import torch
 from parity import assert_close, batch, official_outputs, official_state
 
 from rdlib.metrics import aupro_per_image
-from rdlib.model import OFFICIAL_OCBE, OFFICIAL_STUDENT, rename_official
+from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, rename_official
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from official_recipe import OfficialRecipe, load_filled, pro  # noqa: E402
@@ -22,6 +22,19 @@ def recipe(request):
                 rename_official(official_state(request.param, "bn"), OFFICIAL_OCBE),
                 rename_official(official_state(request.param, "decoder"), OFFICIAL_STUDENT))
     return recipe, official_outputs(request.param)
+
+
+def test_features_and_embedding_are_the_official_ones(recipe):
+    recipe, expected = recipe
+    recipe.bottleneck.eval(), recipe.decoder.eval()
+    with torch.no_grad():
+        inputs = recipe.encode(torch.from_numpy(expected["x"]))
+        embedding = recipe.bottleneck(inputs)
+        outputs = recipe.decoder(embedding)
+    assert_close(embedding, expected["embedding"])
+    for k in range(3):
+        assert_close(inputs[k], expected[f"teacher{k + 1}"])
+        assert_close(outputs[k], expected[f"student{k + 1}"])
 
 
 def test_maps_are_the_official_ones(recipe):

@@ -1,5 +1,6 @@
 """`make demo` on a reader's own folder, and `make doctor`."""
 import http.server
+import shutil
 import subprocess
 import sys
 import threading
@@ -51,6 +52,14 @@ def test_demo_says_what_is_wrong_with_a_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("parts", [["train/good"], ["train/good", "test/good"], ["train/good", "test/cut"]])
+def test_demo_asks_for_test_images_before_it_starts(folder, parts, tmp_path):
+    for part in parts:
+        shutil.copytree(folder / part, tmp_path / "some" / part)
+    done = demo("--data", str(tmp_path / "some"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1 and "it needs test images" in done.stderr and not (tmp_path / "out").exists()
+
+
 def test_doctor_says_ten_things(monkeypatch, tmp_path):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -63,7 +72,8 @@ def test_doctor_says_ten_things(monkeypatch, tmp_path):
     assert doctor.lines()[8].startswith("ok")
 
 
-def test_reachable_is_what_answers():
+def test_reachable_is_what_answers(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.handle_request, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"

@@ -1,5 +1,6 @@
 """Data sets from folders: what is found, in which order, with which mask, and what is said where one is missing."""
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -227,14 +228,16 @@ def test_magnetic_tile_layout(tmp_path):
     for i in range(10):
         paint(tmp_path / f"MT_Free/Imgs/exp{i}.jpg", 20 * i)
         paint(tmp_path / f"MT_Free/Imgs/exp{i}.png", 0)  # masks that good images have too
-    for kind, name, noise in (("Fray", "a", 7), ("Crack", "b", 0), ("Crack", "a", 18)):
+    for kind, name, noise in (("Fray", "a", 7), ("Crack", "b", 0), ("Crack", "a", 18), ("Break", "a", 1),
+                              ("Blowhole", "a", 3), ("Uneven", "a", 18)):
         paint(tmp_path / f"MT_{kind}/Imgs/{name}.jpg")
         paint(tmp_path / f"MT_{kind}/Imgs/{name}.png", noise)
     data = load_dataset("magnetic_tile", tmp_path, size=20)
-    assert data.test.defects == ["good"] * 2 + ["crack"] * 2 + ["fray"] and data.test.has_masks
+    assert data.test.defects == ["good"] * 2 + ["blowhole", "break", "crack", "crack", "fray", "uneven"]
+    assert data.test.has_masks
     assert not any(item.mask.any() for item in data.test)  # noise
     assert sorted(levels(data.train) + levels(data.test)[:2]) == [20 * i for i in range(10)] != levels(data.train)
-    assert [sample.name for sample in data.test.samples[2:]] == ["a.jpg", "b.jpg", "a.jpg"]
+    assert [sample.name for sample in data.test.samples[2:]] == ["a.jpg"] * 3 + ["b.jpg"] + ["a.jpg"] * 2
 
 
 @pytest.fixture(scope="module")
@@ -278,3 +281,23 @@ def test_magnetic_tile_foreground_is_above_127(tiles):
             assert file.size == values.shape[::-1]
         image, mask = sample.load(values.shape)
         assert np.array_equal(mask, values > 127) and image.shape[1:] == values.shape
+
+
+def test_incomplete_magnetic_tiles_are_named(tmp_path):
+    kinds = ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")
+    for kind in kinds:
+        (tmp_path / f"MT_{kind}" / "Imgs").mkdir(parents=True)
+    with pytest.raises(DataError, match="MT_Free.*holds 0 images"):
+        load_dataset("magnetic_tile", root=tmp_path)
+    for kind in kinds:
+        for i in range(3):
+            for suffix in ("jpg", "png"):
+                Image.new("L", (40, 40)).save(tmp_path / f"MT_{kind}" / "Imgs" / f"{i}.{suffix}")
+    assert len(load_dataset("magnetic_tile", root=tmp_path).test) == 16
+    (tmp_path / "MT_Crack/Imgs/1.png").unlink()
+    with pytest.raises(DataError, match=r"1\.jpg has no mask: expected .*1_mask\.png"):
+        load_dataset("magnetic_tile", root=tmp_path)
+    shutil.rmtree(tmp_path / "MT_Fray")
+    (tmp_path / "MT_Crack/Imgs/1.jpg").unlink()
+    with pytest.raises(DataError, match="Get the folder MT_Fray again"):
+        load_dataset("magnetic_tile", root=tmp_path)

@@ -1,4 +1,6 @@
 """One report object: maps, scores and metrics of a test set, whole and by kind of defect."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,14 @@ def test_only_good_images(model, data):
     assert np.isnan(report.image_auroc) and np.isnan(report.aupro) and report.per_defect().empty
 
 
+def test_metrics_without_meaning_are_nan_and_the_others_stay(report):
+    perfect = replace(report, maps=report.masks.astype(np.float32))
+    assert np.isnan(perfect.aupro_per_image) and perfect.pixel_auroc == 1
+    assert perfect.aupro == pytest.approx(1, abs=1e-12)
+    everywhere = replace(report, masks=np.ones_like(report.masks))
+    assert np.isnan(everywhere.pixel_auroc) and everywhere.image_auroc == report.image_auroc
+
+
 def test_no_test_images(model):
     with pytest.raises(ValueError, match="no test images"):
         evaluate(model, None)
@@ -89,3 +99,10 @@ def test_no_test_images(model):
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images)
+
+
+def test_bf16_rounds_the_networks_and_not_the_maps(model, data, report):
+    rounded = evaluate(model, data, precision="bf16", progress=False)
+    assert rounded.maps.dtype == np.float32 and not np.array_equal(rounded.maps, report.maps)
+    assert len(np.unique(rounded.maps)) > 0.9 * rounded.maps.size, "bfloat16 maps would have few distinct values"
+    np.testing.assert_allclose(rounded.maps, report.maps, atol=0.05)

@@ -40,6 +40,12 @@ def test_the_tested_versions_cover_the_bounds():
             assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
+def test_one_version():
+    import rdlib
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == rdlib.__version__ and f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])

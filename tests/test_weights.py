@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from rdlib import ReverseDistillation, encoder, model
+from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset, model
 from rdlib.encoder import BACKBONES, TeacherEncoder
 from rdlib.errors import WeightsError
 from rdlib.losses import flattened_cosine_loss
@@ -430,7 +430,8 @@ def test_load_refuses_what_is_not_ours(trained, tmp_path):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="model.safetensors cannot be read as a saved model"):
             ReverseDistillation.load(path)
-    short = {key: value for key, value in trained.state_dict().items() if key != "student.stage1.0.conv1.weight"}
+    short = {key: value.contiguous() for key, value in trained.state_dict().items()}
+    del short["student.stage1.0.conv1.weight"]
     save_file(short, path, metadata={"rdlib": '{"backbone": "resnet18"}'})
     with pytest.raises(WeightsError, match="model.safetensors has no 'student.stage1.0.conv1.weight'"):
         ReverseDistillation.load(path)
@@ -529,3 +530,26 @@ def test_load_of_an_unknown_configuration(tmp_path, text):
 def test_a_loaded_model_is_in_eval_mode(tmp_path):
     ReverseDistillation("resnet18", weights=None).save(tmp_path / "model.safetensors")
     assert not any(part.training for part in ReverseDistillation.load(tmp_path / "model.safetensors").modules())
+
+
+def test_the_embedded_teacher_is_said_to_be_missing():
+    with pytest.raises(WeightsError, match="no embedded teacher yet.*random_calibrated"):
+        TeacherEncoder("resnet18", "embedded")
+
+
+def test_a_mistyped_word_is_answered_with_the_words_there_are():
+    with pytest.raises(WeightsError, match="'imagenet' and 'random_calibrated'"):
+        TeacherEncoder("resnet18", "imagnet")
+
+
+def test_predictions_are_the_same_after_fit_evaluate_save_and_load(tmp_path):
+    data = load_dataset("synthetic/weave", size=64, n_train=6)
+    trained = ReverseDistillation("resnet18", weights=None)
+    fit(trained, data.train, 1, batch_size=3, progress=False)
+    images = torch.stack([data.test[i].image for i in range(3)])
+    before = trained.predict(images)[0]
+    trained.save(tmp_path / "model.safetensors")
+    data.test.samples = data.test.samples[:3]
+    evaluate(trained, data.test, progress=False)
+    assert torch.equal(before, trained.predict(images)[0])
+    assert torch.equal(before, ReverseDistillation.load(tmp_path / "model.safetensors").predict(images)[0])

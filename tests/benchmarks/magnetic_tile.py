@@ -16,34 +16,38 @@ from pathlib import Path
 import psutil
 import torch
 
-from rdlib import ReverseDistillation, evaluate, fit, load_dataset
+from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
 from rdlib.files import written_atomically
 
 
-def train_and_test(args: argparse.Namespace, seed: int) -> dict:
-    """One run of one seed: its configuration, the metrics at every evaluation, and its provenance."""
+def train_and_test(args: argparse.Namespace, seed: int) -> None:
+    """One run of one seed; the result file is written anew after every evaluation, with what is known by then."""
     data = load_dataset("magnetic_tile", root=args.data, size=128)
     model = ReverseDistillation("resnet18", weights=args.weights, sigma=2, seed=seed)
     folder = Path(args.out)
-    curve_file = folder / f"seed{seed}_curve.json"
-    curve = json.loads(curve_file.read_text()) if curve_file.exists() else {}
-    checkpoint = folder / f"seed{seed}.ckpt"
+    path = folder / f"magnetic_tile_resnet18_{args.precision}_seed{seed}.json"
+    curve = json.loads(path.read_text())["curve"] if path.exists() else {}
     for epochs in range(args.every, args.epochs + 1, args.every):
         if str(epochs) in curve:
             continue
-        run = fit(model, data.train, epochs, seed=seed, precision=args.precision, checkpoint=checkpoint,
-                  progress=args.progress)
+        run = fit(model, data.train, epochs, seed=seed, precision=args.precision, checkpoint_every=args.every,
+                  checkpoint=folder / f"seed{seed}.ckpt", progress=args.progress)
         curve[str(epochs)] = evaluate(model, data.test, progress=False).metrics
         print(f"seed {seed}, {epochs} epochs: " + ", ".join(f"{k} {v:.4f}" for k, v in curve[str(epochs)].items()),
               flush=True)
-        with written_atomically(curve_file) as temporary:
-            temporary.write_text(json.dumps(curve))
+        with written_atomically(path) as temporary:
+            temporary.write_text(json.dumps(result(args, run, curve), indent=1) + "\n")
+
+
+def result(args: argparse.Namespace, run: Run, curve: dict) -> dict:
+    """What a result file holds: configuration, metrics of the last evaluation and of all, provenance."""
     return {"config": {"dataset": "magnetic_tile", "size": 128, "sigma": 2, "weights": Path(args.weights).name,
-                       "epochs": args.epochs, **run.settings},
-            "metrics": curve[str(args.epochs)], "curve": curve, "seconds": round(run.seconds, 1),
-            "images_per_second": round(run.images_per_second, 1), "date": date.today().isoformat(),
-            "peak_memory_mb": peak_memory_mb(), "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "hardware": f"{psutil.cpu_count(logical=False)} CPU cores, {platform.machine()}"}
+                       "epochs": run.epochs, "threads": torch.get_num_threads(), **run.settings},
+            "metrics": curve[str(run.epochs)], "curve": curve, "seconds": round(run.seconds, 1),
+            "date": date.today().isoformat(), "peak_memory_mb": peak_memory_mb(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "hardware": f"CPU, {psutil.cpu_count(logical=False)} cores, {platform.machine()}, "
+                        f"{torch.backends.cpu.get_cpu_capability()}"}
 
 
 def peak_memory_mb() -> int:
@@ -67,9 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     for seed in args.seeds:
         began = time.time()
-        result = train_and_test(args, seed)
-        with written_atomically(Path(args.out) / f"magnetic_tile_resnet18_{args.precision}_seed{seed}.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
+        train_and_test(args, seed)
         print(f"seed {seed} done in {(time.time() - began) / 60:.1f} min")
 
 
