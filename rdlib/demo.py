@@ -55,13 +55,15 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def pictures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
-    """The figures by file name, PNG: named after the cell's tag "figure:NAME", else by their number."""
+    """The figures by file name, .png or .jpg: named after the cell's tag "figure:NAME", else by their number."""
     found = {}
     for cell in notebook.cells:
         names = [tag.removeprefix("figure:") for tag in cell.metadata.get("tags", []) if tag.startswith("figure:")]
         for output in cell.get("outputs", []):
-            if png := output.get("data", {}).get("image/png"):
-                found[f"{names.pop(0) if names else len(found) + 1}.png"] = base64.b64decode(png)
+            for kind, suffix in (("image/png", "png"), ("image/jpeg", "jpg")):
+                if content := output.get("data", {}).get(kind):
+                    name = names.pop(0) if names else len(found) + 1
+                    found[f"{name}.{suffix}"] = base64.b64decode(content)
     return found
 
 
@@ -96,9 +98,9 @@ def main() -> int:
     page = args.out / "quickstart.html"
     with written_atomically(page) as temporary:
         temporary.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-    for name, png in pictures(notebook).items():
+    for name, content in pictures(notebook).items():
         with written_atomically(args.out / "quickstart" / name) as temporary:
-            temporary.write_bytes(png)
+            temporary.write_bytes(content)
     print(f"\n{metrics_text(notebook)}\n\nThe page:     {page}\nThe pictures: {args.out / 'quickstart'}/"
           "{" + ",".join(pictures(notebook)) + "}")
     return 0

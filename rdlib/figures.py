@@ -33,6 +33,7 @@ STYLE = {"figure.constrained_layout.use": True, "figure.facecolor": "white", "fo
          "image.cmap": "viridis", "xtick.labelsize": 9, "ytick.labelsize": 9}
 WIDTH = 8.0  # inches, a notebook's column
 SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how finely it draws it
+LARGE = 200_000  # bytes; a notebook should stay below 2 MB
 UNIT = "cosine distance, summed over 3 scales"
 HALO = [withStroke(linewidth=3, foreground="black")]  # keeps a bright line visible on any image
 TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
@@ -67,12 +68,20 @@ def show(figure: Figure, summary: str | None = None) -> None:
     else:
         shell = get_ipython()
     if shell is not None:
-        png = BytesIO()
-        figure.savefig(png, format="png", dpi=STORED_DPI)
         # metadata= and not alt=: Colab's IPython 7 does not know the latter.
-        display(Image(png.getvalue(), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
+        display(Image(_stored(figure), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
     plt.close(figure)
     print(fill(summary, 100))  # a page would break a long line in the middle of a word
+
+
+def _stored(figure: Figure) -> bytes:
+    """The figure as a notebook keeps it: PNG, or, where photographs make that large, JPEG."""
+    png, jpeg = BytesIO(), BytesIO()
+    figure.savefig(png, format="png", dpi=STORED_DPI)
+    if png.tell() <= LARGE:
+        return png.getvalue()
+    figure.savefig(jpeg, format="jpeg", dpi=STORED_DPI, pil_kwargs={"quality": 90, "subsampling": 0})
+    return jpeg.getvalue()
 
 
 def examples(report: Report, n: int = 6) -> list[int]:

@@ -41,6 +41,6 @@ def test_every_picture_has_alt_text_and_a_line_below(book):
     _, notebook = book
     for cell in code(notebook):
         for place, output in enumerate(cell.outputs):
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
+            for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+                alt = output.metadata.get(kind, {}).get("alt")
                 assert alt and alt[:40] in str(cell.outputs[place + 1].get("text", "")), cell.source
