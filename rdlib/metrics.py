@@ -181,9 +181,7 @@ def _official_area(mask: NDArray, scores: NDArray, n_thresholds: int) -> float |
 
 def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
     """For each threshold, the share of scores that exceed it."""
-    if not scores.size:
-        return np.zeros(len(thresholds))
-    return 1 - np.searchsorted(np.sort(scores), thresholds, side="right") / scores.size
+    return 1 - np.searchsorted(np.sort(scores), thresholds, side="right") / max(scores.size, 1)
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[NDArray, NDArray]:
