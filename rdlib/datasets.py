@@ -30,7 +30,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
     """The data set `name`, split into train and test.
 
     Args:
-        name: "synthetic/weave", "synthetic/washer" (embedded, offline); "mvtec/bottle" and its 14 siblings;
+        name: "synthetic/CATEGORY", of `synthetic.CATEGORIES` (embedded, offline); "mvtec/bottle" and its 14 siblings;
             "magnetic_tile"; "folder:PATH", your own images: MVTec AD's layout (train/good, test/..., ground_truth/...)
             or just a folder of good images.
         root: the folder that holds the data set; default: a folder of its name in `data_root()`.

@@ -192,14 +192,14 @@ def test_the_data_folder_is_that_of_the_environment(bottle, tmp_path, monkeypatc
 
 
 def test_synthetic_data_are_rendered_as_items():
-    data = load_dataset("synthetic/washer", size=64, n_train=5)
+    data = load_dataset("synthetic/gear", size=64, n_train=5)
     assert len(data.train) == 5 and len(data.test) == 140 and set(data.train.labels) == {0}
     assert data.test.labels == [0] * 40 + [1] * 100
     item = data.test[-1]
     assert item.image.shape == (3, 64, 64) and item.image.dtype == torch.float32 and 0 <= item.image.min()
     assert 0.2 < item.image.max() <= 1 and item.mask.any() and item.label == 1 and not data.test[0].mask.any()
-    assert not torch.equal(load_dataset("synthetic/washer", size=64, seed=1).train[0].image, data.train[0].image)
-    assert torch.equal(load_dataset("synthetic/washer", size=64).train[0].image, data.train[0].image)
+    assert not torch.equal(load_dataset("synthetic/gear", size=64, seed=1).train[0].image, data.train[0].image)
+    assert torch.equal(load_dataset("synthetic/gear", size=64).train[0].image, data.train[0].image)
     with pytest.raises(DataError, match="square"):
         load_dataset("synthetic/weave", size=(64, 96)).train[0]
 

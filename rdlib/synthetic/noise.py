@@ -1,0 +1,137 @@
+"""Random numbers, smooth noise and waves that are the same to the last bit on every machine.
+
+What decides a pixel is made of integers, of tables, and of + - * / and the square root, which IEEE 754 fixes to the
+bit. A matrix product adds in whatever order a processor likes, so the matrices multiplied here hold integers so small
+that float32 holds every sum of them exactly (below 2**24): any order gives the same.
+"""
+import math
+import zlib
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import PCG64, Generator
+from threadpoolctl import ThreadpoolController
+
+STEPS = 4096  # a full turn, in the table of cosines
+COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in range(STEPS)], np.float32) / 2**14
+
+
+@lru_cache(maxsize=1)
+def blas() -> ThreadpoolController:
+    """The libraries that multiply matrices here. On matrices this small their threads only wait for one another."""
+    return ThreadpoolController()
+
+
+def stream(*names: str, seed: int) -> Generator:
+    """A random stream for each purpose, so that a scene does not depend on the defect drawn over it."""
+    if seed < 0:
+        raise ValueError(f"A seed is 0 or more, got {seed}.")
+    return Generator(PCG64([zlib.crc32("/".join(names).encode()), seed]))
+
+
+def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
+    """A Python float in [low, high), or a float32 array of them."""
+    if shape is None:
+        return low + (high - low) * float(rng.random())
+    return (low + (high - low) * rng.random(shape)).astype(np.float32)
+
+
+def cosine(turns: np.ndarray | float) -> np.ndarray:
+    """The cosine of an angle given in full turns, by table: float32, right to 0.001."""
+    return COSINES[np.floor(np.multiply(turns, STEPS)).astype(np.int64) & (STEPS - 1)]
+
+
+def direction(turns: float) -> tuple[float, float]:
+    """The unit vector at an angle given in full turns: x right, y down."""
+    return float(cosine(turns)), float(cosine(turns - 0.25))
+
+
+def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """In which cell of width 1 each number lies, int32, and where in it, float32 in [0, 1)."""
+    floor = np.floor(x)
+    return floor.astype(np.int32), x - floor
+
+
+def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The angle of vectors in full turns, [0, 1], by a polynomial: right to 0.00001 turns."""
+    ax, ay = np.abs(dx), np.abs(dy)
+    ratio = np.minimum(ax, ay) / np.maximum(np.maximum(ax, ay), 1e-9)
+    square = ratio * ratio
+    turns = 0.0286703 - square * (0.0135494 - 0.003316 * square)  # Hastings' arc tangent, over 2 pi
+    turns = ratio * (0.15913 - square * (0.0525688 - square * turns))
+    turns = np.where(ay > ax, 0.25 - turns, turns)
+    turns = np.where(dx < 0, 0.5 - turns, turns)
+    return np.where(dy < 0, 1 - turns, turns)
+
+
+@lru_cache(maxsize=256)
+def spline_weights(size: int, cells: int) -> np.ndarray:
+    """(size, cells + 3) weights, in 1/256, of the knots of `cells` cells at an axis' pixels: cubic B-splines."""
+    t = np.abs(((np.arange(size) + 0.5) / size * cells + 1)[:, None] - np.arange(cells + 3))
+    away = np.maximum(2 - t, 0)
+    return np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6)).astype(np.float32)
+
+
+def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = None) -> np.ndarray:
+    """(size, size) float32 noise, about [-1, 1]: random knots on rows x columns cells, joined by splines."""
+    columns = columns or rows
+    knots = rng.integers(-127, 128, (rows + 3, columns + 3)).astype(np.float32)
+    sums = spline_weights(size, rows) @ knots @ spline_weights(size, columns).T  # integers up to 257 * 257 * 127
+    return sums * np.float32(1.7 / (127 * 256 * 256))
+
+
+def line_noise(rng: Generator, length: int, cells: int) -> np.ndarray:
+    """(length,) float32, about [-1, 1]: smooth noise along a line."""
+    knots = rng.integers(-127, 128, cells + 3).astype(np.float32)
+    return spline_weights(length, cells) @ knots * np.float32(1.7 / (127 * 256))
+
+
+def rough_noise(rng: Generator, size: int, cells: int, octaves: int = 4) -> np.ndarray:
+    """(size, size) float32 noise, about [-1, 1]: smooth noise at several scales, each half as strong as the coarser."""
+    total = smooth_noise(rng, size, cells)
+    for k in range(1, octaves):
+        total += smooth_noise(rng, size, cells << k) * 0.5**k
+    return total
+
+
+@lru_cache(maxsize=256)
+def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
+    """(size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
+    away = (np.arange(size)[None] - np.arange(size)[:, None] - shift) / radius
+    bell = np.maximum(1 - away * away, 0)
+    bell *= bell
+    return np.floor(256 * bell / (radius * 16 / 15)).astype(np.float32)
+
+
+def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """A field in [0, 1] blurred over `radius` image sides and moved by `shift` (x, y); dark beyond the edges."""
+    size = len(cover)
+    right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)
+    bytes_ = np.floor(cover * 255 + 0.5)
+    half = np.floor(down @ bytes_ / 256)  # whole numbers again, so that the second product is exact too
+    return half @ right.T * np.float32(1 / (255 * 256))
+
+
+def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    """Distances to the nearest and the second nearest of scattered points, one to a cell of (u, v), in cells.
+
+    u and v must lie in [1, 126]. Voronoi cells meet where both distances are equal.
+    """
+    points = uniform(rng, 0.5 - jitter / 2, 0.5 + jitter / 2, (2, 128 * 128))
+    (i, a), (j, b) = cells(u), cells(v)
+    base = j * 128 + i
+    first, second = np.full(u.shape, 9, np.float32), np.full(u.shape, 9, np.float32)
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            index = base + (row * 128 + column)
+            dx, dy = points[0].take(index) + (column - a), points[1].take(index) + (row - b)
+            square = dx * dx + dy * dy
+            np.minimum(second, np.maximum(first, square), out=second)
+            np.minimum(first, square, out=first)
+    return np.sqrt(first), np.sqrt(second)
+
+
+def sensor_noise(rng: Generator, size: int, sigma: float) -> np.ndarray:
+    """(size, size) float32 noise of a camera, about normal: `sigma` grey levels; the sum of four random bytes."""
+    parts = np.frombuffer(rng.bytes(4 * size * size), np.uint8).reshape(4, size, size).astype(np.int16)
+    return (parts[0] + parts[1] + parts[2] + parts[3] - 510).astype(np.float32) * np.float32(sigma / 147.8)

@@ -1,0 +1,152 @@
+"""A scene under a lamp: the grid of pixels, shapes from signed distances, and shading from heights.
+
+Lengths are in image sides (x right, y down), so a seed shows the same scene at every size. Colours are linear light,
+float32 (3, H, W), until a square root stands in for the display's gamma.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from rdlib.synthetic.noise import blur, direction, rough_noise, uniform
+
+Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linear light), from the bottom up
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a part that a painter builds: the kind, how badly in (0, 1], and a stream for where."""
+
+    kind: str
+    strength: float
+    rng: Generator
+
+    def which(self, count: int) -> int:
+        """The number of the part, of `count`, that has it."""
+        return int(self.rng.integers(count))
+
+
+class Surface:
+    """The scene that a category's painter fills in, and what defects look up on it.
+
+    Attributes:
+        x, y: (1, size) and (size, 1) float32, the middles of the pixels in image sides.
+        light: the unit vector (x, y) towards the lamp: from the upper left, more or less.
+        lamp: (size, size) how brightly it lights each place, around 1.
+        image: (3, size, size) the picture in linear light, without the lamp.
+        part: (size, size) or 1.0, how much of each pixel is the thing that can have a defect.
+        beneath: what shows through a hole, (3, 1, 1) or (3, size, size).
+        flesh: the material's colour where its surface is broken, (3, 1, 1).
+        edge: how wide a broken edge is, in image sides: wide and frayed in cloth, sharp in metal.
+    """
+
+    def __init__(self, rng: Generator, size: int):
+        self.size = size
+        self.x = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size))[None]
+        self.y = self.x.T
+        self.light = direction(uniform(rng, 0.56, 0.67))
+        slope, level = uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
+        right, down = self.light
+        self.lamp = level * (1 + slope * (right * (self.x - 0.5) + down * (self.y - 0.5)))
+        self.part, self.beneath, self.flesh = 1.0, colour(20, 20, 20), colour(40, 38, 36)
+        self.edge, self.spots = 0.02, None
+
+    def spot(self, rng: Generator) -> tuple[float, float]:
+        """A place for a defect: anywhere but close to the border, or on the part, as the painter says in `spots`."""
+        if self.spots is None:
+            return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
+        return self.spots(rng)
+
+    def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates (u, v) around (x, y) whose u axis points at `turns`."""
+        right, down = direction(turns)
+        dx, dy = self.x - x, self.y - y
+        return right * dx + down * dy, right * dy - down * dx
+
+
+def colour(red: float, green: float, blue: float) -> np.ndarray:
+    """A displayed colour, 0 to 255, as linear light, (3, 1, 1)."""
+    shown = np.array((red, green, blue), np.float32)[:, None, None] / np.float32(255)
+    return shown * shown
+
+
+def mix(below: np.ndarray, above: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Alpha blending: `below` where `cover` is 0, `above` where it is 1."""
+    return below + cover * (above - below)
+
+
+def inside(distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
+    """Cover of a shape from the signed distance to its outline: 1 in, 0 out, soft over 1.5 pixels or `softness`."""
+    width = max(softness, 1.5 / distance.shape[-1])
+    return np.clip(0.5 - distance * (1 / width), 0, 1)
+
+
+def bell(x: np.ndarray) -> np.ndarray:
+    """1 at 0, falling smoothly to 0 at -1 and 1, and 0 beyond."""
+    rest = np.maximum(1 - x * x, 0)
+    return rest * rest
+
+
+def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8) -> np.ndarray:
+    """Lambert's shading of a height field in image sides: 1 where flat, more where it faces the light."""
+    edge = np.pad(height, 1, "edge") * np.float32(len(height) / 2)
+    right, down = edge[1:-1, 2:] - edge[1:-1, :-2], edge[2:, 1:-1] - edge[:-2, 1:-1]
+    facing = 1 - (contrast * light[0]) * right - (contrast * light[1]) * down
+    return np.maximum(facing, 0) / np.sqrt(1 + right * right + down * down)
+
+
+def shadow(s: Surface, cover: np.ndarray, height: float, darkness: float = 0.65) -> np.ndarray:
+    """The light, in [0, 1], that a thing of this cover leaves on the ground `height` image sides below it."""
+    way = tuple(-1.2 * height * axis for axis in s.light)
+    return 1 - darkness * np.minimum(blur(cover, max(1.3 * height, 2 / s.size), way), 1)
+
+
+def box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, corner: float = 0.0) -> np.ndarray:
+    """Signed distance to a rectangle with rounded corners, in the units of u and v."""
+    across, down = np.abs(u) - (half_u - corner), np.abs(v) - (half_v - corner)
+    ax, ay = np.maximum(across, 0), np.maximum(down, 0)
+    return np.sqrt(ax * ax + ay * ay) + np.minimum(np.maximum(across, down), 0) - corner
+
+
+def disc(s: Surface, x: float, y: float, radius: float) -> np.ndarray:
+    """Signed distance to a circle."""
+    dx, dy = s.x - x, s.y - y
+    return np.sqrt(dx * dx + dy * dy) - radius
+
+
+def blob(s: Surface, rng: Generator, x: float, y: float, radius: float, roughness: float) -> np.ndarray:
+    """Signed distance, roughly, to the outline of a disc that noise has bent."""
+    return disc(s, x, y, radius) - radius * roughness * rough_noise(rng, s.size, 9, 3)
+
+
+def curve(rng: Generator, x: float, y: float, length: float, bend: float, heading: float | None = None) -> np.ndarray:
+    """Points (33, 2) of a smooth line around (x, y); `bend` says how far it winds, in turns."""
+    knots = uniform(rng, -1, 1, (5,)).tolist()
+    heading = uniform(rng, 0, 1) if heading is None else heading
+    point, points, turned = [0.0, 0.0], [], 0.0
+    for k in range(33):
+        i, t = min(k // 8, 3), k / 8 - min(k // 8, 3)
+        turned += (knots[i] * (1 - t) + knots[i + 1] * t) / 8
+        step = direction(heading + bend * turned)
+        point = [point[0] + step[0] * length / 32, point[1] + step[1] * length / 32]
+        points.append(point)
+    middle = points[16]
+    return np.array([(x + p[0] - middle[0], y + p[1] - middle[1]) for p in points], np.float32)
+
+
+def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
+    """Distance to a line of points, at most `reach`, and how far along it the nearest point lies, in [0, 1]."""
+    distance, place = np.full((s.size, s.size), reach, np.float32), np.zeros((s.size, s.size), np.float32)
+    for k, (p, q) in enumerate(zip(points[:-1], points[1:], strict=True)):
+        (left, top), (right, bottom) = (  # the pixels that this segment can reach
+            (s.size * np.clip((np.minimum(p, q) - reach, np.maximum(p, q) + reach), 0, 1)).astype(int))
+        if left >= right or top >= bottom:
+            continue
+        window, (a, b) = (slice(top, bottom), slice(left, right)), q - p
+        dx, dy = s.x[:, left:right] - p[0], s.y[top:bottom] - p[1]
+        t = np.clip((a * dx + b * dy) / (a * a + b * b), 0, 1)
+        ex, ey = dx - t * a, dy - t * b
+        d = np.sqrt(ex * ex + ey * ey)
+        np.copyto(place[window], (k + t) / (len(points) - 1), where=d < distance[window])
+        np.minimum(distance[window], d, out=distance[window])
+    return distance, place
