@@ -1,0 +1,122 @@
+"""From the bank to training batches, all in torch: crops, foreign regions with soft masks, colours, light, noise.
+
+Every batch comes from one generator seeded by (seed, step), so a run that goes on after a stop sees what it would have
+seen without it.
+"""
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdlib normalises by
+# What may be foreign, and how often: nothing, another class, another class in the host's colours, the same image
+# mirrored, brightness, blur, a plain colour.
+NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN = range(7)
+SHARES = (0.12, 0.22, 0.2, 0.12, 0.16, 0.06, 0.12)
+WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4)  # the least share of the foreign pixels in the mixture; the most is 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images and what is to be said about them."""
+
+    images: Tensor  # (B, 3, S, S) float32, normalised
+    own: Tensor  # (B,) int64 class
+    other: Tensor  # (B,) int64 class of the foreign region, where it has one of its own
+    share: Tensor  # (B, 1, S, S) in [0, 1]: how much of a pixel is of class `other`
+    foreign: Tensor  # (B, 1, S, S) in [0, 1]: how far a pixel lies in the foreign region
+    visible: Tensor  # (B, 1, S, S) how much the region changed the image, mean over the channels, of a range of 1
+
+
+def uniform(n: int, low: float, high: float, draw: Generator) -> Tensor:
+    """(n, 1, 1, 1) numbers, even between `low` and `high`."""
+    return low + (high - low) * torch.rand(n, 1, 1, 1, generator=draw)
+
+
+def crop(stack: Tensor, size: int, zoom: tuple[float, float], draw: Generator, beyond: float = 0.0) -> Tensor:
+    """(B, C, M, M) -> (B, C, S, S): a random square of each, turned, mirrored, a little stretched, `zoom` input pixels
+    to an output pixel. It lies inside the input, or reaches beyond it by up to this share of half a side."""
+    n = len(stack)
+    scale = zoom[0] * (zoom[1] / zoom[0]) ** torch.rand(n, generator=draw) * size / stack.shape[-1]
+    angle = math.pi / 2 * torch.randint(4, (n,), generator=draw) + 0.2 * torch.randn(n, generator=draw)
+    stretch = torch.exp(0.1 * torch.randn(n, generator=draw))
+    mirror = torch.randint(2, (n,), generator=draw) * 2.0 - 1
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    shift = (2 * torch.rand(n, 2, generator=draw) - 1) * ((1 - scale).clamp_min(0) + beyond)[:, None]
+    theta = torch.stack([cos * mirror * stretch, -sin / stretch, shift[:, 0], sin * mirror * stretch, cos / stretch,
+                         shift[:, 1]], 1).view(n, 2, 3)
+    points = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
+    return F.grid_sample(stack, points, padding_mode="reflection", align_corners=False)
+
+
+def blur(x: Tensor) -> Tensor:
+    """(B, C, H, W), each pixel the mean of its 3 x 3 neighbours."""
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+
+
+def foreign_pixels(x: Tensor, kind: Tensor, draw: Generator) -> Tensor:
+    """What the foreign regions of images (B, 3, S, S) show, by kind (B,)."""
+    partner = x.roll(1, 0)
+    source = torch.where((kind == OTHER).view(-1, 1, 1, 1), partner, x)
+    i = (kind == MATCHED).nonzero()[:, 0]
+    std, mean = torch.std_mean(x, (2, 3), keepdim=True)
+    relative = (partner - mean.roll(1, 0)) / (std.roll(1, 0) + 0.01)
+    source[i] = relative[i] * (std[i] + 0.01) + mean[i]
+    i = (kind == MIRRORED).nonzero()[:, 0]
+    source[i] = x[i].flip(-1).roll((5, 9), (-2, -1))
+    i = (kind == BRIGHTNESS).nonzero()[:, 0]
+    sign = torch.randint(2, (len(i), 1, 1, 1), generator=draw) * 2 - 1
+    source[i] = x[i] * uniform(len(i), 0.6, 1.2, draw) + sign * 0.04 * 10 ** uniform(len(i), 0, 1, draw)
+    i = (kind == BLURRED).nonzero()[:, 0]
+    source[i] = blur(blur(blur(x[i])))
+    i = (kind == PLAIN).nonzero()[:, 0]
+    tint = uniform(len(i), -0.4, 0.4, draw) + 0.1 * torch.randn(len(i), 3, 1, 1, generator=draw)
+    source[i] = x[i].mean((2, 3), keepdim=True) + tint + 0.02 * torch.randn(x[i].shape, generator=draw)
+    return source.clamp(0, 1)
+
+
+def photograph(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, S, S) in [0, 1] under another camera: colours, grey, contrast, inversion, gamma, light, focus,
+    noise. Also by how much contrast grew, (B, 1, 1, 1).
+
+    Each image gets a contrast drawn anew, whatever it had: faint classes are to be learnt from, strong ones seen faint.
+    """
+    n, size = len(x), x.shape[-1]
+
+    def sometimes(share: float) -> Tensor:
+        return torch.rand(n, 1, 1, 1, generator=draw) < share
+    mixing = torch.eye(3) + 0.2 * torch.randn(n, 3, 3, generator=draw) * sometimes(0.4)[..., 0]
+    grey = sometimes(0.45)[..., 0]
+    mixing = torch.where(grey, mixing.mean(1, keepdim=True), mixing)  # every channel the same weights
+    x = torch.bmm(mixing, x.flatten(2)).view_as(x)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    gain = (0.02 * 12 ** uniform(n, 0, 1, draw) / x.std((1, 2, 3), keepdim=True)).clamp(0.1, 8)
+    x = (mean + uniform(n, -0.2, 0.2, draw)).clamp(0.15, 0.85) + gain * (1 - 2 * sometimes(0.15).float()) * (x - mean)
+    x = x.clamp(0, 1) ** torch.exp(uniform(n, -0.5, 0.5, draw))
+    line = torch.linspace(-0.5, 0.5, size)
+    across, down = uniform(n, -0.3, 0.3, draw), uniform(n, -0.3, 0.3, draw)
+    x = x * (1 + across * line.view(1, 1, 1, -1) + down * line.view(1, 1, -1, 1))
+    x = x + uniform(n, -0.5, 1, draw) * sometimes(0.5) * (blur(x) - x)
+    noise = sometimes(0.5) * (uniform(n, 0, 0.008, draw) + uniform(n, 0, 0.12, draw) * x.std((1, 2, 3), keepdim=True))
+    return (x + noise * torch.randn(x.shape, generator=draw)).clamp(0, 1), gain
+
+
+def make_batch(images: Tensor, masks: Tensor, classes: Tensor, size: int, draw: Generator) -> Batch:
+    """Crops of `size` of images (B, 3, M, M) uint8 of these classes (B,), most with a foreign region by masks
+    (B, 1, M, M) uint8."""
+    n = len(images)
+    x = crop(images.float() / 255, size, (0.55, min(1.6, images.shape[-1] / size)), draw)
+    kind = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=draw)
+    whole = images.shape[-1] / size
+    mask = crop(masks.float() / 255, size, (0.6 * whole, 1.2 * whole), draw, beyond=0.35)  # not in the middle alone
+    mask = mask * (kind != NONE).view(-1, 1, 1, 1)
+    weakest = torch.tensor(WEAKEST)[kind].view(-1, 1, 1, 1)
+    blend = mask * (weakest + (1 - weakest) * torch.rand(n, 1, 1, 1, generator=draw))
+    changed = x + blend * (foreign_pixels(x, kind, draw) - x)
+    seen, gain = photograph(changed, draw)
+    visible = gain * (changed - x).abs().mean(1, keepdim=True)
+    share = blend * ((kind == OTHER) | (kind == MATCHED)).view(-1, 1, 1, 1)
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    return Batch((seen - mean) / std, classes, classes.roll(1, 0), share, mask, visible)

@@ -1,0 +1,81 @@
+"""The network in training: torchvision's ResNet-18 up to layer3 and the 1x1 heads that are thrown away afterwards."""
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+from augment import Batch
+from rdlib.files import written_atomically
+
+VISIBLE = 0.012  # a foreign region that changes a location less than this, of a range of 1, is not asked for
+
+
+class Trainee(nn.Module):
+    """ResNet-18 without layer4, and a linear head for every question asked of it.
+
+    Which class where: layer2 and layer3. Which class in all: the mean of layer3. Where is something foreign: layer1,
+    layer2 and layer3, each at its own resolution.
+    """
+
+    def __init__(self, classes: int, seed: int = 0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            trunk = resnet18()
+            del trunk.layer4, trunk.avgpool, trunk.fc
+            self.trunk = trunk
+            self.where = nn.ModuleList(nn.Conv2d(c, classes, 1) for c in (128, 256))
+            self.which = nn.Linear(256, classes)
+            self.foreign = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in (64, 128, 256))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) normalised -> layer1 (B, 64, S/4, S/4), layer2 (B, 128, S/8, S/8) and layer3
+        (B, 256, S/16, S/16)."""
+        t = self.trunk
+        f1 = t.layer1(t.maxpool(t.relu(t.bn1(t.conv1(x)))))
+        f2 = t.layer2(f1)
+        return [f1, f2, t.layer3(f2)]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3."""
+        f = self.features(batch.images)
+        answers = {"class2": self.where[0](f[1][:, :, 1::2, 1::2]),  # every other location: they are many
+                   "class3": self.where[1](f[2]), "pooled": self.which(f[2].mean((2, 3)))[..., None, None]}
+        losses = {name: mixed_cross_entropy(logits.float(), batch) for name, logits in answers.items()}
+        for i, (head, feature) in enumerate(zip(self.foreign, f, strict=True), 1):
+            losses[f"foreign{i}"] = foreign_loss(head(feature).float(), batch)
+        return losses
+
+
+def mixed_cross_entropy(logits: Tensor, batch: Batch, smoothing: float = 0.05) -> Tensor:
+    """Cross-entropy of logits (B, K, h, w) with each location's own mixture of the two classes, a little smoothed."""
+    share = F.adaptive_avg_pool2d(batch.share, logits.shape[-2:])[:, 0]
+    log_p, rows = logits.log_softmax(1), torch.arange(len(logits))
+    right = (1 - share) * log_p[rows, batch.own] + share * log_p[rows, batch.other]
+    return -((1 - smoothing) * right + smoothing * log_p.mean(1)).mean()
+
+
+def foreign_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy of logits (B, 1, h, w) with the share of each location that is foreign, both sides with
+    equal weight. Locations that are in the region but look the same do not count."""
+    target, change = (F.adaptive_avg_pool2d(x, logits.shape[-2:]) for x in (batch.foreign, batch.visible))
+    counts = ((target < 0.05) | (change > VISIBLE * target)).float()
+    inside, outside = counts * target, counts * (1 - target)
+    return 0.5 * ((inside * F.softplus(-logits)).sum() / inside.sum().clamp_min(1)
+                  + (outside * F.softplus(logits)).sum() / outside.sum().clamp_min(1))
+
+
+def export(trunk: dict[str, Tensor], path: Path, about: dict) -> None:
+    """Write a trunk's state dict in half precision under torchvision's keys, whole or not at all.
+
+    `about` becomes JSON under the one metadata key "about": of several keys, safetensors would shuffle the order.
+    """
+    half = {key: value.half().contiguous() for key, value in trunk.items() if not key.endswith("num_batches_tracked")}
+    if not all(value.isfinite().all() for value in half.values()):
+        raise ValueError("A weight does not fit into half precision: the training has diverged.")
+    with written_atomically(path) as temporary:
+        save_file(half, temporary, metadata={"about": json.dumps(about)})

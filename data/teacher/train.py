@@ -1,0 +1,164 @@
+"""Train the embedded teacher on procedural images and export it.
+
+    python data/teacher/train.py --state FILE --bank FOLDER
+
+The bank is rendered first if it is not there. Stop it when you like, by Ctrl-C or by `kill`, and start it again with
+the same command: it goes on from its state file, and ends with the weights it would have had without the stop.
+"""
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from augment import Batch, make_batch
+from bank import Bank, default_folder, render
+from network import Trainee, export
+from rdlib.files import written_atomically
+from rdlib.hardware import autocast, resolve_precision
+
+VERSION = "1"  # goes into the exported file; changes whenever the weights would
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the weights follow from, besides the bank and the arithmetic."""
+
+    steps: int = 11700
+    seed: int = 0
+    # (crop in pixels, images in a batch, share of the steps). Small crops are cheap to learn from; the last ones are as
+    # large as the images that the teacher is to describe.
+    phases: tuple[tuple[int, int, float], ...] = ((64, 64, 0.80), (96, 48, 0.13), (128, 32, 0.07))
+    rate: float = 1.5e-3
+    decay: float = 0.05  # AdamW's, of the weights
+    average: float = 0.998  # of the exponential moving average that is exported
+    weights: tuple[tuple[str, float], ...] = (("class2", 0.25), ("class3", 0.5), ("pooled", 0.5), ("foreign1", 1.5),
+                                              ("foreign2", 1.5), ("foreign3", 1.5))
+
+    def phase(self, step: int) -> tuple[int, int]:
+        """Crop and batch size at a step."""
+        begun = 0.0
+        for size, batch, share in self.phases:
+            begun += share
+            if step < round(begun * self.steps):
+                return size, batch
+        return self.phases[-1][:2]
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate: up in a line for 3 % of the steps, then down a cosine to nothing."""
+        warm = max(1, round(0.03 * self.steps))
+        return self.rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+class Training:
+    """A run under way: network, moving average, optimiser, step; all of it in one state file."""
+
+    def __init__(self, recipe: Recipe, bank: Bank, precision: str = "auto"):
+        self.recipe, self.bank, self.step, self.seen = recipe, bank, 0, 0
+        self.precision = resolve_precision(precision, torch.device("cpu"))
+        self.network = Trainee(len(bank.classes), recipe.seed).to(memory_format=torch.channels_last).train()
+        self.average = {k: v.clone() for k, v in self.network.trunk.state_dict().items() if v.is_floating_point()}
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim == 1]  # BatchNorms and biases are not decayed
+        self.optimiser = torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.decay},
+                                            {"params": vectors, "weight_decay": 0.0}], fused=True)
+
+    def save(self, path: Path) -> None:
+        """Write the state file, whole or not at all."""
+        state = {"recipe": asdict(self.recipe), "bank": asdict(self.bank), "precision": self.precision,
+                 "step": self.step, "seen": self.seen, "network": self.network.state_dict(), "average": self.average,
+                 "optimiser": self.optimiser.state_dict()}
+        with written_atomically(path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+
+    def load(self, path: Path) -> None:
+        """Go on from a state file. Raises ValueError if it belongs to another recipe, bank or arithmetic."""
+        state = torch.load(path, weights_only=True)
+        for name, own in (("recipe", asdict(self.recipe)), ("bank", asdict(self.bank)), ("precision", self.precision)):
+            if state[name] != own:
+                raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average, self.step, self.seen = state["average"], state["step"], state["seen"]
+
+    def run(self, folder: Path) -> Iterator[dict[str, float]]:
+        """Train to the end on the bank in `folder`, giving every step's losses."""
+        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+        while self.step < self.recipe.steps:
+            draw = torch.Generator().manual_seed((self.recipe.seed << 32) + self.step)
+            size, n = self.recipe.phase(self.step)
+            which = torch.randint(len(images), (n,), generator=draw)
+            where = torch.randint(len(masks), (n,), generator=draw)
+            batch = make_batch(torch.from_numpy(images[which.numpy()]), torch.from_numpy(masks[where.numpy()])[:, None],
+                               which // self.bank.images, size, draw)
+            yield self.update(batch)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser and of the moving average."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate_at(self.step)
+        with autocast(self.precision, torch.device("cpu")):
+            losses = self.network.losses(batch)
+        total = sum(weight * losses[name] for name, weight in self.recipe.weights)
+        self.optimiser.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.step, self.seen = self.step + 1, self.seen + len(batch.own)
+        own = self.network.trunk.state_dict()
+        weight = 1 - min(self.recipe.average, (self.step + 1) / (self.step + 10))  # a short memory at first
+        torch._foreach_lerp_(list(self.average.values()), [own[k] for k in self.average], weight)
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def export(self, path: Path) -> None:
+        """Write the moving average as the teacher's weights, BatchNorm statistics with it."""
+        about = {"version": VERSION, "images_seen": self.seen, "step": self.step, "recipe": asdict(self.recipe),
+                 "bank": asdict(self.bank), "precision": self.precision}
+        export(self.average, path, about)
+
+
+def train(training: Training, folder: Path, state: Path, every: float = 120, minutes: float = math.inf,
+          progress: bool = True) -> bool:
+    """Go on to the end, or for so many minutes, writing the state every so many seconds. True if it came to the end."""
+    began = saved = time.monotonic()
+    mean: dict[str, float] = {}
+    bar = tqdm(total=training.recipe.steps, initial=training.step, disable=not progress, mininterval=10, desc="teacher")
+    for losses in training.run(folder):
+        mean = {name: mean.get(name, loss) * 0.98 + 0.02 * loss for name, loss in losses.items()}
+        bar.set_postfix({name: f"{loss:.3f}" for name, loss in mean.items()}, refresh=False)
+        bar.update()
+        if time.monotonic() - saved > every:
+            training.save(state)
+            saved = time.monotonic()
+        if time.monotonic() - began > 60 * minutes:
+            break
+    training.save(state)
+    return training.step >= training.recipe.steps
+
+
+def main() -> None:
+    """Render the bank, train, export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=Path, required=True, help="the state file, begun or gone on with")
+    parser.add_argument("--bank", type=Path, default=default_folder(), help="the folder of the rendered images")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="length of the whole schedule")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long, to be gone on with later")
+    parser.add_argument("--out", type=Path, default=HERE / "resnet18_procedural.safetensors")
+    args = parser.parse_args()
+    render(args.bank, Bank())
+    training = Training(Recipe(args.steps, args.seed), Bank())
+    if args.state.exists():
+        training.load(args.state)
+    if train(training, args.bank, args.state, minutes=args.minutes):
+        training.export(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""How well a teacher's features tell defects apart, on procedural classes that its training never saw.
+
+    python data/teacher/validate.py data/teacher/resnet18_procedural.safetensors random_calibrated
+
+Two dozen held-out classes, four of them of a family (weave) that training knows nothing of. For each, the features of
+30 normal images are the memory; 15 good and 15 defective images are scored by the cosine distance to the nearest of it,
+at each layer, and the maps added up, as reverse distillation adds up its own. Defects are drawn by other code than
+training's foreign regions. About a minute on one core.
+"""
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter, map_coordinates
+from torch import Tensor
+from torch.nn import functional as F
+
+from augment import MEAN, STD
+from bank import HELD_OUT, draw_images
+from fields import filtered, grid, log_uniform, smooth, spectrum
+from network import export
+from rdlib.encoder import TeacherEncoder
+from rdlib.metrics import PixelRanking, auroc
+
+CLASSES = {"grain": 4, "weave": 4, "spectral": 2, "cells": 2, "lattice": 2, "leaves": 2, "objects": 2, "strokes": 2,
+           "stripes": 1, "labyrinth": 1, "fractal": 1, "blend": 1}
+SEED, SIZE, MEMORY, GOOD, DEFECTIVE = 77, 128, 30, 15, 15
+PATCHES = 4096  # the most features of a layer that are remembered
+
+
+def region(draw: Generator) -> NDArray[np.float32]:
+    """A soft spot somewhere in an image, (S, S) in [0, 1]: the level set of a bump and noise."""
+    (x, y), (cx, cy) = grid(SIZE), draw.uniform(-0.35, 0.35, 2)
+    bump = 1 - np.hypot(x - cx, y - cy) / log_uniform(draw, 0.06, 0.2)
+    return smooth(bump + 0.2 * filtered(draw, spectrum(SIZE, 2)) * (bump > -1), 0, log_uniform(draw, 0.1, 0.8))
+
+
+def crack(draw: Generator) -> NDArray[np.float32]:
+    """A thin wandering line, (S, S) in [0, 1]."""
+    picture = Image.new("L", (4 * SIZE, 4 * SIZE))
+    angles = draw.uniform(0, 7) + np.cumsum(draw.normal(0, 0.4, 24))
+    path = np.cumsum(log_uniform(draw, 4, 16) * np.stack([np.cos(angles), np.sin(angles)], 1), 0)
+    path = path - path[12] + draw.uniform(0.2, 0.8, 2) * 4 * SIZE
+    ImageDraw.Draw(picture).line([*path.ravel()], fill=255, width=int(log_uniform(draw, 5, 16)))
+    return np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32) / 255
+
+
+def damage(image: NDArray[np.uint8], stranger: NDArray[np.uint8], draw: Generator) -> tuple[NDArray, NDArray]:
+    """A defect in an image (3, S, S) uint8: crack, stain, swirl, wear or a stranger's texture -> image, (S, S) mask."""
+    kind, x = draw.integers(5), image.astype(np.float32) / 255
+    spot = crack(draw) if kind == 0 else region(draw)
+    while spot.sum() < 12 or spot.mean() > 0.3:
+        spot = crack(draw) if kind == 0 else region(draw)
+    if kind < 2:  # crack, stain: darker or brighter
+        other = x + draw.choice([-1, 1]) * draw.uniform(0.08, 0.25)
+    elif kind == 2:  # swirl: the texture drawn together
+        dy, dx = np.gradient(gaussian_filter(spot, 3))
+        rows, columns = np.mgrid[:SIZE, :SIZE]
+        pull = draw.uniform(60, 150)
+        places = [rows + pull * dx, columns - pull * dy]
+        other = np.stack([map_coordinates(channel, places, order=1, mode="reflect") for channel in x])
+        spot = smooth(gaussian_filter(spot, 3), 0.02, 0.2)
+    elif kind == 3:  # wear: polished, with its own noise
+        other = gaussian_filter(x, (0, 4, 4)) + draw.normal(0, 0.03)
+    else:
+        y = stranger.astype(np.float32) / 255
+        other = (y - y.mean((1, 2), keepdims=True)) * draw.uniform(0.5, 1.5) + x.mean((1, 2), keepdims=True)
+    return (255 * np.clip(x + spot * (other - x), 0, 1)).astype(np.uint8), spot > 0.3
+
+
+def held_out(family: str, number: int) -> tuple[NDArray, NDArray]:
+    """(60, 3, S, S) uint8 images of a held-out class: memory, good, defective; and the masks of the last 30."""
+    images = draw_images(family, HELD_OUT + number, MEMORY + GOOD + DEFECTIVE, SIZE, SEED)
+    masks = np.zeros((GOOD + DEFECTIVE, SIZE, SIZE), bool)
+    strangers = list(CLASSES)
+    for i in range(DEFECTIVE):
+        draw = default_rng([SEED, list(CLASSES).index(family), number, i])
+        (stranger,) = draw_images(strangers[draw.integers(len(strangers))], HELD_OUT + 500 + i, 1, SIZE, SEED)
+        images[MEMORY + GOOD + i], masks[GOOD + i] = damage(images[MEMORY + GOOD + i], stranger, draw)
+    return images, masks
+
+
+@torch.no_grad()
+def anomaly_maps(teacher: TeacherEncoder, images: Tensor) -> NDArray[np.float32]:
+    """Images (60, 3, S, S) uint8, the first 30 being the memory -> maps of the other 30, (30, S, S)."""
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    described = [teacher((part.float() / 255 - mean) / std) for part in images.split(15)]
+    layers = [torch.cat(parts) for parts in zip(*described, strict=True)]
+    total = torch.zeros(len(images) - MEMORY, 1, SIZE, SIZE)
+    for layer in layers:
+        f = F.normalize(layer, dim=1).permute(0, 2, 3, 1)  # (60, h, w, C)
+        memory = f[:MEMORY].flatten(0, 2)
+        memory = memory[torch.randperm(len(memory), generator=torch.Generator().manual_seed(0))[:PATCHES]]
+        distance = torch.stack([1 - (tested.flatten(0, 1) @ memory.T).amax(1) for tested in f[MEMORY:]])
+        total += F.interpolate(distance.view(-1, 1, *f.shape[1:3]), size=(SIZE, SIZE), mode="bilinear")
+    return gaussian_filter(total[:, 0].numpy(), (0, 2, 2))
+
+
+def validate(teachers: dict[str, TeacherEncoder]) -> dict[str, dict[str, float]]:
+    """Mean image AUROC, pixel AUROC and AUPRO over the held-out classes, of each teacher; of two families alone too."""
+    rows = {name: [] for name in teachers}
+    for family, number in [(family, i) for family, count in CLASSES.items() for i in range(count)]:
+        images, masks = held_out(family, number)
+        for name, teacher in teachers.items():
+            maps = anomaly_maps(teacher, torch.from_numpy(images))
+            ranking = PixelRanking(masks, maps)
+            rows[name].append((family, auroc(masks.any((1, 2)), maps.max((1, 2))), ranking.auroc(), ranking.aupro()))
+    result = {}
+    for name, found in rows.items():
+        means = np.mean([row[1:] for row in found], 0)
+        result[name] = dict(zip(("image AUROC", "pixel AUROC", "AUPRO"), means, strict=True))
+        for family in ("grain", "weave"):
+            image, _, pro = np.mean([row[1:] for row in found if row[0] == family], 0)
+            result[name] |= {f"{family} image AUROC": image, f"{family} AUPRO": pro}
+    return result
+
+
+def load_teacher(weights: str) -> TeacherEncoder:
+    """A teacher from the word "random_calibrated", a weights file, or a training state (*.state), by its average."""
+    if not weights.endswith(".state"):
+        return TeacherEncoder("resnet18", weights=weights)
+    with TemporaryDirectory() as folder:  # rounded to half precision on the way, as what ships is
+        path = Path(folder) / "teacher.safetensors"
+        export(torch.load(weights, weights_only=True)["average"], path, {})
+        return TeacherEncoder("resnet18", weights=path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+", help="weights files, training states (*.state), or random_calibrated")
+    for name, values in validate({name: load_teacher(name) for name in parser.parse_args().weights}).items():
+        print(name + ": " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()))
