@@ -37,6 +37,12 @@ WEAKEST = 0.4  # of the strengths that the default test set draws, from here to 
 
 Painter = Callable[[Surface, Generator, Fault | None], None]
 Damage = Callable[[Surface, Generator, float], Layers]
+PAINTERS: dict[str, Painter] = {f.__name__: f for f in (
+    textures.weave, textures.leather, textures.tiles, textures.wood, textures.mesh,
+    objects.gear, objects.capsule, objects.connector, objects.blister)}
+DAMAGE: dict[str, Damage] = {f.__name__: f for f in (
+    defects.contamination, defects.crack, defects.cut, defects.dent, defects.fold, defects.hole, defects.scratch,
+    defects.scuff, defects.stain, defects.thread)}
 
 
 @dataclass(frozen=True)
@@ -100,18 +106,17 @@ def paint(category: str, seed: int, size: int, fault: Fault | None) -> Surface:
     """The scene of a seed, with one of its parts at fault or none."""
     rng = stream(category, "scene", seed=seed)
     surface = Surface(rng, size)
-    painter: Painter = getattr(textures if category in TEXTURES else objects, category)
-    painter(surface, rng, fault)
+    PAINTERS[category](surface, rng, fault)
     return surface
 
 
 def damaged(good: Surface, category: str, seed: int, defect: str, strength: float) -> np.ndarray:
     """The picture, linear light, of the same scene with the defect: painted over, or built anew with a part at fault."""
-    rng, damage = stream(category, defect, seed=seed), getattr(defects, defect, None)
-    if damage is None:
+    rng = stream(category, defect, seed=seed)
+    if defect not in DAMAGE:
         return paint(category, seed, good.size, Fault(defect, strength, rng)).image
     image = good.image
-    for cover, layer in damage(good, rng, strength):
+    for cover, layer in DAMAGE[defect](good, rng, strength):
         image = mix(image, layer, cover)
     return image
 

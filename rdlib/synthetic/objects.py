@@ -154,20 +154,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     i = np.clip(cells(across)[0], 0, columns - 1)  # beyond the outer pockets there is foil
     j = np.clip(cells(down)[0], 0, rows - 1)
     a, b = (across - i.astype(np.float32) - 0.5) * pitch_u, (down - j.astype(np.float32) - 0.5) * pitch_v
-    shift, there = uniform(rng, -0.004, 0.004, (2, rows, columns)), np.ones((rows, columns), np.float32)
-    other = np.zeros((rows, columns), np.float32)
-    tablet = box(a - shift[0][j, i], b - shift[1][j, i], 0.062, 0.088, 0.06)
-    if fault:
-        row, column = fault.which(rows), fault.which(columns)
-        if fault.kind == "empty":
-            there[row, column] = 0
-        elif fault.kind == "wrong_tablet":
-            other[row, column] = 1
-        else:  # "broken_tablet": a piece is gone, along a rough line
-            right, down = direction(uniform(fault.rng, 0, 1))
-            lost = right * a + down * b - (0.055 - 0.06 * fault.strength)
-            lost += 0.012 * smooth_noise(fault.rng, s.size, 30)
-            tablet = np.where((i == column) & (j == row), np.maximum(tablet, lost), tablet)
+    tablet, there, other = tablets(s, rng, fault, a, b, i, j)
     dome = box(a, b, 0.078, 0.106, 0.075)
     tip = np.clip(-dome * (1 / 0.05), 0, 1)
     rise = np.sqrt(tip * (2 - tip))
@@ -176,10 +163,10 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     foil = relief(0.0011 * emboss + 0.003 * crumple, s.light, 1.1) * (1 + 0.04 * crumple)
     foil = colour(182, 186, 192) * foil
     edge = np.clip(-tablet * (1 / 0.018), 0, 1)
-    chalk = mix(colour(226, 150, 120), colour(120, 158, 206), other[j, i])
+    chalk = mix(colour(226, 150, 120), colour(120, 158, 206), other)
     chalk = chalk * (relief(0.012 * edge * (2 - edge), s.light) * (1 + 0.05 * smooth_noise(rng, s.size, 100)))
     floor = foil * (0.72 + 0.1 * bell(dome * 12))
-    pocket = mix(floor, chalk, inside(tablet) * there[j, i])
+    pocket = mix(floor, chalk, inside(tablet) * there)
     rim = relief(0.02 * rise, s.light, 0.5)
     gu, gv = a + 0.034 * (-s.light[0]), b + 0.05 * (-s.light[1])
     glint = 0.5 * bell(np.sqrt(gu * gu + gv * gv) * 34)
@@ -190,3 +177,25 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     s.image = mix(table * shadow(s, strip, 0.02), pack, strip)
     s.part, s.beneath, s.flesh, s.edge = strip, colour(70, 60, 54), colour(160, 158, 154), 0.004
     s.spots = box_spots(s, turns, x, y, 0.36, 0.26)
+
+
+def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,
+            j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signed distance to the tablets, whether there is one, and whether it is of another make, at every pixel.
+
+    Eight pockets, in columns i and rows j, a and b from their middles. The fault strikes one of them.
+    """
+    shift, there, other = uniform(rng, -0.004, 0.004, (2, 2, 4)), np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    outline = box(a - shift[0][j, i], b - shift[1][j, i], 0.062, 0.088, 0.06)
+    if fault:
+        row, column = fault.which(2), fault.which(4)
+        if fault.kind == "empty":
+            there[row, column] = 0
+        elif fault.kind == "wrong_tablet":
+            other[row, column] = 1
+        else:  # "broken_tablet": a piece is gone, along a rough line
+            right, down = direction(uniform(fault.rng, 0, 1))
+            lost = right * a + down * b - (0.055 - 0.06 * fault.strength)
+            lost += 0.012 * smooth_noise(fault.rng, s.size, 30)
+            outline = np.where((i == column) & (j == row), np.maximum(outline, lost), outline)
+    return outline, there[j, i], other[j, i]

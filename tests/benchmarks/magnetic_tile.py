@@ -1,6 +1,7 @@
 """Train and test on the magnetic tiles by the official protocol, evaluate along the way, and write the results down.
 
-    python tests/benchmarks/magnetic_tile.py --data FOLDER --weights FILE --epochs 60 --every 6 --seeds 0 1 2
+    python tests/benchmarks/magnetic_tile.py --data FOLDER --teacher embedded --epochs 6 --seeds 0 1 2
+    python tests/benchmarks/magnetic_tile.py --data FOLDER --teacher imagenet=FILE --epochs 36 --every 6
 
 ResNet-18, 128 x 128, 761 good images to train, the other 191 and the 392 defective ones to test, sigma 2. One JSON file
 per seed; a run that was interrupted goes on from its checkpoint. Metrics along the way are for looking at the curve:
@@ -22,29 +23,32 @@ from rdlib.files import written_atomically
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
     """One run of one seed; the result file is written anew after every evaluation, with what is known by then."""
+    teacher, _, file = args.teacher.partition("=")
+    weights = file or (None if teacher == "random" else teacher)
     data = load_dataset("magnetic_tile", root=args.data, size=128)
-    model = ReverseDistillation("resnet18", weights=args.weights, sigma=2, seed=seed)
+    model = ReverseDistillation("resnet18", weights=weights, sigma=2, seed=seed)
     folder = Path(args.out)
-    path = folder / f"magnetic_tile_resnet18_{args.precision}_seed{seed}.json"
+    path = folder / f"magnetic_tile_{teacher}_seed{seed}.json"
     curve = json.loads(path.read_text())["curve"] if path.exists() else {}
     for epochs in range(args.every, args.epochs + 1, args.every):
         if str(epochs) in curve:
             continue
         run = fit(model, data.train, epochs, seed=seed, precision=args.precision, checkpoint_every=args.every,
-                  checkpoint=folder / f"seed{seed}.ckpt", progress=args.progress)
+                  checkpoint=folder / f"{teacher}_seed{seed}.ckpt", progress=args.progress)
         curve[str(epochs)] = evaluate(model, data.test, progress=False).metrics
-        print(f"seed {seed}, {epochs} epochs: " + ", ".join(f"{k} {v:.4f}" for k, v in curve[str(epochs)].items()),
+        print(f"{teacher}, seed {seed}, {epochs} epochs: " + ", ".join(f"{k} {v:.4f}" for k, v in curve[str(epochs)].items()),
               flush=True)
         with written_atomically(path) as temporary:
-            temporary.write_text(json.dumps(result(args, run, curve), indent=1) + "\n")
+            found = result(run, curve[str(run.epochs)], dataset="magnetic_tile", size=128, sigma=2,
+                           teacher=teacher)
+            temporary.write_text(json.dumps(found | {"curve": curve}, indent=1) + "\n")
 
 
-def result(args: argparse.Namespace, run: Run, curve: dict) -> dict:
-    """What a result file holds: configuration, metrics of the last evaluation and of all, provenance."""
-    return {"config": {"dataset": "magnetic_tile", "size": 128, "sigma": 2, "weights": Path(args.weights).name,
-                       "epochs": run.epochs, "threads": torch.get_num_threads(), **run.settings},
-            "metrics": curve[str(run.epochs)], "curve": curve, "seconds": round(run.seconds, 1),
-            "date": date.today().isoformat(), "peak_memory_mb": peak_memory_mb(),
+def result(run: Run, metrics: dict, **config: object) -> dict:
+    """What a result file holds: configuration, metrics of the last evaluation, provenance."""
+    return {"config": {**config, "epochs": run.epochs, "threads": torch.get_num_threads(), **run.settings},
+            "metrics": metrics, "seconds": round(run.seconds, 1), "date": date.today().isoformat(),
+            "peak_memory_mb": peak_memory_mb(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
             "hardware": f"CPU, {psutil.cpu_count(logical=False)} cores, {platform.machine()}, "
                         f"{torch.backends.cpu.get_cpu_capability()}"}
@@ -61,7 +65,8 @@ def main() -> None:
     """Run every seed and write one result file each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the folder that holds MT_Free, MT_Blowhole, ...")
-    parser.add_argument("--weights", required=True, help="'imagenet' or a state dict of the teacher")
+    parser.add_argument("--teacher", default="embedded", metavar="NAME[=FILE]",
+                        help="embedded, imagenet, random, random_calibrated, or a name for the weights in FILE")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--every", type=int, default=2, help="evaluate every so many epochs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

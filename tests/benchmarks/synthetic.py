@@ -1,0 +1,97 @@
+"""Every category of the procedural benchmark with several teachers and seeds: results, and the tables they make.
+
+    python tests/benchmarks/synthetic.py --teacher embedded random_calibrated random imagenet=FILE --seeds 0 1 2
+    python tests/benchmarks/synthetic.py --table
+
+ResNet-18, 128 x 128, 100 good images to train, 15 epochs in batches of 4, sigma 2; test: 40 good, 100 defective. The
+last epoch is the result. One JSON file a run in data/results/synthetic; what is there is not run again.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from magnetic_tile import result
+
+from rdlib import ReverseDistillation, evaluate, fit, load_dataset
+from rdlib.files import written_atomically
+from rdlib.synthetic import CATEGORIES
+
+RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
+EPOCHS, BATCH_SIZE, IMAGES, SIZE, SIGMA = 15, 4, 100, 128, 2
+TEACHERS = {"embedded": "embedded", "random_calibrated": "random, calibrated", "random": "random",
+            "imagenet": "ImageNet"}
+COLUMNS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+
+
+def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str) -> dict:
+    """One run: train, evaluate, and what its result file holds."""
+    began = time.perf_counter()
+    data = load_dataset(f"synthetic/{category}", size=SIZE, n_train=IMAGES)
+    model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
+    run = fit(model, data.train, EPOCHS, batch_size=BATCH_SIZE, seed=seed, precision=precision, progress=False)
+    report = evaluate(model, data.test, progress=False)
+    found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher)
+    per_defect = report.per_defect().to_dict(orient="index")
+    return found | {"per_defect": per_defect, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def records() -> pd.DataFrame:
+    """One row a run on record: category, teacher, seed, metrics, minutes."""
+    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    return pd.DataFrame([{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
+                          "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"]
+                         for run in runs])
+
+
+def table(rows: pd.DataFrame, metric: str) -> str:
+    """Markdown: a line a category and one for the mean over categories; a column a teacher, mean ± spread of seeds."""
+    teachers = [name for name in TEACHERS if name in set(rows["teacher"])]
+    whole = rows.groupby(["teacher", "seed"])[metric].mean().reset_index().assign(category="**mean**")
+    cells = pd.concat([rows, whole]).groupby(["category", "teacher"])[metric].agg(["mean", "std"])
+    lines = [f"| {COLUMNS[metric]} | {' | '.join(TEACHERS[name] for name in teachers)} |",
+             "|---" * (len(teachers) + 1) + "|"]
+    for category in [*CATEGORIES, "**mean**"]:
+        found = [cells.loc[category, name] if (category, name) in cells.index else None for name in teachers]
+        shown = ["" if cell is None else f"{cell['mean']:.3f} ± {cell['std']:.3f}" for cell in found]
+        lines.append(f"| {category} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def minutes(rows: pd.DataFrame) -> str:
+    """How long a run took."""
+    return ", ".join(f"{name} {rows.loc[rows['teacher'] == name, 'minutes'].mean():.1f}" for name in TEACHERS)
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", nargs="+", default=["embedded", "random_calibrated"], metavar="NAME[=FILE]")
+    parser.add_argument("--category", nargs="+", default=CATEGORIES, choices=CATEGORIES, metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--precision", default="auto", choices=["float32", "bf16", "auto"])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="only print what is on record")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    jobs = [] if args.table else [(t, s, c) for t in args.teacher for s in args.seeds for c in args.category]
+    for named, seed, category in jobs:
+        teacher, _, file = named.partition("=")
+        path = RESULTS / f"{category}_{teacher}_seed{seed}.json"
+        if path.exists():
+            continue
+        weights = file or (None if teacher == "random" else teacher)
+        found = train_and_test(category, teacher, weights, seed, args.precision)
+        with written_atomically(path) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{category}, {teacher}, seed {seed}: " + ", ".join(
+            f"{name} {found['metrics'][key]:.3f}" for key, name in COLUMNS.items()) + f", {found['seconds']:.0f} s",
+            flush=True)
+    rows = records()
+    print("\n\n".join(table(rows, metric) for metric in COLUMNS), f"Minutes a run: {minutes(rows)}", sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
