@@ -1,10 +1,11 @@
 """python -m rdlib.synthetic OUT [--category NAME ...] [--size PIXELS] [--seed N] [--jobs N]
 
 Writes the procedural benchmark below OUT in MVTec AD's layout: per category 200 good images to train, 40 good and 100
-defective ones with masks to test.
+defective ones with masks to test. A category that is there already stays as it is.
 """
 import argparse
 import sys
+from pathlib import Path
 
 from rdlib.errors import DataError
 from rdlib.synthetic import CATEGORIES
@@ -24,6 +25,9 @@ def main() -> int:
     args = parser.parse_args()
     try:
         for category in args.category:
+            if (Path(args.out) / category).exists():
+                print(f"{Path(args.out) / category} is there already", file=sys.stderr)
+                continue
             print(export(category, args.out, size=args.size, seed=args.seed, jobs=args.jobs))
     except (DataError, ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """Damage that any surface can suffer, as layers of paint over the good picture.
 
 Each takes the surface, a random stream and a strength in (0, 1], from barely visible to obvious; strength makes a
-defect larger and more opaque.
+defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint, linear light (3, H, W) or (3, 1, 1).
 """
 import numpy as np
 from numpy.random import Generator
@@ -29,7 +29,7 @@ def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def crack(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A jagged break with a branch, dark inside."""
+    """A jagged break with a branch; the material shows inside, dark mostly, pale in stressed plastic."""
     x, y = s.spot(rng)
     trunk = curve(rng, x, y, uniform(rng, 0.2, 0.3) + 0.15 * strength, 0.12)
     start = trunk[int(rng.integers(10, 22))]

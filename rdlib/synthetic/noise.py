@@ -2,10 +2,16 @@
 
 What decides a pixel is made of integers, of tables, and of + - * / and the square root, which IEEE 754 fixes to the
 bit. A matrix product adds in whatever order a processor likes, so the matrices multiplied here hold integers so small
-that float32 holds every sum of them exactly (below 2**24): any order gives the same.
+that float32 holds every sum of them exactly (below 2**24): any order gives the same. What numpy itself may change is
+its random streams, from one release to another: the recorded hashes would tell.
+
+Fields are float32 (size, size) unless said otherwise.
 """
 import math
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +24,33 @@ COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in ra
 
 @lru_cache(maxsize=1)
 def blas() -> ThreadpoolController:
-    """The libraries that multiply matrices here. On matrices this small their threads only wait for one another."""
-    return ThreadpoolController()
+    """The libraries that multiply matrices for numpy."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+class _Limit:
+    """How many renders are under way, and what ends the limit that the first of them set."""
+
+    lock, renders, limiter = threading.Lock(), 0, None
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Multiply on one thread: on matrices this small, threads only wait for one another, up to 20 times as long.
+
+    The limit is the process's, so of several callers at once the first sets it and the last takes it off.
+    """
+    with _Limit.lock:
+        if not _Limit.renders:
+            _Limit.limiter = blas().limit(limits=1)
+        _Limit.renders += 1
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.renders -= 1
+            if not _Limit.renders:
+                _Limit.limiter.restore_original_limits()
 
 
 def stream(*names: str, seed: int) -> Generator:
@@ -30,14 +61,14 @@ def stream(*names: str, seed: int) -> Generator:
 
 
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
-    """A Python float in [low, high), or a float32 array of them."""
+    """A Python float in [low, high), or a float32 array of them, in which rounding may reach `high`."""
     if shape is None:
         return low + (high - low) * float(rng.random())
     return (low + (high - low) * rng.random(shape)).astype(np.float32)
 
 
 def cosine(turns: np.ndarray | float) -> np.ndarray:
-    """The cosine of an angle given in full turns, by table: float32, right to 0.001."""
+    """The cosine of angles given in full turns, any shape, by table: float32, right to 0.001."""
     return COSINES[np.floor(np.multiply(turns, STEPS)).astype(np.int64) & (STEPS - 1)]
 
 
@@ -47,13 +78,13 @@ def direction(turns: float) -> tuple[float, float]:
 
 
 def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """In which cell of width 1 each number lies, int32, and where in it, float32 in [0, 1)."""
+    """In which cell of width 1 each number lies, int32, and where in it, float32 in [0, 1); any shape."""
     floor = np.floor(x)
     return floor.astype(np.int32), x - floor
 
 
 def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """The angle of vectors in full turns, [0, 1], by a polynomial: right to 0.00001 turns."""
+    """The angle of vectors in full turns, [0, 1], any shape, by a polynomial: right to 0.00001 turns."""
     ax, ay = np.abs(dx), np.abs(dy)
     ratio = np.minimum(ax, ay) / np.maximum(np.maximum(ax, ay), 1e-9)
     square = ratio * ratio
@@ -64,12 +95,14 @@ def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     return np.where(dy < 0, 1 - turns, turns)
 
 
-@lru_cache(maxsize=256)
-def spline_weights(size: int, cells: int) -> np.ndarray:
-    """(size, cells + 3) weights, in 1/256, of the knots of `cells` cells at an axis' pixels: cubic B-splines."""
-    t = np.abs(((np.arange(size) + 0.5) / size * cells + 1)[:, None] - np.arange(cells + 3))
+@lru_cache(maxsize=128)
+def spline_weights(size: int, count: int) -> np.ndarray:
+    """(size, count + 3) weights, in 1/256, of the knots of `count` cells at an axis' pixels: cubic B-splines."""
+    t = np.abs(((np.arange(size) + 0.5) / size * count + 1)[:, None] - np.arange(count + 3))
     away = np.maximum(2 - t, 0)
-    return np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6)).astype(np.float32)
+    weights = np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6)).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = None) -> np.ndarray:
@@ -80,31 +113,37 @@ def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = Non
     return sums * np.float32(1.7 / (127 * 256 * 256))
 
 
-def line_noise(rng: Generator, length: int, cells: int) -> np.ndarray:
-    """(length,) float32, about [-1, 1]: smooth noise along a line."""
-    knots = rng.integers(-127, 128, cells + 3).astype(np.float32)
-    return spline_weights(length, cells) @ knots * np.float32(1.7 / (127 * 256))
+def line_noise(rng: Generator, length: int, count: int) -> np.ndarray:
+    """(length,) float32, about [-1, 1]: smooth noise along a line of `count` cells."""
+    knots = rng.integers(-127, 128, count + 3).astype(np.float32)
+    return spline_weights(length, count) @ knots * np.float32(1.7 / (127 * 256))
 
 
-def rough_noise(rng: Generator, size: int, cells: int, octaves: int = 4) -> np.ndarray:
+def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.ndarray:
     """(size, size) float32 noise, about [-1, 1]: smooth noise at several scales, each half as strong as the coarser."""
-    total = smooth_noise(rng, size, cells)
+    total = smooth_noise(rng, size, count)
     for k in range(1, octaves):
-        total += smooth_noise(rng, size, cells << k) * 0.5**k
+        total += smooth_noise(rng, size, count << k) * 0.5**k
     return total
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)  # large, and of little use to the next scene, whose lamp stands elsewhere
 def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
     """(size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
     away = (np.arange(size)[None] - np.arange(size)[:, None] - shift) / radius
-    bell = np.maximum(1 - away * away, 0)
-    bell *= bell
-    return np.floor(256 * bell / (radius * 16 / 15)).astype(np.float32)
+    weights = np.maximum(1 - away * away, 0)
+    weights *= weights
+    weights = np.floor(256 * weights / (radius * 16 / 15)).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """A field in [0, 1] blurred over `radius` image sides and moved by `shift` (x, y); dark beyond the edges."""
+    """A field in [0, 1] blurred over `radius` image sides and moved by `shift` (x, y); dark beyond the edges.
+
+    The weights of a bell of few pixels do not add up to 1: at 1 to 2 pixels, what is 1 all around comes out between 0.8
+    and 1.5.
+    """
     size = len(cover)
     right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)
     bytes_ = np.floor(cover * 255 + 0.5)

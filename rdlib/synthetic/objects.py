@@ -1,12 +1,17 @@
 """Manufactured things seen from above, each in a slightly different place, turn and light for every seed."""
+from collections.abc import Callable
+
 import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, rough_noise, smooth_noise, uniform
-from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, disc, inside, mix, relief, shadow
+from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, inside, mix, relief, shadow
 
 
-def ring_spots(x: float, y: float, low: float, high: float):
+Spots = Callable[[Generator], tuple[float, float]]
+
+
+def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
     """Places for defects between two distances from (x, y)."""
     def spot(rng: Generator) -> tuple[float, float]:
         (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
@@ -14,7 +19,7 @@ def ring_spots(x: float, y: float, low: float, high: float):
     return spot
 
 
-def box_spots(s: Surface, turns: float, x: float, y: float, half_u: float, half_v: float):
+def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
     """Places for defects in a rectangle around (x, y) whose long side points at `turns`."""
     right, down = direction(turns)
 
@@ -34,7 +39,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     which, off = which % n, np.abs(off - 0.5)  # from the middle of the tooth, in its pitches
     heights = np.full(n, 0.07, np.float32)
     if fault and fault.kind == "broken_tooth":
-        heights[fault.which(n)] *= 0.55 - 0.55 * fault.strength
+        heights[fault.which(n)] *= np.float32(0.55 - 0.55 * fault.strength)
     root = 0.335
     flank = np.clip((0.31 - off) * 7, 0, 1)
     outline = radius - root - heights[which] * flank
@@ -84,11 +89,11 @@ def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
     gel = gel * (lit * seam * cloudy) + colour(255, 252, 246) * glint
     s.image = mix(felt * shadow(s, solid, 0.03), gel, solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(92, 74, 58), colour(150, 120, 90), 0.004
-    s.spots = box_spots(s, turns, x, y, 0.26, 0.08)
+    s.spots = box_spots(turns, x, y, 0.26, 0.08)
 
 
 def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
-    """Signed distance to the mark on a capsule: two bars and a dot; "misprint" leaves one out, adds one or moves one."""
+    """Signed distance to a capsule's mark: two bars and a dot; "misprint" leaves a bar out, adds a dot or moves it."""
     bars, dots = [0.085, 0.145], [[0.22, 0.0]]
     if fault:
         change = fault.which(3)
@@ -141,7 +146,7 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     bench = colour(166, 160, 148) * (1 + 0.045 * rough_noise(rng, s.size, 30, 3))
     s.image = mix(bench * shadow(s, solid, 0.025), mix(plastic, gold, pin), solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(16, 17, 20), colour(225, 228, 235), 0.004
-    s.spots = box_spots(s, turns, x, y, 0.27, 0.14)
+    s.spots = box_spots(turns, x, y, 0.27, 0.14)
 
 
 def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
@@ -176,7 +181,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     table = colour(88, 74, 66) * (1 + 0.07 * rough_noise(rng, s.size, 26, 3))
     s.image = mix(table * shadow(s, strip, 0.02), pack, strip)
     s.part, s.beneath, s.flesh, s.edge = strip, colour(70, 60, 54), colour(160, 158, 154), 0.004
-    s.spots = box_spots(s, turns, x, y, 0.36, 0.26)
+    s.spots = box_spots(turns, x, y, 0.36, 0.26)
 
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,
@@ -185,7 +190,8 @@ def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: n
 
     Eight pockets, in columns i and rows j, a and b from their middles. The fault strikes one of them.
     """
-    shift, there, other = uniform(rng, -0.004, 0.004, (2, 2, 4)), np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    shift = uniform(rng, -0.004, 0.004, (2, 2, 4))
+    there, other = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
     outline = box(a - shift[0][j, i], b - shift[1][j, i], 0.062, 0.088, 0.06)
     if fault:
         row, column = fault.which(2), fault.which(4)

@@ -1,7 +1,8 @@
 """A scene under a lamp: the grid of pixels, shapes from signed distances, and shading from heights.
 
 Lengths are in image sides (x right, y down), so a seed shows the same scene at every size. Colours are linear light,
-float32 (3, H, W), until a square root stands in for the display's gamma.
+float32 (3, H, W) or (3, 1, 1), 0 to 1 and brighter where the lamp glares, until a square root stands in for the
+display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) where one axis decides.
 """
 from dataclasses import dataclass
 
@@ -30,13 +31,15 @@ class Surface:
     """The scene that a category's painter fills in, and what defects look up on it.
 
     Attributes:
+        size: pixels a side, H and W.
         x, y: (1, size) and (size, 1) float32, the middles of the pixels in image sides.
         light: the unit vector (x, y) towards the lamp: from the upper left, more or less.
         lamp: (size, size) how brightly it lights each place, around 1.
-        image: (3, size, size) the picture in linear light, without the lamp.
+        image: (3, size, size) the picture in linear light, without the lamp; the painter makes it.
         part: (size, size) or 1.0, how much of each pixel is the thing that can have a defect.
         beneath: what shows through a hole, (3, 1, 1) or (3, size, size).
         flesh: the material's colour where its surface is broken, (3, 1, 1).
+        spots: draws a place (x, y) where a defect may lie, from a stream; None: anywhere.
         edge: how wide a broken edge is, in image sides: wide and frayed in cloth, sharp in metal.
     """
 

@@ -97,7 +97,7 @@ def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
     if fault:  # "blocked": a hole that the punch has left closed, or half closed
         near_x, near_y = uniform(fault.rng, 0.2, 0.8), uniform(fault.rng, 0.2, 0.8)
         m, n = int(near_y * s.size), int(near_x * s.size)
-        radius[j[m, n], i[m, n]] *= max(0.0, 0.8 - fault.strength)
+        radius[j[m, n], i[m, n]] *= np.float32(max(0.0, 0.8 - fault.strength))
     rim = radius[j, i] - np.sqrt(a * a + b * b)  # above 0 in the hole
     steel = inside(rim)
     brushed = smooth_noise(rng, s.size, 200, 6) + 0.7 * smooth_noise(rng, s.size, 90, 3)

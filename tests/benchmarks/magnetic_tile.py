@@ -36,8 +36,8 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
         run = fit(model, data.train, epochs, seed=seed, precision=args.precision, checkpoint_every=args.every,
                   checkpoint=folder / f"{teacher}_seed{seed}.ckpt", progress=args.progress)
         curve[str(epochs)] = evaluate(model, data.test, progress=False).metrics
-        print(f"{teacher}, seed {seed}, {epochs} epochs: " + ", ".join(f"{k} {v:.4f}" for k, v in curve[str(epochs)].items()),
-              flush=True)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in curve[str(epochs)].items())
+        print(f"{teacher}, seed {seed}, {epochs} epochs: {shown}", flush=True)
         with written_atomically(path) as temporary:
             found = result(run, curve[str(run.epochs)], dataset="magnetic_tile", size=128, sigma=2,
                            teacher=teacher)

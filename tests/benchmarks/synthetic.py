@@ -4,7 +4,8 @@
     python tests/benchmarks/synthetic.py --table
 
 ResNet-18, 128 x 128, 100 good images to train, 15 epochs in batches of 4, sigma 2; test: 40 good, 100 defective. The
-last epoch is the result. One JSON file a run in data/results/synthetic; what is there is not run again.
+last epoch is the result. Seeds vary student and order, the scenes are the same. One JSON file a run in
+data/results/synthetic; what is there is not run again.
 """
 import argparse
 import json
@@ -41,15 +42,20 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
 def records() -> pd.DataFrame:
     """One row a run on record: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    return pd.DataFrame([{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
+    columns = ["category", "teacher", "seed", "minutes", *COLUMNS]
+    return pd.DataFrame(columns=columns, data=[{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
                           "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"]
                          for run in runs])
 
 
 def table(rows: pd.DataFrame, metric: str) -> str:
-    """Markdown: a line a category and one for the mean over categories; a column a teacher, mean ± spread of seeds."""
+    """Markdown: a line a category and one for the mean over categories; a column a teacher, mean ± spread of seeds.
+
+    The mean is of seeds with every category on record.
+    """
     teachers = [name for name in TEACHERS if name in set(rows["teacher"])]
-    whole = rows.groupby(["teacher", "seed"])[metric].mean().reset_index().assign(category="**mean**")
+    whole = rows.groupby(["teacher", "seed"]).filter(lambda seed: len(seed) == len(CATEGORIES))
+    whole = whole.groupby(["teacher", "seed"])[metric].mean().reset_index().assign(category="**mean**")
     cells = pd.concat([rows, whole]).groupby(["category", "teacher"])[metric].agg(["mean", "std"])
     lines = [f"| {COLUMNS[metric]} | {' | '.join(TEACHERS[name] for name in teachers)} |",
              "|---" * (len(teachers) + 1) + "|"]
@@ -60,9 +66,17 @@ def table(rows: pd.DataFrame, metric: str) -> str:
     return "\n".join(lines)
 
 
+def check_protocol(path: Path) -> None:
+    """Raise ValueError if the run on record is of another protocol than this file's."""
+    config = json.loads(path.read_text())["config"]
+    found = tuple(config[key] for key in ("epochs", "batch_size", "size", "sigma")) + (config["images"][0],)
+    if found != (EPOCHS, BATCH_SIZE, SIZE, SIGMA, IMAGES):
+        raise ValueError(f"{path} is of another protocol. Move it away to run anew.")
+
+
 def minutes(rows: pd.DataFrame) -> str:
     """How long a run took."""
-    return ", ".join(f"{name} {rows.loc[rows['teacher'] == name, 'minutes'].mean():.1f}" for name in TEACHERS)
+    return ", ".join(f"{teacher} {mean:.1f}" for teacher, mean in rows.groupby("teacher")["minutes"].mean().items())
 
 
 def main() -> None:
@@ -76,11 +90,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is on record")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    unknown = {named.partition("=")[0] for named in args.teacher} - set(TEACHERS)
+    if unknown:
+        parser.error(f"there is no teacher {', '.join(unknown)}; choose of {', '.join(TEACHERS)}")
     jobs = [] if args.table else [(t, s, c) for t in args.teacher for s in args.seeds for c in args.category]
     for named, seed, category in jobs:
         teacher, _, file = named.partition("=")
         path = RESULTS / f"{category}_{teacher}_seed{seed}.json"
         if path.exists():
+            check_protocol(path)
             continue
         weights = file or (None if teacher == "random" else teacher)
         found = train_and_test(category, teacher, weights, seed, args.precision)
@@ -90,6 +108,8 @@ def main() -> None:
             f"{name} {found['metrics'][key]:.3f}" for key, name in COLUMNS.items()) + f", {found['seconds']:.0f} s",
             flush=True)
     rows = records()
+    if rows.empty:
+        parser.error("nothing is on record yet")
     print("\n\n".join(table(rows, metric) for metric in COLUMNS), f"Minutes a run: {minutes(rows)}", sep="\n\n")
 
 
