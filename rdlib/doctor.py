@@ -40,7 +40,7 @@ def weights_line() -> str:
     if is_reachable(url):
         return f"{OK}weights      ImageNet will be downloaded when first used"
     return (f"{MISSING}weights      no ImageNet weights, and {url.split('/')[2]} is out of reach: put torchvision's "
-            f"files into {tilde(hub_path(url).parent)}, or use weights='random_calibrated'")
+            f"files into {tilde(hub_path(url).parent)}; weights='embedded' needs nothing")
 
 
 def mvtec_line() -> str:

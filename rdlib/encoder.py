@@ -13,8 +13,8 @@ from torchvision.models import (ResNet18_Weights, ResNet34_Weights, ResNet50_Wei
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from rdlib.errors import WeightsError
-from rdlib.weights import (calibrate_batchnorm, coloured_noise, download_state_dict, initialise, load_strictly,
-                           read_state_dict)
+from rdlib.weights import (calibrate_batchnorm, coloured_noise, download_state_dict, embedded_teacher, initialise,
+                           load_strictly, read_state_dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class TeacherEncoder(nn.Module):
 
     Args:
         backbone: a name in `BACKBONES`.
-        weights: "imagenet" (torchvision's, downloaded by torchvision), "random_calibrated" (random, with BatchNorm
-            statistics measured on coloured noise: an offline stand-in), a path to a .safetensors, .pth or .pt state
+        weights: "embedded" (ships with the kit, ResNet-18 only, trained on procedural images: works offline),
+            "imagenet" (torchvision's, downloaded by torchvision), "random_calibrated" (random, with BatchNorm
+            statistics measured on coloured noise: a baseline), a path to a .safetensors, .pth or .pt state
             dict with torchvision's keys (layer4 and fc are ignored), or None (random).
         seed: of the random weights.
 
@@ -86,7 +87,7 @@ class TeacherEncoder(nn.Module):
         WeightsError: weights that cannot be reached, read or fitted; the message says what to do.
     """
 
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "random_calibrated", *, seed: int = 0):
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *, seed: int = 0):
         super().__init__()
         spec = get_backbone(backbone)
         c1, c2, c3 = spec.channels
@@ -115,8 +116,10 @@ class TeacherEncoder(nn.Module):
             url = get_backbone(backbone).imagenet.url
             load_strictly(self, download_state_dict(url), url)
         elif weights == "embedded":
-            raise WeightsError("This version of the kit ships no embedded teacher yet. "
-                               "Offline, use weights='random_calibrated' or the path of a state dict.")
+            if backbone != "resnet18":
+                raise WeightsError(f"The embedded teacher is a ResNet-18. For {backbone} use weights='imagenet', the "
+                                   "path of a state dict, or 'random_calibrated'.")
+            load_strictly(self, read_state_dict(embedded_teacher()), "the embedded teacher")
         else:
             load_strictly(self, read_state_dict(Path(weights)), str(weights))
 

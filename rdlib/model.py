@@ -41,8 +41,8 @@ class ReverseDistillation(nn.Module):
 
     Args:
         backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (the paper's).
-        weights: the teacher's, see `TeacherEncoder`. The default works offline and serves demonstrations;
-            results like the paper's need "imagenet".
+        weights: the teacher's, see `TeacherEncoder`. The default ships with the kit, works offline and is a ResNet-18; results
+            like the paper's need "imagenet".
         sigma: width of the map's Gaussian smoothing in pixels; 4 is the official choice at 256 x 256.
         fusion: "add" (paper) or "multiply".
         normalise: take off ImageNet's mean and deviation, which ImageNet teachers expect.
@@ -53,7 +53,7 @@ class ReverseDistillation(nn.Module):
         WeightsError: see `TeacherEncoder`.
     """
 
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "random_calibrated", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  sigma: float = 4.0, fusion: str = "add", normalise: bool = True, seed: int = 0):
         super().__init__()
         if fusion not in FUSIONS or sigma < 0:

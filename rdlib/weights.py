@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from rdlib.errors import WeightsError
 
+EMBEDDED = "resnet18_procedural.safetensors"
+
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Fill a network as the official code does, drawing from `generator` alone.
@@ -64,6 +66,21 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
         norm.eval()
 
 
+def embedded_teacher() -> Path:
+    """The weights that ship, a ResNet-18 trained on procedural images alone: see data/teacher/README.md.
+
+    They lie in data/teacher in a checkout, beside the library where it is installed. Raises WeightsError where neither
+    has them.
+    """
+    here = Path(__file__).parent
+    places = [folder / "teacher" / EMBEDDED for folder in (here.parent / "data", here)]
+    for path in places:
+        if path.is_file():
+            return path
+    raise WeightsError(f"This installation lacks its teacher: {EMBEDDED} is neither in {places[0].parent} nor in "
+                       f"{places[1].parent}. Install the kit anew; meanwhile weights='random_calibrated' works.")
+
+
 def hub_path(url: str) -> Path:
     """Where torch keeps, or would keep, the file at `url`."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
@@ -105,7 +122,7 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
         except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, or the wrong hash
             raise WeightsError(
                 f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
-                f"at {path}, or stay offline with weights='random_calibrated' or the path of a state dict.") from error
+                f"at {path}, or stay offline with weights='embedded' or the path of a state dict.") from error
     if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
     return read_state_dict(path)
@@ -117,8 +134,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises WeightsError: file missing, unreadable, or not a plain dict of tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Check the path, or use one of the words 'imagenet' and "
-                           "'random_calibrated'.")
+        raise WeightsError(f"There is no weights file {path}. Check the path, or use one of the words 'embedded', "
+                           "'imagenet' and 'random_calibrated'.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

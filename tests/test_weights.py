@@ -194,7 +194,7 @@ def test_pickles_with_code_are_not_executed(tmp_path):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 def test_missing_and_truncated_weights_are_named(name, tmp_path):
     path = tmp_path / name
-    with pytest.raises(WeightsError, match=f"no weights file .*{name}.*random_calibrated"):
+    with pytest.raises(WeightsError, match=f"no weights file .*{name}.*embedded"):
         TeacherEncoder("resnet18", path)
     state = {"conv1.weight": torch.rand(64, 3, 7, 7)}
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
@@ -309,7 +309,7 @@ def test_download_with_the_wrong_hash(server, tmp_path):
     content, name = state_file(tmp_path / "w.pth", STATE, right=False)
     server.files[f"/{name}"] = content
     words = downloaded_wrongly(f"{server.url}/{name}", server.hub)
-    assert f"{server.url}/{name}" in words and str(server.hub / name) in words and "random_calibrated" in words
+    assert f"{server.url}/{name}" in words and str(server.hub / name) in words and "embedded" in words
 
 
 def test_download_that_breaks_off(server, tmp_path):
@@ -340,7 +340,7 @@ def test_download_that_cannot_be_reached(server):
     for url in (f"{server.url}/gone-00000000.pth", "http://127.0.0.1:9/net-00000000.pth"):
         words = downloaded_wrongly(url, server.hub)
         assert url in words and str(server.hub / url.split("/")[-1]) in words and "another machine" in words
-        assert "random_calibrated" in words
+        assert "embedded" in words
 
 
 def test_a_damaged_download_is_found_and_left(server, tmp_path):
@@ -532,13 +532,13 @@ def test_a_loaded_model_is_in_eval_mode(tmp_path):
     assert not any(part.training for part in ReverseDistillation.load(tmp_path / "model.safetensors").modules())
 
 
-def test_the_embedded_teacher_is_said_to_be_missing():
-    with pytest.raises(WeightsError, match="no embedded teacher yet.*random_calibrated"):
-        TeacherEncoder("resnet18", "embedded")
+def test_the_embedded_teacher_is_a_resnet18():
+    with pytest.raises(WeightsError, match="ResNet-18.*wide_resnet50_2.*imagenet"):
+        ReverseDistillation("wide_resnet50_2")
 
 
 def test_a_mistyped_word_is_answered_with_the_words_there_are():
-    with pytest.raises(WeightsError, match="'imagenet' and 'random_calibrated'"):
+    with pytest.raises(WeightsError, match="'embedded', 'imagenet' and 'random_calibrated'"):
         TeacherEncoder("resnet18", "imagnet")
 
 

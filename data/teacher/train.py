@@ -1,6 +1,6 @@
 """Train the embedded teacher on procedural images and export it.
 
-    python data/teacher/train.py --state FILE --bank FOLDER
+    python data/teacher/train.py [--state FILE] [--bank FOLDER]
 
 The bank is rendered first if it is not there. Stop it when you like, by Ctrl-C or by `kill`, and start it again with
 the same command: it goes on from its state file, and ends with the weights it would have had without the stop.
@@ -71,7 +71,7 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write the state file, whole or not at all."""
-        state = {"recipe": asdict(self.recipe), "bank": asdict(self.bank), "precision": self.precision,
+        state = {"recipe": asdict(self.recipe), "bank": self.bank.record, "precision": self.precision,
                  "step": self.step, "seen": self.seen, "network": self.network.state_dict(), "average": self.average,
                  "optimiser": self.optimiser.state_dict()}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
@@ -80,7 +80,7 @@ class Training:
     def load(self, path: Path) -> None:
         """Go on from a state file. Raises ValueError if it belongs to another recipe, bank or arithmetic."""
         state = torch.load(path, weights_only=True)
-        for name, own in (("recipe", asdict(self.recipe)), ("bank", asdict(self.bank)), ("precision", self.precision)):
+        for name, own in (("recipe", asdict(self.recipe)), ("bank", self.bank.record), ("precision", self.precision)):
             if state[name] != own:
                 raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
         self.network.load_state_dict(state["network"])
@@ -119,7 +119,7 @@ class Training:
     def export(self, path: Path) -> None:
         """Write the moving average as the teacher's weights, BatchNorm statistics with it."""
         about = {"version": VERSION, "images_seen": self.seen, "step": self.step, "recipe": asdict(self.recipe),
-                 "bank": asdict(self.bank), "precision": self.precision}
+                 "bank": self.bank.record, "precision": self.precision}
         export(self.average, path, about)
 
 
@@ -145,7 +145,8 @@ def train(training: Training, folder: Path, state: Path, every: float = 120, min
 def main() -> None:
     """Render the bank, train, export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, required=True, help="the state file, begun or gone on with")
+    parser.add_argument("--state", type=Path, default=default_folder().with_suffix(".state"),
+                        help="the state file, begun or gone on with")
     parser.add_argument("--bank", type=Path, default=default_folder(), help="the folder of the rendered images")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="length of the whole schedule")
     parser.add_argument("--seed", type=int, default=0)

@@ -61,7 +61,8 @@ def table(rows: pd.DataFrame, metric: str) -> str:
              "|---" * (len(teachers) + 1) + "|"]
     for category in [*CATEGORIES, "**mean**"]:
         found = [cells.loc[category, name] if (category, name) in cells.index else None for name in teachers]
-        shown = ["" if cell is None else f"{cell['mean']:.3f} ± {cell['std']:.3f}" for cell in found]
+        shown = ["" if cell is None else f"{cell['mean']:.3f}" + (f" ± {cell['std']:.3f}" if cell["std"] >= 0 else "")
+                 for cell in found]  # one seed has no spread
         lines.append(f"| {category} | {' | '.join(shown)} |")
     return "\n".join(lines)
 

@@ -1,0 +1,35 @@
+"""The README's tables of results are what the result files say: no number without its run."""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+
+import synthetic as benchmark  # noqa: E402
+
+ROWS = benchmark.records()
+
+
+@pytest.mark.parametrize("metric", benchmark.COLUMNS)
+def test_the_table_in_the_readme_is_the_one_on_record(metric):
+    assert benchmark.table(ROWS, metric) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_run_has_the_protocol_of_the_benchmark():
+    assert len(ROWS) and not ROWS.duplicated(["category", "teacher", "seed"]).any()
+    for path in benchmark.RESULTS.glob("*.json"):
+        benchmark.check_protocol(path)
+
+
+@pytest.mark.parametrize("teacher, columns", [("embedded", ("0.795 ± 0.005", "0.655 ± 0.011", "0.456 ± 0.006"))])
+def test_the_tiles_in_the_readme_are_those_on_record(teacher, columns):
+    runs = [json.loads(path.read_text()) for path in (ROOT / "data/results").glob(f"magnetic_tile_{teacher}_seed?.json")]
+    assert len(runs) == 3
+    for metric, column in zip(("image_auroc", "pixel_auroc", "aupro"), columns, strict=True):
+        values = np.array([run["curve"]["6"][metric] for run in runs])
+        assert column == f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+    assert " | ".join(columns) in (ROOT / "README.md").read_text(encoding="utf-8")
