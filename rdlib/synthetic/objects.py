@@ -1,32 +1,10 @@
 """Manufactured things seen from above, each in a slightly different place, turn and light for every seed."""
-from collections.abc import Callable
-
 import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, rough_noise, smooth_noise, uniform
-from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, inside, mix, relief, shadow
-
-
-Spots = Callable[[Generator], tuple[float, float]]
-
-
-def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
-    """Places for defects between two distances from (x, y)."""
-    def spot(rng: Generator) -> tuple[float, float]:
-        (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
-        return x + radius * right, y + radius * down
-    return spot
-
-
-def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
-    """Places for defects in a rectangle around (x, y) whose long side points at `turns`."""
-    right, down = direction(turns)
-
-    def spot(rng: Generator) -> tuple[float, float]:
-        u, v = uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
-        return x + right * u - down * v, y + down * u + right * v
-    return spot
+from rdlib.synthetic.surface import (Fault, Surface, bell, box, box_spots, colour, inside, mix, relief, ring_spots,
+                                     shadow)
 
 
 def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:

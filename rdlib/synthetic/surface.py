@@ -4,6 +4,7 @@ Lengths are in image sides (x right, y down), so a seed shows the same scene at 
 float32 (3, H, W) or (3, 1, 1), 0 to 1 and brighter where the lamp glares, until a square root stands in for the
 display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) where one axis decides.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.random import Generator
 
 from rdlib.synthetic.noise import blur, direction, rough_noise, uniform
 
+Spots = Callable[[Generator], tuple[float, float]]  # draws a place (x, y)
 Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linear light), from the bottom up
 
 
@@ -153,3 +155,21 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
         np.copyto(place[window], (k + t) / (len(points) - 1), where=d < distance[window])
         np.minimum(distance[window], d, out=distance[window])
     return distance, place
+
+
+def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
+    """Places for defects between two distances from (x, y)."""
+    def spot(rng: Generator) -> tuple[float, float]:
+        (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
+        return x + radius * right, y + radius * down
+    return spot
+
+
+def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
+    """Places for defects in a rectangle around (x, y) whose long side points at `turns`."""
+    right, down = direction(turns)
+
+    def spot(rng: Generator) -> tuple[float, float]:
+        u, v = uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
+        return x + right * u - down * v, y + down * u + right * v
+    return spot
