@@ -50,7 +50,7 @@ def mvtec_line() -> str:
     if found:
         return f"{OK}MVTec AD     {found} categories in {tilde(root)}"
     return (f"{MISSING}MVTec AD     not in {tilde(root)}: see 'Your data' in the README; "
-            "the nine synthetic categories need nothing")
+            "the synthetic categories need nothing")
 
 
 def tilde(path: Path) -> str:

@@ -36,7 +36,7 @@ class _Limit:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Multiply on one thread: on matrices this small, threads only wait for one another, up to 20 times as long.
+    """Multiply on one thread: on matrices this small, threads only wait for one another.
 
     The limit is the process's, so of several callers at once the first sets it and the last takes it off.
     """
