@@ -1,0 +1,101 @@
+"""Get a table of the paper: run what is missing of it, and write it with the published numbers beside.
+
+    python -m rdlib.reproduction ocbe                           # on the procedural benchmark, offline
+    python -m rdlib.reproduction main --on mvtec --device cuda  # the paper's protocol
+    python -m rdlib.reproduction scales --report                # only from what is on record
+
+Stop it when you like, by Ctrl-C or by `kill -9`, and start it again: what has its result file is not run again. The exit
+status is 1 where a run failed; KEY.error.txt beside the results says why.
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from rdlib.datasets import data_root
+from rdlib.hardware import best_device
+from rdlib.reproduction.config import RunConfig, weights_id
+from rdlib.reproduction.engine import run_all
+from rdlib.reproduction.report import write_report
+from rdlib.reproduction.single import Machine
+from rdlib.reproduction.store import ResultStore
+from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
+
+
+def named(text: str) -> tuple[str, str]:
+    """NAME=VALUE, as --weights and --root take it."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got '{text}'")
+    return name, value
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m rdlib.reproduction", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES, help="; ".join(f"{t.name}: {t.title}" for t in TABLES.values()))
+    parser.add_argument("--on", choices=GROUNDS, default="synthetic", help="the data (default: synthetic, offline)")
+    parser.add_argument("--category", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N")
+    for field in ("epochs", "batch_size", "size", "n_train", "threads"):
+        parser.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N", help="instead of the usual")
+    parser.add_argument("--backbone", help="instead of the usual")
+    parser.add_argument("--teacher", help="the teacher's weights instead of the usual: embedded, imagenet, ...")
+    parser.add_argument("--precision", choices=["float32", "bf16"], help="instead of the usual")
+    parser.add_argument("--weights", type=named, nargs="+", default=[], metavar="NAME=FILE",
+                        help="the file of a teacher, for example imagenet=resnet18.safetensors")
+    parser.add_argument("--root", type=named, nargs="+", default=[], metavar="FAMILY=FOLDER",
+                        help="where a data set lies, for example mvtec=/data/mvtec")
+    parser.add_argument("--device", default=str(best_device()))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a process each")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a dask.distributed scheduler, instead of --jobs")
+    parser.add_argument("--results", type=Path, default=Path("data/results/runs"), help="folder of the result files")
+    parser.add_argument("--tables", type=Path, default=Path("data/results/tables"), help="folder of the reports")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the table from what is on record")
+    parser.add_argument("--list", action="store_true", help="only list the runs and whether they are on record")
+    return parser.parse_args(arguments)
+
+
+def asked_for(args: argparse.Namespace) -> list[Cell]:
+    """The table's cells under the command line's settings, each with the identity of its teacher's file."""
+    changes = {field: getattr(args, field) for field in ("epochs", "batch_size", "size", "n_train", "threads",
+                                                         "backbone", "precision") if getattr(args, field) is not None}
+    changes |= {"weights": args.teacher} if args.teacher else {}
+    files = dict(args.weights)
+
+    def identified(config: RunConfig) -> RunConfig:
+        return RunConfig(**{**vars(config), "weights_id": weights_id(config.weights, files.get(config.weights))})
+    return [cell._replace(config=identified(cell.config)) for cell in
+            cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing, write the table; the exit status."""
+    args = parse(arguments)
+    try:
+        wanted = asked_for(args)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    store, configs = ResultStore(args.results), list(dict.fromkeys(cell.config for cell in wanted))
+    if args.list:
+        for config in configs:
+            print("done   " if store.has(config) else "missing", config.key, config.label)
+        return 0
+    failed = {}
+    if not args.report:
+        machine = Machine(args.device, dict(args.weights), dict(args.root), str(data_root() / "checkpoints"))
+        failed = run_all(configs, store, machine, jobs=args.jobs, scheduler=args.scheduler).failed
+    paths = write_report(TABLES[args.table], GROUNDS[args.on], wanted, store, args.tables)
+    print(paths[1].read_text())
+    for config, reason in failed.items():
+        print(f"FAILED {config.label}: {reason} (see {store.error_path(config)})", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Doing one run: data, model, training, testing, and what its result file holds."""
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
+from rdlib.baselines import FeatureMemory, ForwardStudent
+from rdlib.datasets import AnomalyData, load_dataset
+from rdlib.evaluation import Report, evaluate
+from rdlib.model import ReverseDistillation
+from rdlib.reproduction.config import RunConfig
+from rdlib.reproduction.store import provenance
+from rdlib.run import Run
+from rdlib.samples import AnomalyDataset
+from rdlib.training import fit
+from rdlib.uncertainty import bootstrap
+
+RESAMPLES = 200  # of the test images
+MAIN = "123"  # the reading of the paper: all scales, added, smoothed
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run finds its things. Nothing here changes a result."""
+
+    device: str = "cpu"
+    weights: dict[str, str] = field(default_factory=dict)  # a teacher's word -> the file to take it from
+    roots: dict[str, str] = field(default_factory=dict)  # a data set's family -> the folder that holds it
+    checkpoints: str | None = None  # folder; None keeps none
+    progress: bool = False
+
+
+class PeakMemory:
+    """The most memory held since this was made, in MB: the GPU's where the run is on one, else the process's."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        with suppress(OSError):  # Linux: start the process's own count anew, since one process does many runs
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def megabytes(self) -> int:
+        """Up to now."""
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 1e6)
+        with suppress(OSError):
+            status = Path("/proc/self/status").read_text()
+            return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
+        import resource  # not on Windows
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+
+
+def load(config: RunConfig, machine: Machine) -> AnomalyData:
+    """The run's data set."""
+    family = config.dataset.partition("/")[0]
+    return load_dataset(config.dataset, machine.roots.get(family), config.size, n_train=config.n_train)
+
+
+def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
+    """The run's model, untrained, on its device."""
+    weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
+    common = {"sigma": config.sigma, "normalise": config.normalise, "seed": config.seed, "score": config.score}
+    if config.method == "memory":
+        model = FeatureMemory(config.backbone, weights, **common)
+    elif config.method == "forward":
+        model = ForwardStudent(config.backbone, weights, **common)
+    else:
+        model = ReverseDistillation(config.backbone, weights, bottleneck=config.bottleneck, **common)
+    return model.to(machine.device)
+
+
+def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
+    """Train and test one run: what its result file holds. Equal configurations give equal results, bit for bit on CPU.
+
+    Keys beside those of every result file: `readings` (image AUROC, pixel AUROC, AUPRO of every way to read the maps),
+    `bootstrap` (the same of resampled test images, in units of 1e-4), `curve` (metrics by epoch), `losses`.
+    """
+    torch.set_num_threads(config.threads)
+    began, device = time.perf_counter(), torch.device(machine.device)
+    peak, data, model = PeakMemory(device), load(config, machine), build(config, machine)
+    curve, losses = {}, []
+    if config.method == "memory":
+        model.fit(data.train)
+    else:
+        run = train(config, machine, model, data, curve)
+        losses = run.epoch_losses
+    reports = read(model, data.test)
+    report = reports[MAIN]
+    shown = {name: {metric: getattr(r, metric) for metric in ("image_auroc", "pixel_auroc", "aupro")}
+             for name, r in reports.items()}
+    resampled = {name: {metric: np.round(1e4 * values).astype(int).tolist() for metric, values in
+                        bootstrap(r, RESAMPLES, seed=0).items()} for name, r in reports.items()}
+    return {"config": asdict(config), "metrics": report.metrics,
+            "per_defect": report.per_defect().to_dict(orient="index"), "readings": shown, "bootstrap": resampled,
+            "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began, 1),
+            "peak_memory_mb": peak.megabytes(), **provenance(device)}
+
+
+def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:
+    """Train the run's student; `curve` is filled on the way. A run that was killed goes on from its checkpoint."""
+    def note(run: Run) -> None:
+        if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
+            with run.averaged():
+                report = evaluate(model, data.test, progress=False)
+            curve[str(run.epoch)] = {name: getattr(report, name) for name in ("image_auroc", "pixel_auroc", "aupro")}
+            model.train()
+
+    # With a curve there is no checkpoint: what was noted before the stop would be missing after it.
+    keeps = machine.checkpoints and not config.curve_every
+    checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if keeps else None
+    run = fit(model, data.train, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
+              seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
+              ema=config.ema, checkpoint=checkpoint, callbacks=[note], progress=machine.progress)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return run
+
+
+def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
+    """Every way to read one trained model, by name: each scale alone ("1") and every combination ("12", ..., "123"),
+    the product "123 multiply", "123 unsmoothed", and the two image scores "123 max" and "123 sum".
+
+    A model without maps at scales has one reading, "123".
+    """
+    whole = evaluate(model, test, progress=False)
+    if not hasattr(model, "scale_maps"):
+        return {MAIN: whole}
+    maps, sigma, score = _all_scale_maps(model, test), model.config.sigma, model.config.score
+
+    def report(scales: tuple[int, ...], fusion: str = "add", sigma: float = sigma, score: str = score) -> Report:
+        fused = torch.cat([gaussian_smooth(fuse(part[:, [k - 1 for k in scales]], fusion), sigma)
+                           for part in maps.split(32)])
+        return Report(test, fused.numpy(), image_score(fused, score).numpy(), whole.masks, whole.fpr_limit,
+                      whole.seconds)
+
+    names = [scales for n in (1, 2, 3) for scales in combinations((1, 2, 3), n)]
+    readings = {"".join(map(str, scales)): report(scales) for scales in names}
+    every = (1, 2, 3)
+    other = "sum" if score == "max" else "max"
+    return readings | {f"{MAIN} multiply": report(every, "multiply"), f"{MAIN} unsmoothed": report(every, sigma=0),
+                       f"{MAIN} {other}": report(every, score=other)}
+
+
+def _all_scale_maps(model: torch.nn.Module, test: AnomalyDataset) -> Tensor:
+    """(N, 3, H, W) float32, in main memory."""
+    images: NDArray = torch.utils.data.DataLoader(test, 32, generator=torch.Generator())
+    return torch.cat([model.scale_maps(item.image).cpu() for item in images])
