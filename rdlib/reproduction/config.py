@@ -1,5 +1,6 @@
 """One run of a table, in full: everything that its result follows from, and the key it is filed under."""
 import json
+import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +44,8 @@ class RunConfig:
     def key(self) -> str:
         """What the run is filed under: data set and seed for a reader, 12 digits of the settings' SHA-256."""
         text = json.dumps(asdict(self), sort_keys=True)
-        return f"{self.dataset.replace('/', '_')}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
+        name = re.sub(r"[^\w.-]+", "_", self.dataset)[-40:]
+        return f"{name}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
 
     @property
     def label(self) -> str:

@@ -1,0 +1,246 @@
+"""The reproduction engine: what a run is filed under, that nothing is lost or done twice, and what a table says."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rdlib import evaluate, load_dataset
+from rdlib.errors import DataError
+from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig, cells, execute, measured, run_all, wide,
+                                write_report)
+from rdlib.reproduction.__main__ import main
+from rdlib.reproduction.config import from_dict
+from rdlib.reproduction.report import beside_published
+from rdlib.reproduction.single import build, load
+from rdlib.reproduction.store import KEYS
+from rdlib.reproduction.tables import Row
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight good stripes to train on; six good and six spotted ones to test, with masks."""
+    root, draw = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
+    for part, count in (("train/good", 8), ("test/good", 6), ("test/spot", 6)):
+        for i in range(count):
+            image = 120 + 40 * np.sin(np.arange(64) / 3 + draw.uniform(0, 6)) + draw.normal(0, 3, (64, 64))
+            mask = np.zeros((64, 64), np.uint8)
+            if part == "test/spot":
+                y, x = draw.integers(8, 40, 2)
+                mask[y:y + 14, x:x + 14] = 255
+                image[mask > 0] = 220
+                path = root / "ground_truth/spot" / f"{i}_mask.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(path)
+            path = root / part / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).convert("RGB").save(path)
+    return root
+
+
+@pytest.fixture
+def config(folder):
+    """A run of a second or so."""
+    return RunConfig(f"folder:{folder}", size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4, sigma=1)
+
+
+def same(a, b):
+    """Whether two results are equal in everything that is not about time, place or memory."""
+    kept = ("config", "metrics", "per_defect", "readings", "bootstrap", "curve", "losses")
+    return json.dumps({k: a[k] for k in kept}) == json.dumps({k: b[k] for k in kept})
+
+
+def test_the_key_is_the_configuration(config):
+    changed = {"dataset": "mvtec/bottle", "method": "memory", "backbone": "resnet50", "weights": "imagenet",
+               "weights_id": "0" * 12, "bottleneck": "oce", "loss": "positional", "train_scales": (1,),
+               "schedule": "cosine", "score": "sum", "precision": "bf16", "normalise": False, "n_train": 3, "ema": 0.5,
+               "curve_every": 1, "lr": 0.1, "sigma": 2.0}
+    keys = {config.key}
+    for name, value in asdict(config).items():
+        other = changed.get(name, value + 1 if isinstance(value, int) else None)
+        keys.add(replace(config, **{name: other}).key)
+    assert len(keys) == 1 + len(asdict(config))
+    assert from_dict(json.loads(json.dumps(asdict(config)))) == config and replace(config).key == config.key
+    assert "/" not in config.key and ":" not in config.key
+
+
+def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config, tmp_path):
+    store = ResultStore(tmp_path)
+    outcome = run_all([config, replace(config)], store, progress=False)
+    assert outcome.done == [config] and outcome.complete
+    found = store.read(config)
+    assert set(KEYS) <= set(found) and from_dict(found["config"]) == config
+    assert found["peak_memory_mb"] > 50 and found["seconds"] > 0 and found["versions"]["torch"]
+    assert found["per_defect"]["spot"]["images"] == 6
+
+    from rdlib import fit
+    model, data = build(config, Machine()), load(config, Machine())
+    fit(model, data.train, 2, batch_size=4, progress=False)
+    report = evaluate(model, data.test, progress=False)
+    assert found["metrics"] == report.metrics
+    assert found["readings"]["123"] == {name: found["metrics"][name] for name in found["readings"]["123"]}
+    assert set(found["readings"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed", "123 sum"}
+    model.config.fusion = "multiply"
+    assert found["readings"]["123 multiply"]["pixel_auroc"] == evaluate(model, data.test, progress=False).pixel_auroc
+
+
+def test_what_is_there_is_not_run_again(config, tmp_path):
+    store, other = ResultStore(tmp_path), replace(config, seed=1)
+    run_all([config], store, progress=False)
+    before = store.path(config).stat().st_mtime_ns
+    outcome = run_all([config, other], store, progress=False)
+    assert outcome.there == [config] and outcome.done == [other]
+    assert store.path(config).stat().st_mtime_ns == before
+    store.path(config).write_text(store.path(config).read_text()[:100])  # damaged: done again
+    assert run_all([config, other], store, progress=False).done == [config]
+
+
+def test_a_failed_run_says_why_and_the_others_go_on(config, tmp_path):
+    store, bad = ResultStore(tmp_path), replace(config, dataset="folder:/nowhere")
+    outcome = run_all([bad, config], store, progress=False)
+    assert outcome.done == [config] and list(outcome.failed) == [bad] and not outcome.complete
+    assert "There is no folder /nowhere" in store.error_path(bad).read_text()
+    assert run_all([bad, config], store, progress=False).there == [config]  # the failed one is tried again
+    store.write(bad, store.read(config))
+    assert not store.error_path(bad).exists()
+
+
+def test_order_and_processes_do_not_matter(config, tmp_path):
+    configs = [replace(config, seed=seed) for seed in (0, 1)] + [replace(config, method="memory")]
+    serial, turned, parallel = (ResultStore(tmp_path / name) for name in ("serial", "turned", "parallel"))
+    assert run_all(configs, serial, progress=False).complete
+    assert run_all(configs[::-1], turned, progress=False).complete
+    assert run_all(configs, parallel, jobs=2, progress=False).complete
+    for c in configs:
+        assert same(serial.read(c), turned.read(c)) and same(serial.read(c), parallel.read(c))
+
+
+LONG = """
+import sys
+from dataclasses import replace
+from rdlib.reproduction import ResultStore, RunConfig, run_all
+config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4, sigma=1)
+run_all([replace(config, seed=seed) for seed in range(4)], ResultStore(sys.argv[2]), progress=False)
+"""
+
+
+def test_kill_9_loses_no_finished_run(config, tmp_path):
+    store = ResultStore(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", LONG, config.dataset, str(tmp_path)])
+    configs = [replace(config, seed=seed) for seed in range(4)]
+    deadline = time.monotonic() + 120
+    while not store.has(configs[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    there = [c for c in configs if store.has(c)]
+    assert there and len(there) < 4
+    outcome = run_all(configs, store, progress=False)
+    assert outcome.there == there and len(outcome.done) == 4 - len(there)
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".json" and not path.name.startswith(".")]
+
+
+def test_a_cluster_gives_the_same_bits_and_survives_a_killed_worker(config, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    configs = [replace(config, seed=seed) for seed in range(4)]
+    serial, spread = ResultStore(tmp_path / "serial"), ResultStore(tmp_path / "cluster")
+    run_all(configs, serial, progress=False)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values()))
+        script = f"import os, signal, threading; threading.Timer(1.5, os.kill, ({victim.pid}, signal.SIGKILL)).start()"
+        subprocess.Popen([sys.executable, "-c", script])
+        outcome = run_all(configs, spread, scheduler=cluster.scheduler_address, progress=False)
+    assert outcome.complete and sorted(c.seed for c in outcome.done) == [0, 1, 2, 3]
+    for c in configs:
+        assert same(serial.read(c), spread.read(c))
+
+
+def filed(store, config, image, pixel, resampled):
+    """A made-up result: metrics and what resampling gave, in units of 1e-4."""
+    values = {"image_auroc": image, "pixel_auroc": pixel, "aupro": np.nan, "aupro_per_image": 0.5}
+    store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "readings": {"123": values},
+                         "bootstrap": {"123": {"image_auroc": resampled}}, "versions": {"torch": "2"},
+                         "hardware": "CPU", "seconds": 60.0, "peak_memory_mb": 100, "revision": "abc",
+                         "date": "2026-01-01"})
+
+
+def test_a_table_is_the_arithmetic_of_its_runs(tmp_path):
+    store, ground = ResultStore(tmp_path), GROUNDS["synthetic"]
+    wanted = cells(replace(TABLES["readout"], rows=(Row("usual"),)), ground, ["weave", "gear"], (0, 1))
+    for cell, value in zip(wanted, (0.8, 0.9, 0.6, 0.8), strict=True):
+        filed(store, cell.config, value, 0.7, [round(1e4 * value) - 100, round(1e4 * value) + 100])
+    frame = measured(wanted, store).set_index(["category", "metric"])
+    weave, mean = frame.loc[("weave", "image_auroc")], frame.loc[("mean", "image_auroc")]
+    assert weave["mean"] == pytest.approx(0.85) and weave["std"] == pytest.approx(0.1 / np.sqrt(2))
+    assert (weave["low"], weave["high"]) == pytest.approx((0.85 - 0.01 * 0.95, 0.85 + 0.01 * 0.95))
+    assert mean["mean"] == pytest.approx((0.7 + 0.85) / 2)  # by seed, (0.8 + 0.6) / 2 and (0.9 + 0.8) / 2
+    assert mean["std"] == pytest.approx(0.15 / np.sqrt(2))
+    assert ("weave", "aupro") not in frame.index
+    assert "0.850 ± 0.071 [0.841, 0.859]" in wide(measured(wanted, store), "image_auroc").loc["usual", "weave"]
+    store.path(wanted[-1].config).unlink()
+    partial = measured(wanted, store)
+    assert "mean" not in set(partial["category"]) and partial["seeds"].min() == 1
+    assert "(1 of 2 seeds)" in wide(partial, "image_auroc").loc["usual", "gear"]
+
+
+def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
+    store, table, ground = ResultStore(tmp_path), TABLES["main"], GROUNDS["mvtec"]
+    wanted = cells(table, ground, ["carpet", "grid"])
+    for cell in wanted:
+        filed(store, cell.config, 0.95, 0.97, [9400, 9600])
+    frame = beside_published(measured(wanted, store), table, ground).set_index(["row", "category", "metric"])
+    carpet = frame.loc[("WRN-50-2", "carpet", "image_auroc")]
+    assert carpet["paper"] == pytest.approx(0.989) and carpet["difference"] == pytest.approx(0.95 - 0.989)
+    assert frame.loc[("WRN-50-2", "carpet", "aupro_per_image"), "paper"] == pytest.approx(0.97)
+    assert frame.loc["ResNet-18"][["paper", "rerun", "difference"]].isna().all(axis=None)
+    paths = {path.suffix: path.read_text() for path in write_report(table, ground, wanted, store, tmp_path / "tables")}
+    assert set(paths) == {".csv", ".md", ".html", ".tex"}
+    assert "paper 0.989 (-0.039)" in paths[".md"] and "2026-01-01" in paths[".md"] and r"\toprule" in paths[".tex"]
+    assert len(pd.read_csv(tmp_path / "tables/main-mvtec.csv")) == len(frame)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_has_its_runs_on_every_ground(name):
+    for ground in GROUNDS.values():
+        wanted = cells(TABLES[name], ground)
+        assert len({(c.row.label, c.category, c.config.seed) for c in wanted}) == len(wanted)
+        assert all(c.config.dataset.startswith(ground.family) for c in wanted)
+
+
+def test_the_papers_protocol_is_the_default():
+    usual = cells(TABLES["main"], GROUNDS["mvtec"])[0].config
+    assert (usual.size, usual.epochs, usual.batch_size, usual.lr, usual.loss, usual.sigma, usual.schedule, usual.ema) == (
+        256, 200, 16, 0.005, "flattened", 4.0, "constant", None)
+    assert usual.backbone == "wide_resnet50_2" and usual.weights == "imagenet" and usual.dataset == "mvtec/carpet"
+    assert len(cells(TABLES["main"], GROUNDS["mvtec"])) == 3 * 15
+
+
+def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
+    words = ["readout", "--category", "weave", "--seeds", "0", "--epochs", "1", "--size", "32", "--n-train", "8",
+             "--precision", "float32", "--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"),
+             "--device", "cpu"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert "maps multiplied" in shown.out and "image AUROC" in shown.err
+    assert main([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
+    assert main(["main", "--on", "mvtec", "--category", "carpet", "--root", f"mvtec={tmp_path}", *words[3:]]) == 1
+    assert "MVTec AD is not at" in capsys.readouterr().err
+    assert main(["readout", "--category", "cloud"]) == 2
+
+
+def test_executing_twice_gives_the_same_bits(config):
+    assert same(execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)),
+                execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)))
+
+
+def test_data_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match="MVTec AD is not at"):
+        load_dataset("mvtec/carpet", root=tmp_path)
