@@ -33,8 +33,9 @@ def visa(tmp_path):
         shutil.copy(published / image, folder)
         if label == "anomaly":
             mask = f"candle/Data/Masks/Anomaly/{name[:3]}.png"
+            binary = 255 * (KINDS > 0).astype(np.uint8)  # as the authors' script has it; some copies keep the numbers
             for path, values in ((published / mask, KINDS), (like / f"candle/ground_truth/bad/{name[:3]}.png",
-                                                             255 * (KINDS > 0).astype(np.uint8))):
+                                                             binary if name == "000.JPG" else KINDS)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values).save(path)
         table.append(("candle", split, label, image, mask))
