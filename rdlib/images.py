@@ -52,10 +52,14 @@ def read_image(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, in
     Raises DataError for an unreadable file.
     """
     image = open_image(path)
+    return to_pixels(image, size), (image.height, image.width)
+
+
+def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An image of any mode as (3, H, W) uint8 RGB at `size`, resized as `read_image` says."""
     height, width = size
     channels = [np.asarray(channel.resize((width, height), Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
-    pixels = np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8)
-    return torch.from_numpy(pixels), (image.height, image.width)
+    return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rdlib.errors import DataError
-from rdlib.images import read_image, read_mask
+from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
 
 GOOD = "good"
@@ -61,6 +63,24 @@ class FileSample:
             raise DataError(f"The mask {self.mask} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
                             f"is {image_size[1]} x {image_size[0]}. Masks must be drawn on the image they belong to.")
         return image, mask
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySample:
+    """An image in memory, from a set that has classes and no masks: anomalous if its class is not the normal one."""
+
+    pixels: np.ndarray  # (h, w) grey or (h, w, 3) RGB, uint8
+    name: str
+    defect: str = GOOD
+
+    @property
+    def label(self) -> int:
+        """0 normal, 1 anomalous."""
+        return int(self.defect != GOOD)
+
+    def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The mask is empty: nothing in the image is wrong, it is another thing."""
+        return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -127,3 +147,13 @@ class AnomalyDataset(Dataset[Item]):
 
     def _item(self, index: int, image: Tensor, mask: Tensor) -> Item:
         return Item(image.float() / 255, self.samples[index].label, mask.clone(), index)
+
+
+@dataclass(frozen=True)
+class AnomalyData:
+    """A data set as one-class learning uses it: good images to train, good and defective ones to test."""
+
+    name: str
+    train: AnomalyDataset
+    test: AnomalyDataset | None  # None where a folder holds good images only
+    normalise: bool = True  # whether the official protocol takes off ImageNet's mean and deviation
