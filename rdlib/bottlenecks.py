@@ -81,4 +81,4 @@ def calibrate_frozen(bottleneck: FrozenEmbedding, teacher: TeacherEncoder, gener
     A frozen BatchNorm never sees a batch to learn from. With its default statistics the embedding would grow with the
     teacher's features and from block to block; calibrated, it has the scale that a trained bottleneck's has.
     """
-    calibrate_batchnorm(bottleneck, teacher(coloured_noise(64, 128, generator)))
+    calibrate_batchnorm(bottleneck, teacher(coloured_noise(32, 128, generator)))
