@@ -10,6 +10,16 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
 FUSIONS = ("add", "multiply")
+SCORES = ("max", "sum")
+SCALES = (1, 2, 3)  # f1, f2, f3: fine, middle, coarse
+
+
+def checked_scales(scales: Sequence[int]) -> tuple[int, ...]:
+    """A choice of scales, fine to coarse. Raises ValueError unless they are some of 1, 2 and 3, each at most once."""
+    chosen = tuple(sorted(scales))
+    if not chosen or not set(chosen) <= set(SCALES) or len(set(chosen)) < len(chosen):
+        raise ValueError(f"scales must be some of 1 (fine), 2 and 3 (coarse), each once, such as (2, 3); got {scales}.")
+    return chosen
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -27,13 +37,15 @@ def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: tuple
     return torch.cat(maps, dim=1)
 
 
-def fuse(maps: Tensor, fusion: str = "add") -> Tensor:
-    """Join the scales: (B, S, H, W) -> (B, H, W), the sum (paper, official code) or the product (anomalib, once).
+def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES) -> Tensor:
+    """Join the scales: (B, 3, H, W) -> (B, H, W), the sum (paper, official code) or the product (anomalib, once).
 
-    Raises ValueError for another word than "add" or "multiply".
+    `scales` chooses which maps are joined. Raises ValueError for another word than "add" or "multiply".
     """
     if fusion not in FUSIONS:
         raise ValueError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
+    if tuple(scales) != SCALES:
+        maps = maps[:, [scale - 1 for scale in scales]]
     return maps.sum(1) if fusion == "add" else maps.prod(1)
 
 
@@ -72,6 +84,12 @@ def blur_matrix(n: int, sigma: float) -> Tensor:
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, weights)
 
 
-def image_score(maps: Tensor) -> Tensor:
-    """The image's anomaly score, the largest value of its (smoothed) map: (B, H, W) -> (B,)."""
-    return maps.amax(dim=(-2, -1))
+def image_score(maps: Tensor, score: str = "max") -> Tensor:
+    """The image's anomaly score from its (smoothed) map: (B, H, W) -> (B,).
+
+    "max", the largest value, finds a defect however small (§3.4); "sum", over all pixels, suits images that are
+    anomalous as a whole, as in one-class novelty detection (test.py:384-423). Raises ValueError for another word.
+    """
+    if score not in SCORES:
+        raise ValueError(f"There is no score '{score}'. Choose one of: {', '.join(SCORES)}.")
+    return maps.amax(dim=(-2, -1)) if score == "max" else maps.sum(dim=(-2, -1))

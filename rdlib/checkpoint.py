@@ -12,12 +12,17 @@ from rdlib.errors import CheckpointError
 from rdlib.files import written_atomically
 from rdlib.run import Run
 
+# What a checkpoint of before these settings was made with.
+FORMER_SETTINGS = {"model": "ReverseDistillation", "bottleneck": "mff_oce", "scales": [1, 2, 3], "schedule": "constant",
+                   "decay_epochs": None, "ema": None}
+
 
 def write_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> None:
-    """Save student, OCBE, optimiser, losses and settings to `path`, whole or not at all. The teacher stays outside."""
+    """Save student, OCBE, their average if there is one, optimiser, losses and settings to `path`, whole or not at all.
+    The teacher stays outside."""
+    parts = {name: part.state_dict() for name, part in _parts(run, optimiser).items()}
     state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
-             "seconds": run.seconds, "ocbe": run.model.ocbe.state_dict(), "student": run.model.student.state_dict(),
-             "optimiser": optimiser.state_dict()}
+             "seconds": run.seconds, **parts}
     with written_atomically(path) as temporary:
         torch.save(state, temporary)
 
@@ -31,7 +36,7 @@ def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> N
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
         found, teacher, losses, seconds = (state[key] for key in ("settings", "teacher", "losses", "seconds"))
-        networks = state["ocbe"], state["student"], state["optimiser"]
+        found = FORMER_SETTINGS | found
     except Exception as error:  # what a damaged file raises has no common base
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
                               "Delete it to train from the start.") from error
@@ -45,9 +50,18 @@ def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> N
     if len(losses) > run.epochs * run.steps_per_epoch:
         raise CheckpointError(f"{path} has gone further, {len(losses) / run.steps_per_epoch:g} epochs, than the "
                               f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
+    parts = _parts(run, optimiser)
+    if missing := parts.keys() - state.keys():
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}. Delete it to train from the start.")
     run.settings, run.losses, run.seconds = found, losses, seconds
-    for part, weights in zip((run.model.ocbe, run.model.student, optimiser), networks, strict=True):
-        part.load_state_dict(weights)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+
+
+def _parts(run: Run, optimiser: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
+    """What a checkpoint holds whole, by its name there."""
+    average = {"average": run.average.average} if run.average else {}
+    return {**run.model.learners(), "optimiser": optimiser, **average}
 
 
 def fingerprint(teacher: TeacherEncoder) -> int:

@@ -68,7 +68,38 @@ def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: in
     return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
 
 
-class TeacherEncoder(nn.Module):
+class CutResNet(nn.Module):
+    """A torchvision ResNet without layer4 and classifier: three feature maps of an image. Built without values.
+
+    The teacher is one, frozen; the student of the forward baseline is one that learns.
+    """
+
+    def __init__(self, backbone: str):
+        super().__init__()
+        spec = get_backbone(backbone)
+        c1, c2, _ = spec.channels
+        with torch.device("meta"):  # no memory yet, and nothing drawn from torch's global generator
+            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+            self.bn1 = nn.BatchNorm2d(64)
+            self.relu = nn.ReLU(inplace=True)
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+            self.layer1 = residual_stage(spec, 64, 64, spec.blocks[0], stride=1)
+            self.layer2 = residual_stage(spec, c1, 128, spec.blocks[1], stride=2)
+            self.layer3 = residual_stage(spec, c2, 256, spec.blocks[2], stride=2)
+        self.channels = spec.channels
+        self.to_empty(device="cpu")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) normalised images, sides multiples of 32 -> f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
+        f3 (B, 256e, H/16, W/16), as the images' dtype."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, H/4, W/4)
+        f1 = self.layer1(x)
+        f2 = self.layer2(f1)
+        f3 = self.layer3(f2)
+        return f1, f2, f3
+
+
+class TeacherEncoder(CutResNet):
     """E: three feature maps f1, f2, f3 of an image, from a network that never changes.
 
     Frozen for good: the weights are buffers, not parameters, so they move and are saved with the model but no optimiser
@@ -88,40 +119,15 @@ class TeacherEncoder(nn.Module):
     """
 
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *, seed: int = 0):
-        super().__init__()
-        spec = get_backbone(backbone)
-        c1, c2, c3 = spec.channels
-        with torch.device("meta"):  # no memory yet, and nothing drawn from torch's global generator
-            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-            self.bn1 = nn.BatchNorm2d(64)
-            self.relu = nn.ReLU(inplace=True)
-            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-            self.layer1 = residual_stage(spec, 64, 64, spec.blocks[0], stride=1)
-            self.layer2 = residual_stage(spec, c1, 128, spec.blocks[1], stride=2)
-            self.layer3 = residual_stage(spec, c2, 256, spec.blocks[2], stride=2)
-        self.channels = spec.channels
-        self.to_empty(device="cpu")
+        super().__init__(backbone)
         generator = torch.Generator().manual_seed(TEACHER_STREAM + seed)
         initialise(self, generator)
-        self._load(backbone, weights, generator)
-        _parameters_to_buffers(self)
-        self.eval()
-
-    def _load(self, backbone: str, weights: str | Path | None, generator: torch.Generator) -> None:
-        if weights is None:
-            return
         if weights == "random_calibrated":
             calibrate_batchnorm(self, coloured_noise(64, 128, generator))
-        elif weights == "imagenet":
-            url = get_backbone(backbone).imagenet.url
-            load_strictly(self, download_state_dict(url), url)
-        elif weights == "embedded":
-            if backbone != "resnet18":
-                raise WeightsError(f"The embedded teacher is a ResNet-18. For {backbone} use weights='imagenet', the "
-                                   "path of a state dict, or 'random_calibrated'.")
-            load_strictly(self, read_state_dict(embedded_teacher()), "the embedded teacher")
-        else:
-            load_strictly(self, read_state_dict(Path(weights)), str(weights))
+        elif weights is not None:
+            load_strictly(self, *read_teacher(backbone, weights))
+        parameters_to_buffers(self)
+        self.eval()
 
     def train(self, mode: bool = True) -> "TeacherEncoder":
         """Does nothing but return self: a teacher whose BatchNorm statistics drift is no longer the teacher."""
@@ -129,16 +135,28 @@ class TeacherEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) normalised images, sides multiples of 32 -> f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
-        f3 (B, 256e, H/16, W/16), as the images' dtype."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, H/4, W/4)
-        f1 = self.layer1(x)
-        f2 = self.layer2(f1)
-        f3 = self.layer3(f2)
-        return f1, f2, f3
+        """Images -> f1, f2, f3, see `CutResNet`, without gradient."""
+        return super().forward(images)
 
 
-def _parameters_to_buffers(module: nn.Module) -> None:
+def read_teacher(backbone: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict that "embedded", "imagenet" or a path stands for, whole, and its name for messages.
+
+    Raises WeightsError where it cannot be reached or read, or is not of this backbone.
+    """
+    if weights == "imagenet":
+        url = get_backbone(backbone).imagenet.url
+        return download_state_dict(url), url
+    if weights == "embedded":
+        if backbone != "resnet18":
+            raise WeightsError(f"The embedded teacher is a ResNet-18. For {backbone} use weights='imagenet', the "
+                               "path of a state dict, or 'random_calibrated'.")
+        return read_state_dict(embedded_teacher()), "the embedded teacher"
+    return read_state_dict(Path(weights)), str(weights)
+
+
+def parameters_to_buffers(module: nn.Module) -> None:
+    """Freeze a network for good: what was a parameter moves and is saved as before, but no optimiser can find it."""
     for child in module.modules():
         for name, parameter in list(child.named_parameters(recurse=False)):
             delattr(child, name)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from rdlib.detector import Detector
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
-from rdlib.model import ReverseDistillation
 from rdlib.samples import GOOD, AnomalyDataset
 
 
@@ -117,7 +117,7 @@ class Report:
         return Report(dataset, self.maps[index], self.scores[index], self.masks[index], self.fpr_limit, self.seconds)
 
 
-def evaluate(model: ReverseDistillation, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
+def evaluate(model: Detector, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", workers: int = 0, progress: bool = True) -> Report:
     """Predict every image of a test set, in batches on the model's device, and report.
 

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from rdlib.anomaly_map import fuse, gaussian_smooth
+from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
 from rdlib.evaluation import Report
 from rdlib.model import ReverseDistillation
 from rdlib.run import Run
@@ -293,15 +293,17 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     _check_indices([index], len(dataset))
     item, fusion, sigma = dataset[index], model.config.fusion, model.config.sigma
     maps = model.scale_maps(item.image[None])
-    fused = fuse(maps, fusion)
-    scales, fused, smoothed = (m[0].cpu().numpy() for m in (maps, fused, gaussian_smooth(fused, sigma)))
+    fused = fuse(maps, fusion, model.config.scales)
+    smoothed = gaussian_smooth(fused, sigma)
+    score = image_score(smoothed, model.config.score).item()
+    scales, fused, smoothed = (m[0].cpu().numpy() for m in (maps, fused, smoothed))
     joined, unit = ("sum", "summed") if fusion == "add" else ("product", "multiplied")
     height, width = dataset.size
     sizes = [f"{height // side} x {width // side}" for side in (4, 8, 16)]
     one_scale, all_scales = Normalize(scales.min(), scales.max()), Normalize(fused.min(), fused.max())
     peak = np.unravel_index(smoothed.argmax(), smoothed.shape)
     with _canvas(2, 4, 3.5 * height / width + 0.85, layout="compressed") as (figure, axes):
-        figure.suptitle(f"Test image {index}: {dataset.defects[index]}, score {_number(smoothed.max())}")
+        figure.suptitle(f"Test image {index}: {dataset.defects[index]}, score {_number(score)}")
         for axis, title in ((axes[0, 0], "image"), (axes[1, 3], "+ highest value")):
             axis.imshow(item.image.permute(1, 2, 0).numpy())
             axis.set_title(title)
@@ -322,8 +324,9 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
         figure.colorbar(joint, ax=axes[1], label=f"distances {unit}")
     where = f", {'inside' if item.mask[peak] else 'outside'} the true region" if item.mask.any() else ""
     highest = ", ".join(f"{_number(values.max())} at {size}" for size, values in zip(sizes, scales, strict=True))
+    highest_at = " at" if model.config.score == "max" else ", highest at"
     figure.summary = (f"Image {index} ({dataset.defects[index]}): highest distance {highest}; score "
-                      f"{_number(smoothed.max())} at row {peak[0]}, column {peak[1]}{where}.")
+                      f"{_number(score)}{highest_at} row {peak[0]}, column {peak[1]}{where}.")
     return figure
 
 

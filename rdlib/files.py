@@ -14,7 +14,7 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix or '.part'}")  # torch: never without
     try:
         yield temporary
         os.replace(temporary, path)

@@ -1,4 +1,5 @@
 """Where to run and in which arithmetic: the best device there is, and bfloat16 where the hardware has it."""
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -75,3 +76,16 @@ def cpu_flags() -> dict[str, bool]:
             return dict.fromkeys(file.read().split(), True)
     except OSError:
         return {}
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory taken so far, in MiB: on CUDA by torch's tensors there, else by this process as a whole."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    process = psutil.Process().memory_info()
+    if hasattr(process, "peak_wset"):  # Windows
+        return process.peak_wset / 2**20
+    import resource  # everywhere else
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,5 +1,6 @@
 """Reverse distillation, whole (paper Fig. 3): teacher E, bottleneck OCBE, student D, and what they say of an image."""
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,117 +9,91 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rdlib.anomaly_map import FUSIONS, fuse, gaussian_smooth, image_score, scale_maps
+from rdlib.anomaly_map import SCALES
+from rdlib.bottlenecks import BOTTLENECKS, build_bottleneck, calibrate_frozen, load_layer4
 from rdlib.decoder import StudentDecoder
-from rdlib.encoder import TeacherEncoder
+from rdlib.detector import Features
+from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
-from rdlib.hardware import as_float, autocast, memory_format
-from rdlib.ocbe import OneClassBottleneckEmbedding
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
 from rdlib.weights import check_fit, initialise, load_strictly
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
-IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
 
-Features = tuple[Tensor, Tensor, Tensor]
+@dataclass(kw_only=True)
+class ReverseConfig(DistillationConfig):
+    """`DistillationConfig`, and what the student looks through."""
 
+    bottleneck: str = "mff_oce"
 
-@dataclass
-class Config:
-    """What a saved model needs, besides its weights, to be built again and to predict as it did."""
-
-    backbone: str = "resnet18"
-    sigma: float = 4.0  # width of the smoothing, in pixels of the input
-    fusion: str = "add"
-    normalise: bool = True
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bottleneck not in BOTTLENECKS:
+            raise ValueError(f"There is no bottleneck '{self.bottleneck}'. Choose one of: {', '.join(BOTTLENECKS)}.")
 
 
-class ReverseDistillation(nn.Module):
+class ReverseDistillation(Distillation):
     """A frozen teacher, and a student that must restore the teacher's features from a one-class embedding.
 
     `parameters()` are those of OCBE and student alone.
 
     Args:
         backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (the paper's).
-        weights: the teacher's, see `TeacherEncoder`. The default ships with the kit, works offline and is a ResNet-18; results
-            like the paper's need "imagenet".
-        sigma: width of the map's Gaussian smoothing in pixels; 4 is the official choice at 256 x 256.
+        weights: the teacher's, see `TeacherEncoder`. The default ships with the kit, works offline and is a ResNet-18;
+            results like the paper's need "imagenet".
+        bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.bottlenecks`.
+        scales: which of the three distances the map is made of, 1 fine to 3 coarse; the losses are chosen in `fit`.
+        sigma: width of the map's Gaussian smoothing in pixels, 0 for none; 4 is the official choice at 256 x 256.
         fusion: "add" (paper) or "multiply".
+        score: "max" of the map (paper), or its "sum", for one-class novelty detection.
         normalise: take off ImageNet's mean and deviation, which ImageNet teachers expect.
         seed: of the student's (and a random teacher's) initial weights.
 
     Raises:
-        ValueError: an unknown backbone or fusion, a negative sigma.
-        WeightsError: see `TeacherEncoder`.
+        ValueError: an unknown backbone, bottleneck, scale, fusion or score, a negative sigma.
+        WeightsError: see `TeacherEncoder`; also "pre" with weights that carry no layer4.
     """
 
+    config: ReverseConfig
+
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
-                 sigma: float = 4.0, fusion: str = "add", normalise: bool = True, seed: int = 0):
-        super().__init__()
-        if fusion not in FUSIONS or sigma < 0:
-            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)} and sigma at least 0, "
-                             f"got '{fusion}' and {sigma}.")
-        self.config = Config(backbone, sigma, fusion, normalise)
-        self.teacher = TeacherEncoder(backbone, weights, seed=seed)
+                 bottleneck: str = "mff_oce", scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add",
+                 score: str = "max", normalise: bool = True, seed: int = 0):
+        config = ReverseConfig(backbone=backbone, bottleneck=bottleneck, scales=scales, sigma=sigma, fusion=fusion,
+                               score=score, normalise=normalise)
+        generator = self._build(config, weights, seed)
+        if bottleneck == "pre":
+            load_layer4(self.ocbe, backbone, weights)
+        elif bottleneck == "pre_random":
+            calibrate_frozen(self.ocbe, self.teacher, generator)
+
+    def _build(self, config: ReverseConfig, weights: str | Path | None, seed: int) -> torch.Generator:
+        """Make the networks, with random weights where they learn; returns the generator that drew them."""
+        super().__init__(config, weights, seed)
         with torch.device("meta"):
-            self.ocbe = OneClassBottleneckEmbedding(backbone)
-            self.student = StudentDecoder(backbone)
+            self.ocbe = build_bottleneck(config.bottleneck, config.backbone)
+            self.student = StudentDecoder(config.backbone)
         generator = torch.Generator().manual_seed(seed)
         for part in (self.ocbe, self.student):
             part.to_empty(device="cpu")
             initialise(part, generator)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        return generator
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.mean.device
+    def learners(self) -> dict[str, nn.Module]:
+        """OCBE and student. A frozen bottleneck is listed too, so that a checkpoint is whole; it has no parameters."""
+        return {"ocbe": self.ocbe, "student": self.student}
 
-    def teach(self, images: Tensor) -> Features:
-        """(B, 3, H, W) images, RGB in [0, 1] -> the teacher's f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
-        f3 (B, 256e, H/16, W/16), without gradient. Raises ValueError for images of another kind."""
-        _check_images(images)
-        if self.config.normalise:
-            images = (images - self.mean) / self.std
-        return self.teacher(images)
+    def identity(self) -> dict:
+        """See `Distillation`."""
+        return super().identity() | {"bottleneck": self.config.bottleneck}
 
     def restore(self, features: Features) -> Features:
         """The student's g1, g2, g3, shaped as the teacher's f1, f2, f3 that go in: D(OCBE(f))."""
         return self.student(self.ocbe(features))
 
-    def forward(self, images: Tensor) -> tuple[Features, Features]:
-        """(B, 3, H, W) images, RGB in [0, 1] -> teacher (f1, f2, f3) and student (g1, g2, g3), fine to coarse."""
-        teacher = self.teach(images)
-        return teacher, self.restore(teacher)
-
-    def scale_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Eq. 1 at each scale, before fusion and smoothing: (B, 3, H, W) images -> (B, 3, H, W) distances in [0, 2].
-
-        In eval mode and without gradient, whatever mode the model is in; computed on the model's device. With
-        precision="bf16" the networks run in bfloat16; the distances never do, since 1 - cos is a small difference.
-        """
-        was_training = self.training
-        self.eval().to(memory_format=memory_format(self.device))  # nothing to do from the second time on
-        try:
-            with torch.no_grad():
-                with autocast(precision, self.device):
-                    teacher, student = self(images.to(self.device))
-                return scale_maps([as_float(t) for t in teacher], [as_float(s) for s in student], images.shape[-2:])
-        finally:
-            self.train(was_training)
-
-    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) images, RGB in [0, 1], any B -> anomaly maps (B, H, W) and image scores (B,), higher is worse.
-
-        The sum of the three scales' distances (or their product), smoothed; the score is its maximum (§3.4). Runs
-        `batch_size` images at a time on the model's device, where the results stay; `precision` as in `fit`.
-        """
-        maps = torch.cat([fuse(self.scale_maps(batch, precision), self.config.fusion)
-                          for batch in images.split(batch_size)])
-        maps = gaussian_smooth(maps, self.config.sigma)
-        return maps, image_score(maps)
+    def student_features(self, images: Tensor | None, teacher: Features) -> Features:
+        """`restore`: the reverse student sees the image through the teacher's features alone."""
+        return self.restore(teacher)
 
     def save(self, path: str | Path) -> None:
         """Write weights, the teacher's included, and configuration to one .safetensors file, or leave nothing."""
@@ -143,7 +118,8 @@ class ReverseDistillation(nn.Module):
             raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights use "
                                "ReverseDistillation(weights=path); for an official checkpoint, load_official(path).")
         try:
-            model = cls(weights=None, **json.loads(metadata["rdlib"]))
+            model = cls.__new__(cls)  # not through __init__, which would look for weights that the file replaces
+            model._build(ReverseConfig(**json.loads(metadata["rdlib"])), weights=None, seed=0)
         except (TypeError, ValueError) as error:
             raise WeightsError(f"{path} was saved with a configuration that this version of the kit does not know "
                                f"({error}). Update the kit, or save the model again.") from error
@@ -156,6 +132,9 @@ class ReverseDistillation(nn.Module):
         The teacher is not in such a file: build the model with weights="imagenet". The two layers that the official
         OCBE builds and never uses are ignored. Raises WeightsError where the file does not fit.
         """
+        if self.config.bottleneck != "mff_oce":
+            raise WeightsError(f"An official checkpoint holds the full OCBE, and this model's bottleneck is "
+                               f"'{self.config.bottleneck}'. Build it with bottleneck='mff_oce'.")
         checkpoint = read_official(Path(path))
         parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
                  (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]
@@ -164,13 +143,3 @@ class ReverseDistillation(nn.Module):
         for part in parts:
             load_strictly(*part)
         return self
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat grey images to 3 channels.")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
-    if images.shape[2] % 32 or images.shape[3] % 32:
-        raise ValueError(f"The sides of the images must be multiples of 32, since the bottleneck halves them five "
-                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them, 256 x 256 is the paper's.")

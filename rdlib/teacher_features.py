@@ -4,51 +4,60 @@ The teacher never changes, so without augmentation neither do its features, and 
 keeping them.
 """
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from rdlib.detector import Features
+from rdlib.distillation import Distillation
 from rdlib.hardware import available_memory
-from rdlib.model import Features, ReverseDistillation
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
+
+Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None where the student does not look at them; f1, f2, f3
 
 
 class FeatureSource(Protocol):
     """Something that gives the teacher's features of chosen images."""
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
-        """For every chunk, (B,) int64 places in the data set: f1, f2, f3 of those images, on the model's device."""
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+        """For every chunk, (B,) int64 places in the data set, its `Batch`, on the model's device."""
 
 
 class LiveFeatures:
     """Reads the images and runs the teacher for every batch anew."""
 
-    def __init__(self, model: ReverseDistillation, dataset: Dataset, workers: int = 0):
+    def __init__(self, model: Distillation, dataset: Dataset, workers: int = 0):
         self.model, self.dataset, self.workers = model, dataset, workers
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
-        """See `FeatureSource`."""
+    def images(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        """For every chunk the images (B, 3, H, W), on the model's device."""
         loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers,
                             generator=torch.Generator())  # else torch draws from its global one
         for item in loader:
-            yield self.model.teach(item.image.to(self.model.device))
+            yield item.image.to(self.model.device)
+
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+        """See `FeatureSource`."""
+        for images in self.images(chunks):
+            yield images, self.model.teach(images)
 
 
 class CachedFeatures:
     """Runs the teacher once over all images, and keeps the features in main memory in the dtype it computes in."""
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
-        self.device = source.model.device
+        self.source, self.device = source, source.model.device
         self.kept: list[Tensor] = []
         n = len(source.dataset)
         chunks = torch.arange(n).split(batch_size)
         done = 0
         with tqdm(total=n, unit="image", desc="teacher features", disable=not progress, leave=False) as bar:
-            for features in source.batches(chunks):
+            for _, features in source.batches(chunks):
                 if not self.kept:
                     # Channels last in memory: a batch is then gathered in the layout that the convolutions want.
                     self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
@@ -57,20 +66,21 @@ class CachedFeatures:
                 done += len(features[0])
                 bar.update(len(features[0]))
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Features]:
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
         """See `FeatureSource`."""
-        for chunk in chunks:
-            yield tuple(kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
+        seen = self.source.images(chunks) if self.source.model.student_sees_images else repeat(None)
+        for chunk, images in zip(chunks, seen):  # noqa: B905 - one of the two may be endless
+            yield images, tuple(kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
 
 
-def fits_in_memory(model: ReverseDistillation, dataset: Dataset, dtype: torch.dtype) -> bool:
+def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) -> bool:
     """Whether the features of all images would take less than `MEMORY_SHARE` of the memory that is free now."""
     features = model.teach(dataset[0].image[None].to(model.device))
     needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
     return needed < MEMORY_SHARE * available_memory()
 
 
-def wants_cache(model: ReverseDistillation, dataset: Dataset, cache: bool | Literal["auto"],
+def wants_cache(model: Distillation, dataset: Dataset, cache: bool | Literal["auto"],
                 dtype: torch.dtype) -> bool:
     """Whether to keep the features: as told, or, with "auto", if the images never change and memory allows.
 

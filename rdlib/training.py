@@ -7,7 +7,7 @@ as if it had never stopped.
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,22 +16,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from rdlib.anomaly_map import SCALES, checked_scales
+from rdlib.averaging import MovingAverage
 from rdlib.checkpoint import read_checkpoint, write_checkpoint
+from rdlib.detector import Features
+from rdlib.distillation import Distillation
 from rdlib.hardware import as_float, autocast, memory_format, resolve_precision
 from rdlib.losses import LOSSES
-from rdlib.model import ReverseDistillation
 from rdlib.run import Run
-from rdlib.teacher_features import CachedFeatures, FeatureSource, LiveFeatures, wants_cache
+from rdlib.schedule import SCHEDULES
+from rdlib.teacher_features import Batch, CachedFeatures, FeatureSource, LiveFeatures, wants_cache
 
 Callback = Callable[[Run], None]
 
 
-def fit(model: ReverseDistillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
-        betas: tuple[float, float] = (0.5, 0.999), loss: str = "flattened", seed: int = 0,
+def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
+        betas: tuple[float, float] = (0.5, 0.999), loss: str = "flattened", scales: Sequence[int] = SCALES,
+        schedule: str = "constant", ema: float | None = None, seed: int = 0,
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", workers: int = 0,
         callbacks: Iterable[Callback] = (), checkpoint: str | Path | None = None, checkpoint_every: int = 10,
         progress: bool = True) -> Run:
-    """Train OCBE and student on good images, where the model is; the defaults are the official protocol.
+    """Train OCBE and student (or a `ForwardStudent`) on good images, where the model is; the defaults are the official
+    protocol.
 
     Args:
         model: changed in place; in eval mode when `fit` returns.
@@ -41,6 +47,10 @@ def fit(model: ReverseDistillation, dataset: Dataset, epochs: int = 200, *, batc
             (32 x 32 input): BatchNorm cannot train on a single value per channel.
         lr, betas: Adam's, without weight decay.
         loss: "flattened" (official code) or "positional" (the paper's eq. 2).
+        scales: whose losses are summed; all three in the paper. What the map is made of is the model's own choice.
+        schedule: of the learning rate: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
+        ema: None (paper), or the decay per step of a moving average of the weights, such as 0.99, see
+            `rdlib.averaging`; the model carries the average when `fit` returns.
         seed: of the order of the images.
         cache: keep the teacher's features in memory: True, False, or "auto" (no augmentation, and memory allows).
         precision: "float32", "bf16" (autocast) or "auto" (bf16 where the hardware has it).
@@ -55,22 +65,26 @@ def fit(model: ReverseDistillation, dataset: Dataset, epochs: int = 200, *, batc
         what it began with, `run.settings["cached"]`.
 
     Raises:
-        ValueError: an empty data set, or an unknown loss or precision.
+        ValueError: an empty data set, an unknown loss, scale, schedule or precision, a decay outside 0 to 1.
         FloatingPointError: the loss became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or has gone further than `epochs`.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"There is no loss '{loss}'. Choose one of: {', '.join(LOSSES)}.")
+    for what, word, known in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES)):
+        if word not in known:
+            raise ValueError(f"There is no {what} '{word}'. Choose one of: {', '.join(known)}.")
     precision = resolve_precision(precision, model.device)
+    model.to(memory_format=memory_format(model.device))
     optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas, fused=model.device.type in ("cpu", "cuda"))
     chunks, callbacks, first = epoch_chunks(dataset, batch_size, seed, 0), tuple(callbacks), dataset[0].image
-    settings = {"backbone": model.config.backbone, "normalise": model.config.normalise, "batch_size": batch_size,
-                "lr": lr, "betas": list(betas), "loss": loss, "seed": seed, "precision": precision,
-                "images": [len(dataset), *first.shape], "first image": zlib.crc32(first.numpy().tobytes())}
-    run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings)
+    settings = {**model.identity(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
+                "scales": list(checked_scales(scales)), "schedule": schedule,
+                "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
+                "precision": precision, "images": [len(dataset), *first.shape],
+                "first image": zlib.crc32(first.numpy().tobytes())}
+    average = None if ema is None else MovingAverage(model.learners(), ema)
+    run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
     if checkpoint and Path(checkpoint).exists():
         read_checkpoint(Path(checkpoint), run, optimiser)
-    model.to(memory_format=memory_format(model.device))
     source = _feature_source(run, dataset, cache, batch_size, workers, progress)
     model.train()
     try:
@@ -82,6 +96,9 @@ def fit(model: ReverseDistillation, dataset: Dataset, epochs: int = 200, *, batc
                 _train_epoch(run, source.batches(chunks), optimiser, callbacks, bar)
                 if checkpoint and (run.stop or run.epoch == epochs or run.epoch % checkpoint_every == 0):
                     write_checkpoint(Path(checkpoint), run, optimiser)
+        if average:
+            average.exchange()
+            run.average = None
     finally:
         model.eval()
     return run
@@ -113,23 +130,12 @@ def _feature_source(run: Run, dataset: Dataset, cache: bool | str, batch_size: i
         return CachedFeatures(source, batch_size, progress)
 
 
-def _train_epoch(run: Run, batches: Iterable, optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],
+def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],
                  bar: tqdm) -> None:
     """Train on what is left of an epoch, or until a callback stops the run."""
-    loss_of = LOSSES[run.settings["loss"]]
     began = time.perf_counter()
-    for teacher in batches:
-        with autocast(run.settings["precision"], run.model.device):
-            student = run.model.restore(teacher)
-        loss = loss_of([as_float(t) for t in teacher], [as_float(s) for s in student])
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"The loss became {value} in step {run.step + 1} (epoch {run.epoch + 1}), and this model is lost. "
-                "Train a new one with a smaller lr or precision='float32'; a checkpoint, if you keep one, is intact.")
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    for images, teacher in batches:
+        value = _train_step(run, images, teacher, optimiser)
         run.losses.append(value)
         run.seconds += time.perf_counter() - began
         bar.update(len(teacher[0]))
@@ -139,3 +145,25 @@ def _train_epoch(run: Run, batches: Iterable, optimiser: torch.optim.Optimizer, 
         if run.stop:
             return
         began = time.perf_counter()
+
+
+def _train_step(run: Run, images: Tensor | None, teacher: Features, optimiser: torch.optim.Optimizer) -> float:
+    """One step down the loss, which is returned as it was before."""
+    settings = run.settings
+    with autocast(settings["precision"], run.model.device):
+        student = run.model.student_features(images, teacher)
+    pairs = [(as_float(teacher[k - 1]), as_float(student[k - 1])) for k in settings["scales"]]
+    loss = LOSSES[settings["loss"]](*zip(*pairs, strict=True))
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"The loss became {value} in step {run.step + 1} (epoch {run.epoch + 1}), and this model is lost. "
+            "Train a new one with a smaller lr or precision='float32'; a checkpoint, if you keep one, is intact.")
+    for group in optimiser.param_groups:
+        group["lr"] = settings["lr"] * SCHEDULES[settings["schedule"]](run.step / (run.epochs * run.steps_per_epoch))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    if run.average:
+        run.average.update()
+    return value

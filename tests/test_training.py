@@ -274,3 +274,138 @@ def test_the_bar_shows_loss_and_speed(capsys):
     train(epochs=1, progress=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "loss=" in shown and "image/s" in shown
+
+
+def cosine_and_average(epochs=2, **options):
+    return train(epochs, **{"schedule": "cosine", "ema": 0.9} | options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """A run with both options, and its weights."""
+    return cosine_and_average()
+
+
+def test_the_learning_rate_follows_torchs_cosine():
+    rates, made = [], []
+
+    class Watched(torch.optim.Adam):
+        def step(self):
+            made.append(self.param_groups[0]["lr"])
+            return super().step()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.optim.Adam", Watched)
+        train(3, images(9, size=32), lr=0.01, schedule="cosine", batch_size=3)
+    other = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(other, T_max=9)
+    for _ in range(9):
+        rates.append(theirs.get_last_lr()[0])
+        other.step()
+        theirs.step()
+    assert made == pytest.approx(rates, rel=1e-9) and made[0] == 0.01
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_average_is_that_of_a_plain_loop(schedule):
+    """Weights and BatchNorm statistics after every step, averaged in float64."""
+    average = {}
+
+    def follow(run):
+        for key, value in run.model.state_dict().items():
+            average[key] = 0.9 * average[key] + 0.1 * value.double() if key in average else value.double()
+
+    run, result = train(2, ema=0.9, callbacks=[follow], schedule=schedule)
+    plain, last = train(2, schedule=schedule)
+    assert run.losses == plain.losses, "the average only watches"
+    for key, value in result.items():
+        if key.endswith("num_batches_tracked"):
+            assert value == last[key]
+        else:
+            assert torch.allclose(value.double(), average[key], rtol=1e-4, atol=1e-6), key
+    assert not equal(result, last)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_schedule_and_average_are_one_run_stopped_or_not(tmp_path, uninterrupted, stop_after):
+    whole, expected = uninterrupted
+
+    def stop(run):
+        run.stop = run.step == stop_after
+
+    path = tmp_path / "run.ckpt"
+    _, early = cosine_and_average(callbacks=[stop], checkpoint=path)
+    resumed, result = cosine_and_average(checkpoint=path)
+    assert resumed.losses == whole.losses and equal(result, expected) and not equal(early, expected)
+    assert equal(cosine_and_average(checkpoint=path)[1], expected), "a finished run gives the average again"
+
+
+def test_a_callback_sees_the_average_and_leaves_the_run_alone():
+    seen, live = [], []
+
+    def look(run):
+        if run.at_epoch_end:
+            before = weights(run.model)
+            with run.averaged():
+                run.model.predict(images().images[:2])
+                seen.append(weights(run.model))
+            live.append(equal(before, weights(run.model)) and run.model.training)
+
+    run, result = train(2, ema=0.9, callbacks=[look])
+    assert all(live) and equal(result, train(2, ema=0.9)[1])
+    floats = {key for key, value in result.items() if value.is_floating_point()}
+    assert all(torch.equal(seen[-1][key], result[key]) for key in floats)
+    assert all(torch.equal(seen[0][key], value) for key, value in train(1, ema=0.9)[1].items() if key in floats)
+    with run.averaged():
+        assert equal(weights(run.model), result), "after the run the model is the average already"
+
+
+def test_without_an_average_the_callback_sees_the_model():
+    def look(run):
+        before = weights(run.model)
+        with run.averaged():
+            assert equal(before, weights(run.model))
+
+    train(epochs=1, callbacks=[look])
+
+
+def test_options_are_off_unless_asked_for():
+    import inspect
+    defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+    assert (defaults["schedule"], defaults["ema"], defaults["scales"]) == ("constant", None, (1, 2, 3))
+    run, _ = train(epochs=1)
+    assert run.average is None and run.settings["decay_epochs"] is None
+
+
+def test_checkpoints_know_schedule_and_average(tmp_path):
+    path = tmp_path / "run.ckpt"
+    cosine_and_average(1, checkpoint=path)
+    with pytest.raises(CheckpointError, match="schedule: cosine there, constant here.*ema: 0.9 there, None here"):
+        train(epochs=1, checkpoint=path)
+    with pytest.raises(CheckpointError, match="decay_epochs: 1 there, 2 here"):
+        cosine_and_average(2, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    del state["average"]
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"run\.ckpt lacks average. Delete it"):
+        cosine_and_average(1, checkpoint=path)
+
+
+def test_checkpoints_of_before_there_were_options_go_on(tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(epochs=1, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    for key in ("model", "bottleneck", "scales", "schedule", "decay_epochs", "ema"):
+        del state["settings"][key]
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="schedule: constant there, cosine here"):
+        train(epochs=2, checkpoint=path, schedule="cosine")
+    assert equal(train(epochs=2, checkpoint=path)[1], train(epochs=2)[1])
+
+
+def test_options_of_training_that_there_are_not():
+    with pytest.raises(ValueError, match="no schedule 'linear'. Choose one of: constant, cosine"):
+        train(schedule="linear")
+    for decay in (0, 1, 1.5, -0.1):
+        with pytest.raises(ValueError, match=r"between 0 and 1, say 0\.99"):
+            train(ema=decay)

@@ -1,0 +1,110 @@
+"""What every method starts from and ends with (paper Fig. 3, §3.4): a frozen teacher, and anomaly maps with scores.
+
+Between the two lies the method: `anomaly_maps` of a subclass. Smoothing and score are the same for all, so that methods
+are compared and not their post-processing.
+"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rdlib.anomaly_map import SCALES, SCORES, checked_scales, gaussian_smooth, image_score
+from rdlib.encoder import TeacherEncoder
+from rdlib.hardware import memory_format
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
+IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
+
+Features = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(kw_only=True)
+class Config:
+    """What a model needs, besides its weights, to be built again and to predict as it did."""
+
+    backbone: str = "resnet18"
+    sigma: float = 4.0  # width of the smoothing, in pixels of the input
+    normalise: bool = True
+    scales: tuple[int, ...] = SCALES  # that the map is made of
+    score: str = "max"
+
+    def __post_init__(self) -> None:
+        self.scales = checked_scales(self.scales)
+        if self.sigma < 0:
+            raise ValueError(f"sigma is a width in pixels, at least 0 (no smoothing); got {self.sigma}.")
+        if self.score not in SCORES:
+            raise ValueError(f"There is no score '{self.score}'. Choose one of: {', '.join(SCORES)}.")
+
+
+class Detector(nn.Module):
+    """A frozen teacher, and what turns its features into anomaly maps; the base of `ReverseDistillation` and others.
+
+    Args:
+        config: the model's settings; `config.backbone` is the teacher's.
+        weights, seed: the teacher's, see `TeacherEncoder`.
+    """
+
+    def __init__(self, config: Config, weights: str | Path | None, seed: int):
+        super().__init__()
+        self.config = config
+        self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.mean.device
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images, RGB in [0, 1] -> the same, normalised if the model does so.
+
+        Raises ValueError for images of another kind."""
+        _check_images(images)
+        return (images - self.mean) / self.std if self.config.normalise else images
+
+    def teach(self, images: Tensor) -> Features:
+        """(B, 3, H, W) images, RGB in [0, 1] -> the teacher's f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
+        f3 (B, 256e, H/16, W/16), without gradient. Raises ValueError for images of another kind."""
+        return self.teacher(self.prepare(images))
+
+    def anomaly_maps(self, images: Tensor, precision: str) -> Tensor:
+        """The method itself: (B, 3, H, W) images -> (B, H, W) maps before smoothing, higher is more anomalous."""
+        raise NotImplementedError
+
+    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images, RGB in [0, 1], any B -> anomaly maps (B, H, W) and image scores (B,), higher is worse.
+
+        The maps are smoothed; the score is their maximum, or sum (§3.4). Runs `batch_size` images at a time on the
+        model's device, where the results stay, in eval mode and without gradient, whatever mode the model is in.
+        `precision` is that of the networks, "float32", "bf16" or "auto"; maps never are bfloat16.
+        """
+        with evaluating(self, self.device):
+            maps = torch.cat([self.anomaly_maps(batch, precision) for batch in images.split(batch_size)])
+        maps = gaussian_smooth(maps, self.config.sigma)
+        return maps, image_score(maps, self.config.score)
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode, no gradient, and the layout that the device likes; afterwards the mode is what it was."""
+    was_training = model.training
+    model.eval().to(memory_format=memory_format(device))  # nothing to do from the second time on
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat grey images to 3 channels.")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
+    if images.shape[2] % 32 or images.shape[3] % 32:
+        raise ValueError(f"The sides of the images must be multiples of 32, since the bottleneck halves them five "
+                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them, 256 x 256 is the paper's.")
