@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test notebooks bench clean
+.PHONY: help setup demo lab doctor test notebooks bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -45,6 +45,9 @@ notebooks: $(READY)  ## run every notebook and store its outputs
 
 bench: $(READY)  ## speed against the official recipe, side by side in one run
 	@$(BIN)/python tests/benchmarks/speed.py
+
+reproduce: $(READY)  ## a table of the paper (TABLE=ocbe ARGS="--on mvtec --jobs 2"); without TABLE, what there is
+	@$(BIN)/python -m rdlib.reproduction $(or $(TABLE),--help) $(ARGS)
 
 clean:  ## remove what the commands made, except .venv
 	rm -rf build dist *.egg-info

@@ -15,6 +15,7 @@ from scipy.ndimage import label as connected_components
 from rdlib.evaluation import Report
 from rdlib.metrics import EIGHT_NEIGHBOURS
 
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
 BINS = 4096
 AT_A_TIME = 100  # resamples whose curves are held in memory together: (100, BINS) numbers, a few times
 
@@ -32,8 +33,17 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
     """
     if n_resamples < 1 or not 0 < level < 1:
         raise ValueError(f"n_resamples must be 1 or more and level between 0 and 1, got {n_resamples} and {level}.")
-    rows = {name: dict.fromkeys(("value", "low", "high", "binning"), np.nan)
-            for name in ("image_auroc", "pixel_auroc", "aupro")}
+    rows = {name: dict.fromkeys(("value", "low", "high", "binning"), np.nan) for name in METRICS}
+    for name, values in resampled_metrics(report, n_resamples, seed).items():
+        low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+        exact = getattr(report, name)
+        rows[name] = {"value": exact, "low": low, "high": high, "binning": abs(values[0] - exact)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+
+def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[str, NDArray]:
+    """The metrics of resampled test sets, (1 + n_resamples,) float64 each, the first of the test set as it is; metrics
+    without meaning are left out. Test sets with the same labels are resampled alike, so that runs can be averaged."""
     weights = np.vstack([np.ones(len(report.labels)), resample_weights(report.labels, n_resamples, seed)])
     found = {}
     if not np.isnan(report.image_auroc):
@@ -41,11 +51,7 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
     if report.pixels:
         counts = PixelCounts.of(report.masks, report.maps)
         found["pixel_auroc"], found["aupro"] = counts.metrics(weights, report.fpr_limit)
-    for name, values in found.items():
-        low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-        exact = getattr(report, name)
-        rows[name] = {"value": exact, "low": low, "high": high, "binning": abs(values[0] - exact)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+    return found
 
 
 def resample_weights(labels: NDArray, n_resamples: int, seed: int) -> NDArray:

@@ -224,7 +224,7 @@ def test_the_papers_protocol_is_the_default():
 
 
 def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
-    words = ["readout", "--category", "weave", "--seeds", "0", "--epochs", "1", "--size", "32", "--n-train", "8",
+    words = ["readout", "--category", "weave", "--seeds", "0", "--epochs", "1", "--size", "64", "--n-train", "8",
              "--precision", "float32", "--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"),
              "--device", "cpu"]
     assert main(words) == 0

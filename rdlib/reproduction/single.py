@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
 from rdlib.baselines import FeatureMemory, ForwardStudent
 from rdlib.datasets import AnomalyData, load_dataset
 from rdlib.evaluation import Report, evaluate
+from rdlib.hardware import peak_memory_mb
 from rdlib.model import ReverseDistillation
 from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.store import provenance
 from rdlib.run import Run
 from rdlib.samples import AnomalyDataset
 from rdlib.training import fit
-from rdlib.uncertainty import bootstrap
+from rdlib.uncertainty import METRICS, resampled_metrics
 
 RESAMPLES = 200  # of the test images
 MAIN = "123"  # the reading of the paper: all scales, added, smoothed
@@ -37,25 +38,12 @@ class Machine:
     progress: bool = False
 
 
-class PeakMemory:
-    """The most memory held since this was made, in MB: the GPU's where the run is on one, else the process's."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        with suppress(OSError):  # Linux: start the process's own count anew, since one process does many runs
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def megabytes(self) -> int:
-        """Up to now."""
-        if self.device.type == "cuda":
-            return round(torch.cuda.max_memory_allocated(self.device) / 1e6)
-        with suppress(OSError):
-            status = Path("/proc/self/status").read_text()
-            return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
-        import resource  # not on Windows
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+def start_counting_memory(device: torch.device) -> None:
+    """Set back what `peak_memory_mb` reports: a process does many runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # only Linux has it
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def load(config: RunConfig, machine: Machine) -> AnomalyData:
@@ -85,7 +73,8 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
     """
     torch.set_num_threads(config.threads)
     began, device = time.perf_counter(), torch.device(machine.device)
-    peak, data, model = PeakMemory(device), load(config, machine), build(config, machine)
+    start_counting_memory(device)
+    data, model = load(config, machine), build(config, machine)
     curve, losses = {}, []
     if config.method == "memory":
         model.fit(data.train)
@@ -94,14 +83,13 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
         losses = run.epoch_losses
     reports = read(model, data.test)
     report = reports[MAIN]
-    shown = {name: {metric: getattr(r, metric) for metric in ("image_auroc", "pixel_auroc", "aupro")}
-             for name, r in reports.items()}
-    resampled = {name: {metric: np.round(1e4 * values).astype(int).tolist() for metric, values in
-                        bootstrap(r, RESAMPLES, seed=0).items()} for name, r in reports.items()}
+    shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
+    resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
+                        resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
     return {"config": asdict(config), "metrics": report.metrics,
             "per_defect": report.per_defect().to_dict(orient="index"), "readings": shown, "bootstrap": resampled,
             "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began, 1),
-            "peak_memory_mb": peak.megabytes(), **provenance(device)}
+            "peak_memory_mb": round(peak_memory_mb(device)), **provenance(device)}
 
 
 def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:
@@ -110,8 +98,7 @@ def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: Ano
         if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
             with run.averaged():
                 report = evaluate(model, data.test, progress=False)
-            curve[str(run.epoch)] = {name: getattr(report, name) for name in ("image_auroc", "pixel_auroc", "aupro")}
-            model.train()
+            curve[str(run.epoch)] = {name: getattr(report, name) for name in METRICS}
 
     # With a curve there is no checkpoint: what was noted before the stop would be missing after it.
     keeps = machine.checkpoints and not config.curve_every
@@ -131,13 +118,12 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
     A model without maps at scales has one reading, "123".
     """
     whole = evaluate(model, test, progress=False)
-    if not hasattr(model, "scale_maps"):
+    if isinstance(model, FeatureMemory):
         return {MAIN: whole}
     maps, sigma, score = _all_scale_maps(model, test), model.config.sigma, model.config.score
 
     def report(scales: tuple[int, ...], fusion: str = "add", sigma: float = sigma, score: str = score) -> Report:
-        fused = torch.cat([gaussian_smooth(fuse(part[:, [k - 1 for k in scales]], fusion), sigma)
-                           for part in maps.split(32)])
+        fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
         return Report(test, fused.numpy(), image_score(fused, score).numpy(), whole.masks, whole.fpr_limit,
                       whole.seconds)
 
@@ -151,5 +137,5 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
 
 def _all_scale_maps(model: torch.nn.Module, test: AnomalyDataset) -> Tensor:
     """(N, 3, H, W) float32, in main memory."""
-    images: NDArray = torch.utils.data.DataLoader(test, 32, generator=torch.Generator())
-    return torch.cat([model.scale_maps(item.image).cpu() for item in images])
+    loader = DataLoader(test, 32, generator=torch.Generator())
+    return torch.cat([model.scale_maps(item.image).cpu() for item in loader])

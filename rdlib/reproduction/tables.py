@@ -87,7 +87,7 @@ TABLES = {table.name: table for table in (
     Table("novelty", "One-class novelty detection, one class normal",
           (Row("sum of the map"), Row("maximum of the map", reading=f"{MAIN} max"))),
     Table("baselines", "Reverse distillation and what it is compared with",
-          (Row("reverse distillation"), Row("forward student (same direction)", {"method": "forward"}),
+          (Row("reverse distillation"), Row("forward student (same direction)", {"method": "forward", "loss": "positional"}),
            Row("feature memory (nearest neighbour)", {"method": "memory"}))),
     Table("stability", "Constant rate, schedule and averaged student, by epoch",
           (Row("constant rate (official)", {"curve_every": 1}),
