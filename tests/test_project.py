@@ -74,7 +74,7 @@ def elsewhere(tmp_path_factory):
     folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build folder would leak into the wheel
         shutil.copy(ROOT / name, source)
-    for name in ("rdlib", "data/teacher"):
+    for name in ("rdlib", "data/teacher", "data/reference"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source], check=True,
                    capture_output=True)
