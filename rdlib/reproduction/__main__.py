@@ -15,13 +15,18 @@ from pathlib import Path
 import torch
 
 from rdlib.datasets import data_root
+from rdlib.files import written_atomically
 from rdlib.hardware import best_device
 from rdlib.reproduction.config import RunConfig, weights_id
+from rdlib.reproduction.cost import COLUMNS, costs, measure_all
 from rdlib.reproduction.engine import run_all
 from rdlib.reproduction.report import write_report
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
+
+
+COST = "complexity"
 
 
 def named(text: str) -> tuple[str, str]:
@@ -36,7 +41,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rdlib.reproduction", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=TABLES, help="; ".join(f"{t.name}: {t.title}" for t in TABLES.values()))
+    titles = {name: table.title for name, table in TABLES.items()} | {COST: "Parameters, operations, memory, speed"}
+    parser.add_argument("table", choices=titles, help="; ".join(f"{name}: {title}" for name, title in titles.items()))
     parser.add_argument("--on", choices=GROUNDS, default="synthetic", help="the data (default: synthetic, offline)")
     parser.add_argument("--category", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N")
@@ -72,9 +78,30 @@ def asked_for(args: argparse.Namespace) -> list[Cell]:
             cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)]
 
 
+def cost(args: argparse.Namespace) -> int:
+    """The table of costs, which has no runs: measured anew, unless --report; the exit status."""
+    folder = args.results.parent / "costs"
+    if not args.report:
+        measure_all(args.device, args.size or 256, args.precision or "float32", args.threads or 1, folder)
+    frame = costs(folder)
+    if frame.empty:
+        print(f"Nothing is on record in {folder}. Leave --report out to measure.", file=sys.stderr)
+        return 2
+    shown = frame.rename(columns=COLUMNS)
+    texts = {"csv": frame.to_csv(index=False), "md": shown.to_markdown(index=False) + "\n",
+             "html": shown.to_html(index=False), "tex": shown.style.hide(axis="index").to_latex(hrules=True)}
+    for suffix, text in texts.items():
+        with written_atomically(args.tables / f"{COST}.{suffix}") as temporary:
+            temporary.write_text(text)
+    print(texts["md"])
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, write the table; the exit status."""
     args = parse(arguments)
+    if args.table == COST:
+        return cost(args)
     try:
         wanted = asked_for(args)
     except (ValueError, OSError) as error:

@@ -112,6 +112,23 @@ def _text(line: pd.Series) -> str:
     return f"{line['mean']:.3f}{spread}{interval}{published}{missing}"
 
 
+def swings(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc") -> pd.DataFrame:
+    """How steady the last half of every run with a curve is: one line a row and category, means over the seeds.
+
+    Columns: last, the value after the last epoch; best and worst of the last half; swing, the mean change from one
+    evaluation to the next, without its sign.
+    """
+    lines = []
+    for cell in cells:
+        result = store.read(cell.config)
+        curve = [values[metric] for values in result["curve"].values()] if result else []
+        if len(curve) > 3:
+            half = np.array(curve[len(curve) // 2:])
+            lines.append((cell.row.label, cell.category, half[-1], half.max(), half.min(), np.abs(np.diff(half)).mean()))
+    frame = pd.DataFrame(lines, columns=["row", "category", "last", "best", "worst", "swing"])
+    return frame.groupby(["row", "category"], sort=False).mean()
+
+
 def provenance_text(cells: Sequence[Cell], store: ResultStore) -> str:
     """Where the runs on record come from, in a sentence or two."""
     results = [r for config in dict.fromkeys(cell.config for cell in cells) if (r := store.read(config))]
