@@ -19,7 +19,8 @@ from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig
                                 write_report)
 from rdlib.reproduction.__main__ import main
 from rdlib.reproduction.config import from_dict
-from rdlib.reproduction.report import beside_published
+from rdlib.reproduction.cost import costs, measure_and_file
+from rdlib.reproduction.report import beside_published, swings
 from rdlib.reproduction.single import build, load
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.tables import Row
@@ -244,3 +245,25 @@ def test_executing_twice_gives_the_same_bits(config):
 def test_data_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match="MVTec AD is not at"):
         load_dataset("mvtec/carpet", root=tmp_path)
+
+
+def test_a_swing_is_the_mean_step_of_the_last_half(tmp_path):
+    store, ground = ResultStore(tmp_path), GROUNDS["synthetic"]
+    wanted = cells(replace(TABLES["stability"], rows=(Row("usual"),)), ground, ["weave"], (0, 1))
+    for cell, curve in zip(wanted, ([0.1, 0.9, 0.8, 0.9, 0.7, 0.8], [0.1, 0.9, 0.8, 0.8, 0.8, 0.8]), strict=True):
+        filed(store, cell.config, curve[-1], 0.7, [1, 2])
+        found = store.read(cell.config)
+        store.write(cell.config, found | {"curve": {str(i): {"image_auroc": v} for i, v in enumerate(curve, 1)}})
+    line = swings(wanted, store).loc[("usual", "weave")]
+    assert line["last"] == pytest.approx(0.8) and line["best"] == pytest.approx(0.85)
+    assert line["worst"] == pytest.approx(0.75) and line["swing"] == pytest.approx((0.15 + 0) / 2)
+
+
+def test_costs_are_measured_filed_and_shown(tmp_path, capsys):
+    measure_and_file("resnet18", "cpu", 64, "float32", 1, tmp_path / "costs")
+    (line,) = costs(tmp_path / "costs").to_dict(orient="records")
+    assert (line["ocbe"], line["student"], line["threads"]) == (11.68, 3.70, 1)
+    assert line["gflops"] == pytest.approx(8.65 / 16, abs=0.06) and line["images_per_second"] > 1
+    words = ["--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"), "--report"]
+    assert main(["complexity", *words]) == 0 and "11.68" in capsys.readouterr().out
+    assert main(["complexity", *words[2:], "--results", str(tmp_path / "none" / "runs")]) == 2

@@ -9,5 +9,5 @@ from rdlib.reproduction.single import Machine, execute
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import GROUNDS, TABLES, cells
 
-__all__ = ["GROUNDS", "TABLES", "Machine", "Outcome", "ResultStore", "RunConfig", "cells", "execute", "measured", "run_all",
-           "wide", "write_report"]
+__all__ = ["GROUNDS", "TABLES", "Machine", "Outcome", "ResultStore", "RunConfig", "cells", "execute", "measured",
+           "run_all", "wide", "write_report"]

@@ -4,8 +4,8 @@
     python -m rdlib.reproduction main --on mvtec --device cuda  # the paper's protocol
     python -m rdlib.reproduction scales --report                # only from what is on record
 
-Stop it when you like, by Ctrl-C or by `kill -9`, and start it again: what has its result file is not run again. The exit
-status is 1 where a run failed; KEY.error.txt beside the results says why.
+Stop it when you like, by Ctrl-C or by `kill -9`, and start it again: what has its result file is not run again. The
+exit status is 1 where a run failed; KEY.error.txt beside the results says why.
 """
 import argparse
 import os

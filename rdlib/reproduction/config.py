@@ -52,8 +52,8 @@ class RunConfig:
         """The run in a line, for progress and errors."""
         parts = [self.dataset, self.backbone, self.weights, f"seed {self.seed}"]
         usual = RunConfig(self.dataset)
-        parts += [f"{name} {getattr(self, name)}" for name in ("method", "bottleneck", "loss", "train_scales", "schedule",
-                                                               "ema") if getattr(self, name) != getattr(usual, name)]
+        telling = ("method", "bottleneck", "loss", "train_scales", "schedule", "ema")
+        parts += [f"{name} {getattr(self, name)}" for name in telling if getattr(self, name) != getattr(usual, name)]
         return ", ".join(parts)
 
 

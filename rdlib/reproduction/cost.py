@@ -24,8 +24,9 @@ def measure_and_file(backbone: str, device: str, size: int, precision: str, thre
     found = asdict(measure(backbone, size, device=device, precision=precision))
     config = {"backbone": backbone, "device": torch.device(device).type, "size": size, "precision": precision,
               "threads": threads, "batch_size": 8}
+    found = {"config": config, **found, **provenance(torch.device(device))}
     with written_atomically(folder / f"{backbone}-{config['device']}-{size}-{precision}.json") as temporary:
-        temporary.write_text(json.dumps({"config": config, **found, **provenance(torch.device(device))}, indent=1) + "\n")
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def measure_all(device: str, size: int, precision: str, threads: int, folder: Path) -> None:

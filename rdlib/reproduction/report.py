@@ -124,7 +124,8 @@ def swings(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc
         curve = [values[metric] for values in result["curve"].values()] if result else []
         if len(curve) > 3:
             half = np.array(curve[len(curve) // 2:])
-            lines.append((cell.row.label, cell.category, half[-1], half.max(), half.min(), np.abs(np.diff(half)).mean()))
+            swing = np.abs(np.diff(half)).mean()
+            lines.append((cell.row.label, cell.category, half[-1], half.max(), half.min(), swing))
     frame = pd.DataFrame(lines, columns=["row", "category", "last", "best", "worst", "swing"])
     return frame.groupby(["row", "category"], sort=False).mean()
 

@@ -87,7 +87,8 @@ TABLES = {table.name: table for table in (
     Table("novelty", "One-class novelty detection, one class normal",
           (Row("sum of the map"), Row("maximum of the map", reading=f"{MAIN} max"))),
     Table("baselines", "Reverse distillation and what it is compared with",
-          (Row("reverse distillation"), Row("forward student (same direction)", {"method": "forward", "loss": "positional"}),
+          (Row("reverse distillation"),
+           Row("forward student (same direction)", {"method": "forward", "loss": "positional"}),
            Row("feature memory (nearest neighbour)", {"method": "memory"}))),
     Table("stability", "Constant rate, schedule and averaged student, by epoch",
           (Row("constant rate (official)", {"curve_every": 1}),
@@ -123,10 +124,11 @@ def cells(table: Table, ground: Ground, categories: Sequence[str] | None = None,
 
     Raises ValueError for a category that the ground has not.
     """
-    unknown = set(categories or ()) - set(ground.categories) - (set(CATEGORIES) if ground.family == "synthetic" else set())
+    known = CATEGORIES if ground.family == "synthetic" else ground.categories  # there the usual ones are a choice
+    unknown = set(categories or ()) - set(known)
     if unknown:
         raise ValueError(f"{ground.title} has no category {', '.join(sorted(unknown))}. "
-                         f"Choose of {', '.join(ground.categories)}.")
+                         f"Choose of {', '.join(known)}.")
     return [Cell(row, category, replace(ground.usual, **{**changes, **row.change}, dataset=ground.dataset(category),
                                         seed=seed))
             for row in table.rows for category in categories or ground.categories for seed in seeds or ground.seeds]
