@@ -1,7 +1,7 @@
 """The fingerprints of the procedural benchmark: python tests/freeze_synthetic.py prints them.
 
-They are on record in fixtures/synthetic.json since before any teacher was measured on it; `--write` would replace that
-record, and with it every published number.
+They are on record in fixtures/synthetic.json since before any teacher was measured on it; `--write` makes a record only
+where there is none, since another one would void every published number.
 """
 import hashlib
 import json
@@ -41,6 +41,8 @@ def fingerprints() -> dict[str, dict]:
 
 
 if __name__ == "__main__":
+    if "--write" in sys.argv and RECORD.exists():
+        sys.exit(f"{RECORD} is on record. Delete it by hand first, if every published number is to be measured anew.")
     text = json.dumps(fingerprints(), indent=1) + "\n"
     if "--write" in sys.argv:
         RECORD.write_text(text)

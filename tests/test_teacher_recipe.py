@@ -1,5 +1,7 @@
 """The recipe of the embedded teacher at its smallest: images by seed, a run that survives a stop, weights that load."""
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,11 @@ def recipe(monkeypatch):
 
 
 def small(bank, train):
-    """A bank and a recipe that take seconds."""
-    return (bank.Bank(unit=1, images=4, masks=6, size=64),
-            train.Recipe(steps=6, phases=((32, 6, 0.7), (64, 4, 0.3)), rate=1e-3))
+    """A bank and a recipe that take seconds: four steps of learning, two of refining, one of sharpening."""
+    stages = (replace(train.LEARN, steps=4, phases=((32, 6, 0.5), (64, 4, 0.5))),
+              replace(train.REFINE, steps=2, phases=((32, 8, 1.0),)),
+              replace(train.SHARPEN, steps=1, phases=((32, 8, 1.0),)))
+    return bank.Bank(unit=1, images=4, masks=6, size=64), train.Recipe(stages)
 
 
 def test_images_follow_from_their_seeds_alone(recipe):
@@ -48,7 +52,8 @@ def test_masks_are_regions(recipe):
         assert mask.max() > 200 and 0 < mask.mean() / 255 < 0.6
 
 
-def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path):
+@pytest.mark.parametrize("stop", [2, 4, 5, 6])  # within stages and between them
+def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path, stop):
     bank, train = recipe
     stock, plan = small(bank, train)
     bank.render(tmp_path / "bank", stock, progress=False)
@@ -60,20 +65,20 @@ def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path)
 
     run = train.Training(plan, stock)
     for i, _ in enumerate(run.run(tmp_path / "bank")):
-        if i == 1:
+        if i == stop - 1:
             run.save(state)
-        if i == 2:
-            break  # killed: the third step is lost
+        if i == stop:
+            break  # killed: this step is lost
     run = train.Training(plan, stock)
     run.load(state)
-    assert run.step == 2 and train.train(run, tmp_path / "bank", state, progress=False)
+    assert run.step == stop and train.train(run, tmp_path / "bank", state, progress=False)
     run.export(parts)
     assert whole.read_bytes() == parts.read_bytes()
 
     assert whole.stat().st_size <= 6_000_000
     with safe_open(whole, "pt") as file:
         about = json.loads(file.metadata()["about"])
-    assert (about["version"], about["step"], about["images_seen"]) == (train.VERSION, 6, 4 * 6 + 2 * 4)
+    assert (about["version"], about["step"], about["images_seen"]) == (train.VERSION, 7, 2 * 6 + 2 * 4 + 3 * 8)
     features = TeacherEncoder("resnet18", weights=whole)(torch.randn(2, 3, 64, 64))
     assert [tuple(f.shape) for f in features] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
     assert all(f.isfinite().all() and f.std() > 0 for f in features)
@@ -84,17 +89,70 @@ def test_a_state_of_another_recipe_is_refused(recipe, tmp_path):
     stock, plan = small(bank, train)
     train.Training(plan, stock).save(tmp_path / "state")
     with pytest.raises(ValueError, match="another recipe"):
-        train.Training(train.Recipe(steps=7, phases=plan.phases), stock).load(tmp_path / "state")
+        train.Training(train.Recipe(plan.stages[:1]), stock).load(tmp_path / "state")
 
 
 @pytest.mark.usefixtures("recipe")
 def test_the_foreign_region_is_where_the_image_changed():
     from augment import make_batch
+    from train import LEARN
     draw = torch.Generator().manual_seed(0)
     images = (255 * torch.rand(32, 3, 64, 64, generator=draw)).byte()
     masks = torch.zeros(32, 1, 64, 64, dtype=torch.uint8)
     masks[:, :, 20:44, 20:44] = 255
-    batch = make_batch(images, masks, torch.arange(32), 32, draw)
+    batch = make_batch(images, masks, torch.arange(32), 32, LEARN.camera, draw)
     assert (batch.foreign.amax((1, 2, 3)) == 0).any()
     assert (batch.visible[batch.foreign == 0] < 1e-6).all()
     assert (batch.share <= batch.foreign).all() and batch.images.isfinite().all()
+
+
+@pytest.mark.usefixtures("recipe")
+def test_twins_differ_by_faint_grain_alone():
+    from augment import STD, twins
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(16, 3, 64, 64, generator=draw)
+    more, pairs = twins(images, draw)
+    both = torch.cat([images, more])
+    grain = (both[pairs[:, 1]] - both[pairs[:, 0]]) * torch.tensor(STD).view(1, 3, 1, 1)
+    deviation = grain.std((1, 2, 3))
+    assert len(pairs) == 10 and deviation.min() > 0.0029 and deviation.max() < 0.0301
+    plain = both[pairs[8:, 0]]
+    assert (plain.std((2, 3)) < 1e-6).all() and (images.std((2, 3)) > 0.5).all()
+
+
+@pytest.mark.usefixtures("recipe")
+def test_features_that_ignore_grain_have_twins_at_no_distance():
+    from network import pair_distance
+    feature = torch.randn(4, 8, 5, 5)
+    feature[2], feature[3] = 3 * feature[0], -feature[1]  # length does not count, direction does
+    assert torch.allclose(pair_distance(feature, torch.tensor([[0, 2], [1, 3]])), torch.tensor([0.0, 2.0]), atol=1e-6)
+
+
+@pytest.mark.usefixtures("recipe")
+def test_the_ratio_counts_what_is_visible_in_the_region_alone():
+    from network import log_ratio
+    former, foreign, visible = torch.randn(1, 8, 4, 4), torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    foreign[..., :4, :4] = 1
+    visible[..., :2, :] = 0  # the upper row of places looks as before
+    changed = former.clone()
+    changed[:, :, 0, 0] *= -1  # in the region, invisible
+    changed[:, :, 3, 3] *= -1  # visible, outside
+    nothing = log_ratio(torch.tensor([0.1]), changed, former, foreign, visible)
+    assert nothing == pytest.approx(math.log(0.11) - math.log(0.02), abs=1e-4)
+    changed[:, :, 1, :2] *= -1
+    found = log_ratio(torch.tensor([0.1]), changed, former, foreign, visible)
+    assert found == pytest.approx(math.log(0.11) - math.log(2.02), abs=1e-4)
+
+
+@pytest.mark.usefixtures("recipe")
+def test_both_views_are_photographed_alike():
+    from augment import make_batch
+    from train import SHARPEN
+    draw = torch.Generator().manual_seed(0)
+    images = (255 * torch.rand(32, 3, 64, 64, generator=draw)).byte()
+    masks = torch.zeros(32, 1, 64, 64, dtype=torch.uint8)
+    masks[:, :, 20:44, 20:44] = 255
+    batch = make_batch(images, masks, torch.arange(32), 32, SHARPEN.camera, draw, both=True)
+    distant = torch.nn.functional.max_pool2d(batch.foreign, 9, 1, 4) == 0  # lenses blur across the border
+    difference = (batch.images - batch.before).abs().mean(1, keepdim=True)
+    assert (difference[distant] < 1e-5).all() and (difference[batch.visible > 0.1] > 0.01).float().mean() > 0.9

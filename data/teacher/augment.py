@@ -4,6 +4,7 @@ Every batch comes from one generator seeded by (seed, step), so a run that goes 
 seen without it.
 """
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,23 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdlib normalises by
-# What may be foreign, and how often: nothing, another class, another class in the host's colours, the same image
-# mirrored, brightness, blur, a plain colour.
-NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN = range(7)
-SHARES = (0.12, 0.22, 0.2, 0.12, 0.16, 0.06, 0.12)
-WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4)  # the least share of the foreign pixels in the mixture; the most is 1
+# What may be foreign: nothing, another class, another class in the host's colours, the same image mirrored, brightness,
+# blur, a plain colour, other colours, another hue of the same brightness.
+NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN, TINTED, HUE = range(9)
+WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4, 0.5, 0.6)  # the least share of the foreign pixels in the mixture; the most is 1
+BLUR_STEPS = 4  # grain is sharp, or blurred up to this many times less one
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How `photograph` changes what it sees. Contrast is the deviation of an image's values, of a range of 1."""
+
+    contrast: tuple[float, float]  # drawn between these, whatever the image had ...
+    gain: tuple[float, float]  # ... as far as that takes a gain within these
+    grey: float  # share of the images without colour
+    saturation: tuple[float, float] | None  # colours are strengthened by a factor between these
+    noise: tuple[float, float]  # the most sensor noise: deviation, and that as a share of the contrast
+    shares: tuple[float, ...]  # how often each kind of foreign region is seen
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class Batch:
     share: Tensor  # (B, 1, S, S) in [0, 1]: how much of a pixel is of class `other`
     foreign: Tensor  # (B, 1, S, S) in [0, 1]: how far a pixel lies in the foreign region
     visible: Tensor  # (B, 1, S, S) how much the region changed the image, mean over the channels, of a range of 1
+    before: Tensor | None = None  # (B, 3, S, S): the images without the foreign region
 
 
 def uniform(n: int, low: float, high: float, draw: Generator) -> Tensor:
@@ -74,49 +88,96 @@ def foreign_pixels(x: Tensor, kind: Tensor, draw: Generator) -> Tensor:
     i = (kind == PLAIN).nonzero()[:, 0]
     tint = uniform(len(i), -0.4, 0.4, draw) + 0.1 * torch.randn(len(i), 3, 1, 1, generator=draw)
     source[i] = x[i].mean((2, 3), keepdim=True) + tint + 0.02 * torch.randn(x[i].shape, generator=draw)
+    i = (kind == TINTED).nonzero()[:, 0]
+    mixing = torch.eye(3) + 0.35 * torch.randn(len(i), 3, 3, generator=draw)
+    turned = torch.bmm(mixing, (x[i] - mean[i]).flatten(2)).view_as(x[i])
+    source[i] = turned + mean[i] + 0.15 * torch.randn(len(i), 3, 1, 1, generator=draw)
+    i = (kind == HUE).nonzero()[:, 0]
+    hue = torch.randn(len(i), 3, 1, 1, generator=draw)
+    source[i] = x[i] + 0.15 * (hue - hue.mean(1, keepdim=True))
     return source.clamp(0, 1)
 
 
-def photograph(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, S, S) in [0, 1] under another camera: colours, grey, contrast, inversion, gamma, light, focus,
-    noise. Also by how much contrast grew, (B, 1, 1, 1).
+def faint_grain(n: int, size: int, draw: Generator) -> Tensor:
+    """(n, 3, S, S) noise of a deviation between 0.003 and 0.03, sharp or blurred, nine in ten grey: with more colour in
+    it, the features learn to see no colour at all."""
+    noise = torch.randn(n, 3, size, size, generator=draw)
+    noise = torch.where(torch.rand(n, 1, 1, 1, generator=draw) < 0.9, noise[:, :1], noise)
+    level, stack = torch.randint(BLUR_STEPS, (n,), generator=draw), [noise]
+    for _ in range(BLUR_STEPS - 1):
+        stack.append(blur(blur(stack[-1])))
+    chosen = torch.stack(stack)[level, torch.arange(n)]
+    return 0.003 * 10 ** uniform(n, 0, 1, draw) * chosen / chosen.std((1, 2, 3), keepdim=True)
 
-    Each image gets a contrast drawn anew, whatever it had: faint classes are to be learnt from, strong ones seen faint.
+
+def twins(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
+    """Pictures that differ from others by faint grain alone: for images (B, 3, S, S), normalised, more such images
+    (E, 3, S, S) and the pairs (P, 2), int64, numbered through both. An eighth of the pairs are plain colours."""
+    first = x[::2]
+    n, plain = len(first), first[: len(first) // 4].mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])
+    grain = faint_grain(n, x.shape[-1], draw) / torch.tensor(STD).view(1, 3, 1, 1)
+    more = torch.cat([first + grain, plain, plain + grain[: len(plain)]])
+    own, last = torch.arange(n), len(x) + n + torch.arange(len(plain))
+    pairs = torch.cat([torch.stack([2 * own, len(x) + own], 1), torch.stack([last, last + len(plain)], 1)])
+    return more, pairs
+
+
+def photograph(views: Tensor, camera: Camera, draw: Generator) -> tuple[Tensor, Tensor]:
+    """Images (B, V, 3, S, S) in [0, 1] under another camera, the same for the V views of a thing: colours, grey, contrast,
+    inversion, gamma, light, focus, noise. Also by how much contrast grew, (B, 1, 1, 1). The first view sets the
+    exposure.
+
+    Each image gets a contrast drawn anew: faint classes are to be learnt from, strong ones seen faint.
     """
-    n, size = len(x), x.shape[-1]
+    n, size = len(views), views.shape[-1]
+
+    def draws(low: float, high: float) -> Tensor:
+        return uniform(n, low, high, draw)[:, None]
 
     def sometimes(share: float) -> Tensor:
-        return torch.rand(n, 1, 1, 1, generator=draw) < share
-    mixing = torch.eye(3) + 0.2 * torch.randn(n, 3, 3, generator=draw) * sometimes(0.4)[..., 0]
-    grey = sometimes(0.45)[..., 0]
+        return torch.rand(n, 1, 1, 1, 1, generator=draw) < share
+
+    def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x.flatten(0, 1)).view_as(x)
+    mixing = torch.eye(3) + 0.2 * torch.randn(n, 3, 3, generator=draw) * sometimes(0.4)[..., 0, 0]
+    grey = sometimes(camera.grey)[..., 0, 0]
     mixing = torch.where(grey, mixing.mean(1, keepdim=True), mixing)  # every channel the same weights
-    x = torch.bmm(mixing, x.flatten(2)).view_as(x)
-    mean = x.mean((1, 2, 3), keepdim=True)
-    gain = (0.02 * 12 ** uniform(n, 0, 1, draw) / x.std((1, 2, 3), keepdim=True)).clamp(0.1, 8)
-    x = (mean + uniform(n, -0.2, 0.2, draw)).clamp(0.15, 0.85) + gain * (1 - 2 * sometimes(0.15).float()) * (x - mean)
-    x = x.clamp(0, 1) ** torch.exp(uniform(n, -0.5, 0.5, draw))
+    across_views = views.transpose(1, 2)
+    x = torch.bmm(mixing, across_views.flatten(2)).view_as(across_views).transpose(1, 2)
+    if camera.saturation:
+        low, high = camera.saturation
+        tone = x.mean(2, keepdim=True)
+        x = tone + low * (high / low) ** draws(0, 1) * (x - tone)
+    mean = x[:, :1].mean((1, 2, 3, 4), keepdim=True)
+    low, high = camera.contrast
+    gain = (low * (high / low) ** draws(0, 1) / x[:, :1].std((1, 2, 3, 4), keepdim=True)).clamp(*camera.gain)
+    x = (mean + draws(-0.2, 0.2)).clamp(0.15, 0.85) + gain * (1 - 2 * sometimes(0.15).float()) * (x - mean)
+    x = x.clamp(0, 1) ** torch.exp(draws(-0.5, 0.5))
     line = torch.linspace(-0.5, 0.5, size)
-    across, down = uniform(n, -0.3, 0.3, draw), uniform(n, -0.3, 0.3, draw)
-    x = x * (1 + across * line.view(1, 1, 1, -1) + down * line.view(1, 1, -1, 1))
-    x = x + uniform(n, -0.5, 1, draw) * sometimes(0.5) * (blur(x) - x)
-    noise = sometimes(0.5) * (uniform(n, 0, 0.008, draw) + uniform(n, 0, 0.12, draw) * x.std((1, 2, 3), keepdim=True))
-    return (x + noise * torch.randn(x.shape, generator=draw)).clamp(0, 1), gain
+    across, down = draws(-0.3, 0.3), draws(-0.3, 0.3)
+    x = x * (1 + across * line.view(1, 1, 1, 1, -1) + down * line.view(1, 1, 1, -1, 1))
+    x = x + draws(-0.5, 1) * sometimes(0.5) * (each(blur, x) - x)
+    most, share = camera.noise
+    noise = sometimes(0.5) * (draws(0, most) + draws(0, share) * x[:, :1].std((1, 2, 3, 4), keepdim=True))
+    return (x + noise * torch.randn(n, 1, 3, size, size, generator=draw)).clamp(0, 1), gain[:, 0]
 
 
-def make_batch(images: Tensor, masks: Tensor, classes: Tensor, size: int, draw: Generator) -> Batch:
+def make_batch(images: Tensor, masks: Tensor, classes: Tensor, size: int, camera: Camera, draw: Generator,
+               both: bool = False) -> Batch:
     """Crops of `size` of images (B, 3, M, M) uint8 of these classes (B,), most with a foreign region by masks
-    (B, 1, M, M) uint8."""
+    (B, 1, M, M) uint8; `both`: also as they were before."""
     n = len(images)
     x = crop(images.float() / 255, size, (0.55, min(1.6, images.shape[-1] / size)), draw)
-    kind = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=draw)
+    kind = torch.multinomial(torch.tensor(camera.shares), n, replacement=True, generator=draw)
     whole = images.shape[-1] / size
     mask = crop(masks.float() / 255, size, (0.6 * whole, 1.2 * whole), draw, beyond=0.35)  # not in the middle alone
     mask = mask * (kind != NONE).view(-1, 1, 1, 1)
     weakest = torch.tensor(WEAKEST)[kind].view(-1, 1, 1, 1)
     blend = mask * (weakest + (1 - weakest) * torch.rand(n, 1, 1, 1, generator=draw))
     changed = x + blend * (foreign_pixels(x, kind, draw) - x)
-    seen, gain = photograph(changed, draw)
+    seen, gain = photograph(torch.stack([changed, x][:1 + both], 1), camera, draw)
     visible = gain * (changed - x).abs().mean(1, keepdim=True)
     share = blend * ((kind == OTHER) | (kind == MATCHED)).view(-1, 1, 1, 1)
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    return Batch((seen - mean) / std, classes, classes.roll(1, 0), share, mask, visible)
+    images, *before = ((view - mean) / std for view in seen.unbind(1))
+    return Batch(images, classes, classes.roll(1, 0), share, mask, visible, *before)

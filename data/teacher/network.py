@@ -40,12 +40,29 @@ class Trainee(nn.Module):
         f2 = t.layer2(f1)
         return [f1, f2, t.layer3(f2)]
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3."""
-        f = self.features(batch.images)
+    def losses(self, batch: Batch, more: Tensor | None = None, pairs: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3.
+
+        With `augment.twins`, `more` (E, 3, S, S) and `pairs` (P, 2), also grain1, grain2, grain3; and the questions are
+        then put to features of one length, of which only the direction counts, as for the student's loss. With the
+        batch's images as they were before, also ratio1, ratio2, ratio3.
+        """
+        n, losses = len(batch.images), {}
+        every_other = slice(1, None, 2)
+        before = [] if batch.before is None else [batch.before[every_other]]
+        f = self.features(torch.cat([batch.images, *([] if more is None else [more]), *before]))
+        if more is not None:
+            distances = [pair_distance(x.float(), pairs) for x in f]
+            losses = {f"grain{i}": distance.mean() for i, distance in enumerate(distances, 1)}
+            for i, (feature, grain) in enumerate(zip(f, distances, strict=True), 1):
+                if before:
+                    changed, former = feature[:n][every_other].float(), feature[-len(before[0]):].float()
+                    losses[f"ratio{i}"] = log_ratio(grain, changed, former, batch.foreign[every_other],
+                                                    batch.visible[every_other])
+            f = [F.normalize(x[:n].float(), dim=1) * x.shape[1] ** 0.5 for x in f]
         answers = {"class2": self.where[0](f[1][:, :, 1::2, 1::2]),  # every other location: they are many
                    "class3": self.where[1](f[2]), "pooled": self.which(f[2].mean((2, 3)))[..., None, None]}
-        losses = {name: mixed_cross_entropy(logits.float(), batch) for name, logits in answers.items()}
+        losses |= {name: mixed_cross_entropy(logits.float(), batch) for name, logits in answers.items()}
         for i, (head, feature) in enumerate(zip(self.foreign, f, strict=True), 1):
             losses[f"foreign{i}"] = foreign_loss(head(feature).float(), batch)
         return losses
@@ -67,6 +84,24 @@ def foreign_loss(logits: Tensor, batch: Batch) -> Tensor:
     inside, outside = counts * target, counts * (1 - target)
     return 0.5 * ((inside * F.softplus(-logits)).sum() / inside.sum().clamp_min(1)
                   + (outside * F.softplus(logits)).sum() / outside.sum().clamp_min(1))
+
+
+def pair_distance(feature: Tensor, pairs: Tensor) -> Tensor:
+    """Cosine distance between features (N, C, h, w) of pairs (P, 2) of images: (P,), the mean over places."""
+    return (1 - F.cosine_similarity(feature[pairs[:, 0]], feature[pairs[:, 1]], dim=1)).mean((1, 2))
+
+
+def log_ratio(grain: Tensor, changed: Tensor, former: Tensor, foreign: Tensor, visible: Tensor) -> Tensor:
+    """The logarithm of what grain changes, (P,) distances, over what a visible foreign region changes, per place.
+
+    Of features (M, C, h, w) with and without the region; a foreign place counts by its share. The logarithm gives
+    faint changes as much weight as plain ones, and leaves the scale of distances free.
+    """
+    share, change = (F.adaptive_avg_pool2d(x, changed.shape[-2:])[:, 0] for x in (foreign, visible))
+    weight = share * ((share > 0.15) & (change > VISIBLE * share))
+    distance = 1 - F.cosine_similarity(changed, former, dim=1)
+    answer = (weight * torch.log(distance + 0.02)).sum() / weight.sum().clamp_min(1)
+    return torch.log(grain + 0.01).mean() - answer
 
 
 def export(trunk: dict[str, Tensor], path: Path, about: dict) -> None:

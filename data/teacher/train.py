@@ -14,35 +14,34 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from augment import Batch, make_batch
+from augment import Batch, Camera, make_batch, twins
 from bank import Bank, default_folder, render
 from network import Trainee, export
 from rdlib.files import written_atomically
 from rdlib.hardware import autocast, resolve_precision
 
-VERSION = "1"  # goes into the exported file; changes whenever the weights would
+VERSION = "3"  # goes into the exported file; changes whenever the weights would
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything the weights follow from, besides the bank and the arithmetic."""
+class Stage:
+    """A part of the training with its own schedule."""
 
-    steps: int = 11700
-    seed: int = 0
+    steps: int
     # (crop in pixels, images in a batch, share of the steps). Small crops are cheap to learn from; the last ones are as
     # large as the images that the teacher is to describe.
-    phases: tuple[tuple[int, int, float], ...] = ((64, 64, 0.80), (96, 48, 0.13), (128, 32, 0.07))
-    rate: float = 1.5e-3
-    decay: float = 0.05  # AdamW's, of the weights
-    average: float = 0.998  # of the exponential moving average that is exported
-    weights: tuple[tuple[str, float], ...] = (("class2", 0.25), ("class3", 0.5), ("pooled", 0.5), ("foreign1", 1.5),
-                                              ("foreign2", 1.5), ("foreign3", 1.5))
+    phases: tuple[tuple[int, int, float], ...]
+    rate: float
+    camera: Camera
+    grain: float = 0.0  # weight of the distance between twins that differ by faint grain, at each layer
+    ratio: float = 0.0  # weight of the logarithm of what grain changes over what a foreign region changes, likewise
 
     def phase(self, step: int) -> tuple[int, int]:
-        """Crop and batch size at a step."""
+        """Crop and batch size at a step of this stage."""
         begun = 0.0
         for size, batch, share in self.phases:
             begun += share
@@ -56,6 +55,44 @@ class Recipe:
         return self.rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
+# First what things are, seen at any contrast. That makes the features answer to the faintest grain, which no student
+# can foretell; so then grain is asked to change nothing, and contrast is left more as it was.
+LEARN = Stage(11700, ((64, 64, 0.80), (96, 48, 0.13), (128, 32, 0.07)), 1.5e-3,
+              Camera((0.02, 0.24), (0.1, 8), 0.45, None, (0.008, 0.12), (0.12, 0.22, 0.2, 0.12, 0.16, 0.06, 0.12, 0, 0)))
+REFINE = Stage(4000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
+               Camera((0.05, 0.25), (0.4, 2.5), 0.2, (0.7, 4), (0.015, 0.0),
+                      (0.1, 0.17, 0.15, 0.09, 0.12, 0.05, 0.11, 0.21, 0)), 4.0)
+# That in turn makes them blind to colour and to faint lines; so last, what is foreign is asked to change much.
+SHARPEN = Stage(2000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
+                Camera((0.05, 0.25), (0.4, 2.5), 0.05, (1, 4), (0.015, 0.0),
+                       (0.06, 0.09, 0.1, 0.07, 0.18, 0.06, 0.09, 0.1, 0.25)), 1.0, 0.5)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the weights follow from, besides the bank and the arithmetic."""
+
+    stages: tuple[Stage, ...] = (LEARN, REFINE, SHARPEN)
+    seed: int = 0
+    decay: float = 0.05  # AdamW's, of the weights
+    average: float = 0.998  # of the exponential moving average that is exported
+    weights: tuple[tuple[str, float], ...] = (("class2", 0.25), ("class3", 0.5), ("pooled", 0.5), ("foreign1", 1.5),
+                                              ("foreign2", 1.5), ("foreign3", 1.5))
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage that a step belongs to, and its number within it."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise ValueError("The training is at its end.")
+
+
 class Training:
     """A run under way: network, moving average, optimiser, step; all of it in one state file."""
 
@@ -64,10 +101,13 @@ class Training:
         self.precision = resolve_precision(precision, torch.device("cpu"))
         self.network = Trainee(len(bank.classes), recipe.seed).to(memory_format=torch.channels_last).train()
         self.average = {k: v.clone() for k, v in self.network.trunk.state_dict().items() if v.is_floating_point()}
+        self.optimiser = self._optimiser()
+
+    def _optimiser(self) -> torch.optim.Optimizer:
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim == 1]  # BatchNorms and biases are not decayed
-        self.optimiser = torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.decay},
-                                            {"params": vectors, "weight_decay": 0.0}], fused=True)
+        return torch.optim.AdamW([{"params": matrices, "weight_decay": self.recipe.decay},
+                                  {"params": vectors, "weight_decay": 0.0}], fused=True)
 
     def save(self, path: Path) -> None:
         """Write the state file, whole or not at all."""
@@ -92,20 +132,26 @@ class Training:
         images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
         while self.step < self.recipe.steps:
             draw = torch.Generator().manual_seed((self.recipe.seed << 32) + self.step)
-            size, n = self.recipe.phase(self.step)
+            stage, own = self.recipe.stage(self.step)
+            if own == 0:
+                self.optimiser = self._optimiser()
+            size, n = stage.phase(own)
             which = torch.randint(len(images), (n,), generator=draw)
             where = torch.randint(len(masks), (n,), generator=draw)
             batch = make_batch(torch.from_numpy(images[which.numpy()]), torch.from_numpy(masks[where.numpy()])[:, None],
-                               which // self.bank.images, size, draw)
-            yield self.update(batch)
+                               which // self.bank.images, size, stage.camera, draw, stage.ratio > 0)
+            yield self.update(batch, *(twins(batch.images, draw) if stage.grain else ()))
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser and of the moving average."""
+    def update(self, batch: Batch, *more: Tensor) -> dict[str, float]:
+        """One step of the optimiser and of the moving average, with the twins where the stage asks for them."""
+        stage, own_step = self.recipe.stage(self.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate_at(self.step)
+            group["lr"] = stage.rate_at(own_step)
         with autocast(self.precision, torch.device("cpu")):
-            losses = self.network.losses(batch)
-        total = sum(weight * losses[name] for name, weight in self.recipe.weights)
+            losses = self.network.losses(batch, *more)
+        weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio")
+                                               for i in (1, 2, 3)}
+        total = sum(weights[name] * loss for name, loss in losses.items())
         self.optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -148,13 +194,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=default_folder().with_suffix(".state"),
                         help="the state file, begun or gone on with")
     parser.add_argument("--bank", type=Path, default=default_folder(), help="the folder of the rendered images")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="length of the whole schedule")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long, to be gone on with later")
     parser.add_argument("--out", type=Path, default=HERE / "resnet18_procedural.safetensors")
     args = parser.parse_args()
     render(args.bank, Bank())
-    training = Training(Recipe(args.steps, args.seed), Bank())
+    training = Training(Recipe(seed=args.seed), Bank())
     if args.state.exists():
         training.load(args.state)
     if train(training, args.bank, args.state, minutes=args.minutes):

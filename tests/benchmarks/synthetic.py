@@ -17,6 +17,8 @@ import torch
 from magnetic_tile import result
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
+from rdlib.checkpoint import fingerprint
+from rdlib.encoder import TeacherEncoder
 from rdlib.files import written_atomically
 from rdlib.synthetic import CATEGORIES
 
@@ -34,7 +36,8 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
     run = fit(model, data.train, EPOCHS, batch_size=BATCH_SIZE, seed=seed, precision=precision, progress=False)
     report = evaluate(model, data.test, progress=False)
-    found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher)
+    found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher,
+                   teacher_crc=fingerprint(model.teacher))
     per_defect = report.per_defect().to_dict(orient="index")
     return found | {"per_defect": per_defect, "seconds": round(time.perf_counter() - began, 1)}
 
@@ -42,10 +45,9 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
 def records() -> pd.DataFrame:
     """One row a run on record: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    columns = ["category", "teacher", "seed", "minutes", *COLUMNS]
-    return pd.DataFrame(columns=columns, data=[{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
-                          "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"]
-                         for run in runs])
+    rows = [{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
+             "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"] for run in runs]
+    return pd.DataFrame(rows, columns=["category", "teacher", "seed", "minutes", *COLUMNS])
 
 
 def table(rows: pd.DataFrame, metric: str) -> str:
@@ -68,8 +70,11 @@ def table(rows: pd.DataFrame, metric: str) -> str:
 
 
 def check_protocol(path: Path) -> None:
-    """Raise ValueError if the run on record is of another protocol than this file's."""
+    """Raise ValueError if the run on record is of another protocol than this file's, or of an earlier teacher that
+    shipped."""
     config = json.loads(path.read_text())["config"]
+    if config["teacher"] == "embedded" and config.get("teacher_crc") != fingerprint(TeacherEncoder()):
+        raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
     found = tuple(config[key] for key in ("epochs", "batch_size", "size", "sigma")) + (config["images"][0],)
     if found != (EPOCHS, BATCH_SIZE, SIZE, SIGMA, IMAGES):
         raise ValueError(f"{path} is of another protocol. Move it away to run anew.")
