@@ -97,7 +97,9 @@ def test_a_forward_student_learns_to_detect(leather):
     untrained = evaluate(model, leather.test, progress=False)
     fit(model, leather.train, 8, batch_size=8, loss="positional", progress=False)
     report = evaluate(model, leather.test, progress=False)
-    assert report.pixel_auroc > 0.8 > untrained.pixel_auroc and report.aupro > untrained.aupro
+    # Features that differ where the image does betray some defects to an untrained student, too; 0.847 and 0.625 here.
+    assert report.image_auroc > 0.85
+    assert report.pixel_auroc > untrained.pixel_auroc + 0.03 and report.aupro > untrained.aupro + 0.05
 
 
 def test_a_patch_is_an_average_of_stacked_scales():
