@@ -92,15 +92,20 @@ def test_a_state_of_another_recipe_is_refused(recipe, tmp_path):
         train.Training(train.Recipe(plan.stages[:1]), stock).load(tmp_path / "state")
 
 
-@pytest.mark.usefixtures("recipe")
-def test_the_foreign_region_is_where_the_image_changed():
+def squares_in_noise(camera, **options):
+    """A batch of 32 crops of noise, most with a foreign square, under this camera."""
     from augment import make_batch
-    from train import LEARN
     draw = torch.Generator().manual_seed(0)
     images = (255 * torch.rand(32, 3, 64, 64, generator=draw)).byte()
     masks = torch.zeros(32, 1, 64, 64, dtype=torch.uint8)
     masks[:, :, 20:44, 20:44] = 255
-    batch = make_batch(images, masks, torch.arange(32), 32, LEARN.camera, draw)
+    return make_batch(images, masks, torch.arange(32), 32, camera, draw, **options)
+
+
+@pytest.mark.usefixtures("recipe")
+def test_the_foreign_region_is_where_the_image_changed():
+    from train import LEARN
+    batch = squares_in_noise(LEARN.camera)
     assert (batch.foreign.amax((1, 2, 3)) == 0).any()
     assert (batch.visible[batch.foreign == 0] < 1e-6).all()
     assert (batch.share <= batch.foreign).all() and batch.images.isfinite().all()
@@ -146,13 +151,8 @@ def test_the_ratio_counts_what_is_visible_in_the_region_alone():
 
 @pytest.mark.usefixtures("recipe")
 def test_both_views_are_photographed_alike():
-    from augment import make_batch
     from train import SHARPEN
-    draw = torch.Generator().manual_seed(0)
-    images = (255 * torch.rand(32, 3, 64, 64, generator=draw)).byte()
-    masks = torch.zeros(32, 1, 64, 64, dtype=torch.uint8)
-    masks[:, :, 20:44, 20:44] = 255
-    batch = make_batch(images, masks, torch.arange(32), 32, SHARPEN.camera, draw, both=True)
+    batch = squares_in_noise(SHARPEN.camera, both=True)
     distant = torch.nn.functional.max_pool2d(batch.foreign, 9, 1, 4) == 0  # lenses blur across the border
     difference = (batch.images - batch.before).abs().mean(1, keepdim=True)
     assert (difference[distant] < 1e-5).all() and (difference[batch.visible > 0.1] > 0.01).float().mean() > 0.9
