@@ -10,6 +10,7 @@ exit status is 1 where a run failed; KEY.error.txt beside the results says why.
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +74,7 @@ def asked_for(args: argparse.Namespace) -> list[Cell]:
     files = dict(args.weights)
 
     def identified(config: RunConfig) -> RunConfig:
-        return RunConfig(**{**vars(config), "weights_id": weights_id(config.weights, files.get(config.weights))})
+        return replace(config, weights_id=weights_id(config.weights, files.get(config.weights)))
     return [cell._replace(config=identified(cell.config)) for cell in
             cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)]
 

@@ -9,16 +9,15 @@ nothing is chosen by them, the last epoch is the result.
 """
 import argparse
 import json
-import platform
 import time
-from datetime import date
 from pathlib import Path
 
-import psutil
 import torch
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
 from rdlib.files import written_atomically
+from rdlib.hardware import peak_memory_mb
+from rdlib.reproduction.store import provenance
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
@@ -47,18 +46,8 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
 def result(run: Run, metrics: dict, **config: object) -> dict:
     """What a result file holds: configuration, metrics of the last evaluation, provenance."""
     return {"config": {**config, "epochs": run.epochs, "threads": torch.get_num_threads(), **run.settings},
-            "metrics": metrics, "seconds": round(run.seconds, 1), "date": date.today().isoformat(),
-            "peak_memory_mb": peak_memory_mb(),
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "hardware": f"CPU, {psutil.cpu_count(logical=False)} cores, {platform.machine()}, "
-                        f"{torch.backends.cpu.get_cpu_capability()}"}
-
-
-def peak_memory_mb() -> int:
-    """The most memory this process has held so far."""
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            "metrics": metrics, "seconds": round(run.seconds, 1),
+            "peak_memory_mb": round(peak_memory_mb(run.model.device)), **provenance(run.model.device)}
 
 
 def main() -> None:
