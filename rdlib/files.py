@@ -1,9 +1,22 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and finding those that ship with the kit."""
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def shipped(folder: str, name: str) -> Path:
+    """A file that ships with the kit: in data/FOLDER of a checkout, in FOLDER beside the library where it is installed.
+
+    Raises FileNotFoundError where neither has it; the message says where it was looked for.
+    """
+    here = Path(__file__).parent
+    places = [here.parent / "data" / folder, here / folder]
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise FileNotFoundError(f"{name} is neither in {places[0]} nor in {places[1]}. Install the kit anew.")
 
 
 @contextmanager

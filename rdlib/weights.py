@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rdlib.errors import WeightsError
+from rdlib.files import shipped
 
 EMBEDDED = "resnet18_procedural.safetensors"
 
@@ -72,13 +73,11 @@ def embedded_teacher() -> Path:
     They lie in data/teacher in a checkout, beside the library where it is installed. Raises WeightsError where neither
     has them.
     """
-    here = Path(__file__).parent
-    places = [folder / "teacher" / EMBEDDED for folder in (here.parent / "data", here)]
-    for path in places:
-        if path.is_file():
-            return path
-    raise WeightsError(f"This installation lacks its teacher: {EMBEDDED} is neither in {places[0].parent} nor in "
-                       f"{places[1].parent}. Install the kit anew; meanwhile weights='random_calibrated' works.")
+    try:
+        return shipped("teacher", EMBEDDED)
+    except FileNotFoundError as error:
+        raise WeightsError(f"This installation lacks its teacher: {error} Meanwhile weights='random_calibrated' "
+                           "works.") from error
 
 
 def hub_path(url: str) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rdlib.errors import DataError
-from rdlib.files import written_atomically
+from rdlib.files import shipped, written_atomically
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell, Ground, Table
 
@@ -18,13 +18,10 @@ MEAN = "mean"
 
 def published_numbers() -> pd.DataFrame:
     """The published numbers, one a line with its source; values in percent. Raises DataError where the file is gone."""
-    here = Path(__file__).parents[1]
-    places = [folder / "reference" / "published.csv" for folder in (here.parent / "data", here)]
-    for path in places:
-        if path.is_file():
-            return pd.read_csv(path)
-    raise DataError(f"This installation lacks its published numbers: they are neither in {places[0]} nor in "
-                    f"{places[1]}. Install the kit anew.")
+    try:
+        return pd.read_csv(shipped("reference", "published.csv"))
+    except FileNotFoundError as error:
+        raise DataError(f"This installation lacks its published numbers: {error}") from error
 
 
 def measured(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
