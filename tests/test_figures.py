@@ -7,12 +7,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.contour import ContourSet
 
 from rdlib import ReverseDistillation, Run, figures
 from rdlib.evaluation import Report
+from rdlib.figures.canvas import _stored, thinned
 from rdlib.samples import AnomalyDataset
 
 SIZE = 32
@@ -244,7 +246,7 @@ def test_roc_leaves_out_what_has_no_truth():
 def test_thinning_keeps_long_curves_small_and_true():
     x = np.linspace(0, 1, 300_001)
     y = np.where(x < 0.2, np.sqrt(x), 1.0)  # rises, then jumps
-    a, b = figures._thinned(x, y)
+    a, b = thinned(x, y)
     assert len(a) <= 2001 and (a[0], b[0], a[-1], b[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(b, a) == pytest.approx(np.trapezoid(y, x), abs=0.001)
 
@@ -323,8 +325,8 @@ def test_photographs_are_stored_as_jpeg():
     noise.add_subplot().imshow(np.random.default_rng(0).random((400, 400, 3)))
     drawing.add_subplot().plot([0, 1])
     plt.close("all")
-    assert figures._stored(noise)[:3] == b"\xff\xd8\xff" and len(figures._stored(noise)) < 350_000
-    assert figures._stored(drawing)[:4] == b"\x89PNG"
+    assert _stored(noise)[:3] == b"\xff\xd8\xff" and len(_stored(noise)) < 350_000
+    assert _stored(drawing)[:4] == b"\x89PNG"
 
 
 def test_show_takes_figures_drawn_by_hand(capsys):
@@ -339,3 +341,20 @@ def test_show_works_without_ipython(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", None)  # its import fails
     figures.show(plt.figure(), "Told in words.")
     assert capsys.readouterr().out == "Told in words.\n"
+
+
+def test_metric_curves_show_mean_and_range_of_the_seeds():
+    values = {("a", 0): [0.5, 0.6], ("a", 1): [0.7, 0.8], ("b", 0): [0.9, 1.0]}
+    frame = pd.DataFrame([(row, kind, seed, epoch, value + shift) for kind, shift in (("weave", 0), ("gear", -0.2))
+                          for (row, seed), curve in values.items() for epoch, value in enumerate(curve, 1)],
+                         columns=["row", "category", "seed", "epoch", "value"])
+    figure = figures.metric_curves(frame)
+    weave, gear = figure.axes
+    assert (weave.get_title(), gear.get_title()) == ("weave", "gear")
+    assert [line.get_ydata().round(9).tolist() for line in weave.lines] == [[0.6, 0.7], [0.9, 1.0]]
+    assert gear.lines[0].get_ydata() == pytest.approx([0.4, 0.5])
+    assert weave.collections[0].get_datalim(weave.transData).intervaly == pytest.approx([0.5, 0.8])
+    assert "after epoch 2, mean over weave, gear: a 0.600, b 0.900." in figure.summary
+    for rows in ([], list("abcde")):
+        with pytest.raises(ValueError, match="one to 4 ways"):
+            figures.metric_curves(pd.DataFrame([(r, "weave", 0, 1, 0.5) for r in rows], columns=frame.columns))

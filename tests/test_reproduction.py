@@ -20,8 +20,9 @@ from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig
 from rdlib.reproduction.__main__ import main
 from rdlib.reproduction.config import from_dict
 from rdlib.reproduction.cost import costs, measure_and_file
-from rdlib.reproduction.report import beside_published, swings
+from rdlib.reproduction.report import beside_published
 from rdlib.reproduction.single import build, load
+from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.tables import Row
 
@@ -204,7 +205,7 @@ def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
     assert frame.loc["ResNet-18"][["paper", "rerun", "difference"]].isna().all(axis=None)
     paths = {path.suffix: path.read_text() for path in write_report(table, ground, wanted, store, tmp_path / "tables")}
     assert set(paths) == {".csv", ".md", ".html", ".tex"}
-    assert "paper 0.989 (-0.039)" in paths[".md"] and "2026-01-01" in paths[".md"] and r"\toprule" in paths[".tex"]
+    assert "paper 0.989 (-0.039); official code 0.986" in paths[".md"] and "2026-01-01" in paths[".md"] and r"\toprule" in paths[".tex"]
     assert len(pd.read_csv(tmp_path / "tables/main-mvtec.csv")) == len(frame)
 
 
@@ -254,9 +255,13 @@ def test_a_swing_is_the_mean_step_of_the_last_half(tmp_path):
         filed(store, cell.config, curve[-1], 0.7, [1, 2])
         found = store.read(cell.config)
         store.write(cell.config, found | {"curve": {str(i): {"image_auroc": v} for i, v in enumerate(curve, 1)}})
-    line = swings(wanted, store).loc[("usual", "weave")]
-    assert line["last"] == pytest.approx(0.8) and line["best"] == pytest.approx(0.85)
-    assert line["worst"] == pytest.approx(0.75) and line["swing"] == pytest.approx((0.15 + 0) / 2)
+    frame = curves(wanted, store)
+    assert len(frame) == 12 and set(frame["epoch"]) == set(range(1, 7))
+    line = swings(frame).loc["usual"]
+    assert (line["last epoch"], line["best of last half"], line["worst of last half"]) == ("0.800", "0.850", "0.750")
+    assert line["swing"] == "0.075"  # 0.2 and 0.1 with the one seed, nothing with the other
+    (_, page, *_) = write_report(TABLES["stability"], ground, wanted, store, tmp_path / "tables")
+    assert "0.075" in page.read_text()
 
 
 def test_costs_are_measured_filed_and_shown(tmp_path, capsys):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
@@ -67,8 +67,12 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
               file=sys.stderr) as bar, _backend(jobs, scheduler):
         for _ in range(ROUNDS):
             try:
+                left, at_once = len(missing), _workers(jobs, scheduler)
+                bar.set_postfix(_counts(outcome, left, at_once))
                 for config, found in _results(missing, store, machine):
+                    left -= 1
                     _note(outcome, config, found, bar)
+                    bar.set_postfix(_counts(outcome, left, at_once))
             except TerminatedWorkerError:  # a process was killed, perhaps for memory: what it did not file is missing
                 bar.write("A worker process was killed; its runs are handed out again.", file=sys.stderr)
             missing = [config for config in missing if not store.has(config) and config not in outcome.failed]
@@ -98,6 +102,16 @@ def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
         yield
 
 
+def _workers(jobs: int, scheduler: str | None) -> int:
+    """How many runs may be under way at a time."""
+    return effective_n_jobs(-1 if scheduler else jobs)
+
+
+def _counts(outcome: Outcome, left: int, at_once: int) -> dict[str, int]:
+    """What the bar says besides the time left."""
+    return {"done": len(outcome.done), "running": min(left, at_once), "failed": len(outcome.failed)}
+
+
 def _note(outcome: Outcome, config: RunConfig, found: dict | str, bar: tqdm) -> None:
     bar.update()
     stamp = time.strftime("%H:%M:%S")
@@ -110,4 +124,3 @@ def _note(outcome: Outcome, config: RunConfig, found: dict | str, bar: tqdm) -> 
                           (("image_auroc", "image AUROC"), ("pixel_auroc", "pixel AUROC"), ("aupro", "AUPRO"))
                           if found[key] == found[key])
         bar.write(f"{stamp} {config.label}: {shown}, {found['seconds']:.0f} s", file=sys.stderr)
-    bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))

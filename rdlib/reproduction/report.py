@@ -7,6 +7,7 @@ import pandas as pd
 
 from rdlib.errors import DataError
 from rdlib.files import shipped, written_atomically
+from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell, Ground, Table
 
@@ -106,25 +107,8 @@ def _text(line: pd.Series) -> str:
     interval = f" [{line['low']:.3f}, {line['high']:.3f}]" if line["low"] == line["low"] else ""
     missing = f" ({line['seeds']} of {line['of']} seeds)" if line["seeds"] < line["of"] else ""
     published = f"; paper {line['paper']:.3f} ({line['difference']:+.3f})" if line.get("paper", np.nan) >= 0 else ""
+    published += f"; official code {line['rerun']:.3f}" if line.get("rerun", np.nan) >= 0 else ""
     return f"{line['mean']:.3f}{spread}{interval}{published}{missing}"
-
-
-def swings(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc") -> pd.DataFrame:
-    """How steady the last half of every run with a curve is: one line a row and category, means over the seeds.
-
-    Columns: last, the value after the last epoch; best and worst of the last half; swing, the mean change from one
-    evaluation to the next, without its sign.
-    """
-    lines = []
-    for cell in cells:
-        result = store.read(cell.config)
-        curve = [values[metric] for values in result["curve"].values()] if result else []
-        if len(curve) > 3:
-            half = np.array(curve[len(curve) // 2:])
-            swing = np.abs(np.diff(half)).mean()
-            lines.append((cell.row.label, cell.category, half[-1], half.max(), half.min(), swing))
-    frame = pd.DataFrame(lines, columns=["row", "category", "last", "best", "worst", "swing"])
-    return frame.groupby(["row", "category"], sort=False).mean()
 
 
 def provenance_text(cells: Sequence[Cell], store: ResultStore) -> str:
@@ -152,6 +136,9 @@ def write_report(table: Table, ground: Ground, cells: Sequence[Cell], store: Res
     """Write NAME.csv (every line), NAME.md, NAME.html and NAME.tex (one block a metric, with provenance)."""
     frame = beside_published(measured(cells, store), table, ground)
     blocks = [wide(frame, metric) for metric in METRICS if (frame["metric"] == metric).any()]
+    by_epoch = curves(cells, store)
+    if len(by_epoch):
+        blocks.append(swings(by_epoch))
     title, origin = f"{table.title}: {ground.title}", provenance_text(cells, store)
     name = f"{table.name}-{ground.family}"
     markdown = [f"**{title}**", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]

@@ -1,0 +1,13 @@
+"""Every static figure of the kit, a function each: results go in, a matplotlib Figure comes out.
+
+A figure carries a sentence drawn from its own data, `figure.summary`, so that nothing is told by picture alone: `show`
+prints it below the picture and stores it as alt text. No figure stays open in pyplot and no global style is changed.
+Colours are Okabe and Ito's and viridis, safe for the colour-blind, and never the only sign of a difference.
+"""
+from rdlib.figures.canvas import WIDTH, show
+from rdlib.figures.curves import loss_curve, metric_curves, per_defect, roc_and_pro, score_histogram
+from rdlib.figures.gallery import contour_threshold, examples, gallery
+from rdlib.figures.maps import scale_maps
+
+__all__ = ["WIDTH", "contour_threshold", "examples", "gallery", "loss_curve", "metric_curves", "per_defect",
+           "roc_and_pro", "scale_maps", "score_histogram", "show"]

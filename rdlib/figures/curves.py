@@ -1,0 +1,172 @@
+"""Results of a whole test set, and of a training, as curves and distributions."""
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+from rdlib.evaluation import Report
+from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, check_finite, counted, number, thinned
+from rdlib.run import Run
+
+
+def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
+    """Which scores good and anomalous images get, in shares of either class: blind to their sizes, as AUROC is.
+
+    Raises ValueError for non-finite scores.
+    """
+    check_finite(report)
+    classes = [(f"{name} ({counted(len(scores), 'image')})", scores, style) for name, label, style in (
+        ("good", 0, {"facecolor": (BLUE, 0.3), "edgecolor": BLUE}),
+        ("anomalous", 1, {"facecolor": "none", "edgecolor": VERMILION, "hatch": "///", "linestyle": "dashed"}))
+        if len(scores := report.scores[report.labels == label])]
+    count = np.clip(len(np.histogram_bin_edges(report.scores, "auto")) - 1, 10, 40)
+    edges = np.histogram_bin_edges(report.scores, count)
+    auroc = f"AUROC {report.image_auroc:.3f}" if len(classes) == 2 else "no AUROC without both classes"
+    with canvas(1, 1, 3.4) as (figure, ((axis,),)):
+        for name, scores, style in classes:
+            axis.hist(scores, edges, weights=np.full(len(scores), 100 / len(scores)), histtype="stepfilled",
+                      linewidth=1.5, label=name, **style)
+        axis.set(xlabel=f"image score: highest value of its map ({unit})", ylabel="share of good / of anomalous (%)",
+                 title=f"Image scores, {auroc}")
+        axis.legend()
+    ranges = "; ".join(f"{name} {number(scores.min())} to {number(scores.max())}" for name, scores, _ in classes)
+    figure.summary = f"Image scores, {auroc}: {ranges}."
+    if len(classes) == 2:
+        above = int((classes[1][1] > classes[0][1].max()).sum())
+        figure.summary += f" {above} of the anomalous score higher than every good image."
+    return figure
+
+
+def roc_and_pro(report: Report) -> Figure:
+    """ROC of images and pixels, beside it PRO with the area up to the FPR limit that AUPRO is the mean height of.
+
+    What the test set has no truth for is left out; raises ValueError where nothing remains.
+    """
+    curves = []
+    if not np.isnan(report.image_auroc):
+        curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))
+    if report.pixels:
+        curves.append(("pixel", report.pixel_auroc, report.pixels.roc_curve(), VERMILION, "dashed"))
+    if not curves:
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add such images.")
+    panels = 1 + (report.pixels is not None)
+    with canvas(1, panels, 4.2) as (figure, (axes,)):
+        for name, area, (fpr, tpr, _), colour, line in curves:
+            axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
+        axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
+        axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+        axes[0].legend(loc="lower right")
+        if report.pixels:
+            _draw_pro(axes[1], report)
+        for axis in axes:
+            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    figure.summary = "Areas: " + ", ".join(f"{name} AUROC {area:.3f}" for name, area, *_ in curves)
+    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
+    return figure
+
+
+def _draw_pro(axis: Axes, report: Report) -> None:
+    fpr, pro, _ = report.pixels.pro_curve()
+    limit = report.fpr_limit
+    inside = int(np.searchsorted(fpr, limit, side="right"))
+    area = np.append(fpr[:inside], limit), np.append(pro[:inside], np.interp(limit, fpr, pro))
+    axis.fill_between(*thinned(*area), facecolor=(GREEN, 0.2), edgecolor=GREEN, hatch="..", linewidth=0)
+    axis.plot(*thinned(fpr, pro), color=GREEN)
+    axis.axvline(limit, color=GREY, linestyle="dashed", linewidth=1)
+    # A limit far to the right leaves no room beside it.
+    side, place = ("left", 6) if limit <= 0.6 else ("right", -6)
+    axis.annotate(f"AUPRO {report.aupro:.3f}:\nmean height up to\nFPR limit {limit:g}", (limit, 0.1), (place, 0),
+                  textcoords="offset points", ha=side, backgroundcolor="white")
+    axis.set(title="PRO", ylabel="per-region overlap, mean over regions", xlabel="false-positive rate of pixels")
+
+
+def loss_curve(run: Run) -> Figure:
+    """The loss of every step, faint, and the mean of every epoch; logarithmic once it spans a factor of ten.
+
+    Raises ValueError before the first step.
+    """
+    if not run.losses:
+        raise ValueError("There is no loss before the first step: train with fit(model, data.train, epochs) first.")
+    steps, epochs = np.array(run.losses), np.array(run.epoch_losses)
+    with canvas(1, 1, 3.4) as (figure, ((axis,),)):
+        done = np.arange(1, run.step + 1) / run.steps_per_epoch
+        axis.plot(done, steps, color=BLUE, alpha=0.4, linewidth=1, label="step")
+        if len(epochs):
+            middles = np.arange(len(epochs)) + 0.5
+            axis.plot(middles, epochs, color=BLUE, linewidth=2.5, marker="o" if len(epochs) <= 30 else None,
+                      label="mean of an epoch, at its middle")
+        if steps.min() > 0 and steps.max() > 10 * steps.min():
+            axis.set_yscale("log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set(xlabel="epoch", ylabel="loss (sum of 3 cosine distances)",
+                 title=f"Training loss over {counted(run.step, 'step')}")
+        axis.legend()
+    figure.summary = f"Loss {number(steps[0])} in the first step, {number(steps[-1])} in the last, step {run.step}"
+    figure.summary += f"; mean of epoch {len(epochs)}: {number(epochs[-1])}." if len(epochs) else "."
+    return figure
+
+
+def per_defect(report: Report) -> Figure:
+    """Image AUROC, pixel AUROC and AUPRO of every kind of defect, each against all good images; hardest kind on top.
+
+    Raises ValueError without anomalous images, or where there is neither a good image nor a mask.
+    """
+    table = report.per_defect().dropna(axis="columns", how="all")
+    names = [name for name in ("image_auroc", "aupro", "pixel_auroc") if name in table]
+    if not names:
+        raise ValueError("There is nothing to compare. Add defective test images, and good ones or masks.")
+    table = table.sort_values(names[0], kind="stable", ascending=False)
+    looks = {"image_auroc": ("image AUROC", BLUE, "o"), "aupro": (f"AUPRO, FPR limit {report.fpr_limit:g}", GREEN, "s"),
+             "pixel_auroc": ("pixel AUROC", VERMILION, "^")}
+    with canvas(1, 1, 1.5 + 0.4 * len(table)) as (figure, ((axis,),)):
+        for name in names:
+            label, colour, marker = looks[name]
+            axis.plot(table[name], range(len(table)), marker, color=colour, label=label, markersize=8)
+        axis.set_yticks(range(len(table)), [f"{kind} ({n})" for kind, n in table.images.items()])
+        axis.set(xlabel="area under the curve (1 is perfect; an AUROC of 0.5 is chance)", ylim=(-0.5, len(table) - 0.5),
+                 ylabel="kind of defect (images)", xlim=(min(0.5, table[names].min(axis=None)) - 0.02, 1.02))
+        axis.grid(axis="y", alpha=0.4)
+        figure.legend(loc="outside upper center", ncols=3)
+    best = table[names[0]].dropna()
+    figure.summary = (f"For {counted(len(table), 'kind')} of defect, {looks[names[0]][0]} is lowest for "
+                      f"'{best.index[-1]}', {best.iloc[-1]:.3f}, highest for '{best.index[0]}', {best.iloc[0]:.3f}.")
+    return figure
+
+
+def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
+    """A metric by epoch, a panel for each category, a line for each way to train: mean of the seeds, band from the lowest
+    to the highest of them.
+
+    Args:
+        frame: one line an evaluation, with columns row (how it was trained), category, seed, epoch, value.
+        name: of the metric.
+
+    Raises:
+        ValueError: no evaluation, or more ways to train than can be told apart (four).
+    """
+    rows, categories = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["category"]))
+    looks = list(zip((VERMILION, ORANGE, BLUE, GREEN), "osD^", strict=True))
+    if not 0 < len(rows) <= len(looks):
+        raise ValueError(f"Curves of one to {len(looks)} ways to train can be told apart, got {len(rows)}.")
+    columns = min(2, len(categories))
+    lines = -(-len(categories) // columns)
+    with canvas(lines, columns, 0.6 + 2.8 * lines, sharey=True, sharex=True) as (figure, axes):
+        for axis, category in zip(axes.flat, categories, strict=False):
+            for row, (colour, marker) in zip(rows, looks, strict=False):
+                part = frame[(frame["row"] == row) & (frame["category"] == category)]
+                epochs = part.groupby("epoch")["value"].agg(["mean", "min", "max"])
+                axis.fill_between(epochs.index, epochs["min"], epochs["max"], color=colour, alpha=0.12, linewidth=0)
+                axis.plot(epochs.index, epochs["mean"], color=colour, marker=marker, markersize=4, label=row)
+            axis.set_title(category)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in axes.flat[len(categories):]:
+            axis.set_axis_off()
+        figure.supxlabel("epoch", fontsize=10)
+        figure.supylabel(f"{name}; band: lowest to highest seed", fontsize=10)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()
+    figure.summary = (f"{name} after epoch {frame['epoch'].max()}, mean over {', '.join(map(str, categories))}: "
+                      + ", ".join(f"{row} {value:.3f}" for row, value in last.items()) + ".")
+    return figure

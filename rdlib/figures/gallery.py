@@ -1,0 +1,117 @@
+"""Images beside what the model says of them."""
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from rdlib.evaluation import Report
+from rdlib.figures.canvas import (MARKED, ORANGE, TRUTH, UNIT, WIDTH, canvas, check_finite, check_indices, counted, handle,
+                                  head, number, outline, show_mask)
+from rdlib.samples import GOOD
+
+
+def examples(report: Report, n: int = 6) -> list[int]:
+    """Up to n places in the test set that show it fairly, good images first, then kind by kind, the same every time.
+
+    Each kind gives its image of median score, good images included; then, as far as n reaches, its hardest ones: the
+    good images that score highest, the defects that score lowest. With more kinds than n, those that are taken are
+    spread evenly from the lowest to the highest median score. Raises ValueError for n < 1.
+    """
+    if n < 1:
+        raise ValueError(f"A gallery needs at least one image, got n={n}.")
+    good, kinds = [], []
+    for kind in sorted(set(report.defects)):
+        members = np.flatnonzero(report.defects == kind)
+        members = members[np.argsort(report.scores[members], kind="stable")]
+        typical = members[(len(members) - 1) // 2]
+        hardest = members[::-1] if kind == GOOD else members
+        (good if kind == GOOD else kinds).append([typical, *hardest[hardest != typical]])
+    room = n - len(good)
+    if len(kinds) > room:
+        kinds.sort(key=lambda group: report.scores[group[0]])
+        kinds = [kinds[i] for i in np.linspace(0, len(kinds) - 1, room).round().astype(int)]
+    places = [(rank, g) for g, group in enumerate(good + kinds) for rank in range(len(group))]
+    chosen = sorted(sorted(places)[:n], key=lambda place: (place[1], place[0]))
+    return [int((good + kinds)[g][rank]) for rank, g in chosen]
+
+
+def contour_threshold(report: Report) -> tuple[float, str]:
+    """The value from which `gallery` calls a pixel anomalous, and where it comes from.
+
+    With masks the threshold of the highest pixel F1, chosen on the very masks it is shown with; without, the next
+    number above all maps of good images. Raises ValueError where there are neither masks nor good images.
+    """
+    if report.pixels:
+        return report.pixels.f1_max()[1], "best pixel F1 on this test set"
+    good = report.maps[report.labels == 0]
+    if not len(good):
+        raise ValueError("Without masks and good test images there is no threshold to draw: pass threshold=.")
+    return float(np.nextafter(good.max(), np.float32(np.inf))), "above all good test images"
+
+
+def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *, threshold: float | None = None,
+            unit: str = UNIT) -> Figure:
+    """A row per image: the image, its ground truth, its anomaly map, and the outlines of truth and thresholded map.
+
+    The maps share one colour scale and are opaque, so that a colour reads as a value. Without masks there is no truth.
+
+    Args:
+        n: so many images, chosen by `examples`.
+        indices: or these images.
+        threshold: of the outline; default `contour_threshold`.
+        unit: of the maps.
+
+    Raises:
+        ValueError: an image that is not there, non-finite maps, no image, or no threshold to be had.
+    """
+    check_finite(report)
+    indices = examples(report, n) if indices is None else list(indices)
+    check_indices(indices, len(report.scores))
+    value, origin = contour_threshold(report) if threshold is None else (threshold, "given")
+    maps, truth = report.maps[indices], report.pixels is not None
+    columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]
+    height = len(indices) * (WIDTH / len(columns) * maps.shape[1] / maps.shape[2] + 0.2) + 1.2
+    scale = Normalize(maps.min(), maps.max())  # one object: whatever the bar does to it holds for every map
+    with canvas(len(indices), len(columns), height) as (figure, axes):
+        for row, i in zip(axes, indices, strict=True):
+            mappable = _gallery_row(row, report, i, value, scale)
+        head(axes[0], columns)
+        bar = figure.colorbar(mappable, ax=axes, location="bottom", aspect=50, pad=0.01, label=f"anomaly map ({unit})")
+        if maps.min() < value < maps.max():
+            bar.ax.plot(value, 1.3, "v", color=ORANGE, markeredgecolor="black", clip_on=False,
+                        transform=bar.ax.get_xaxis_transform())
+        handles = [handle(TRUTH, "ground truth")] * truth + [handle(MARKED, f"map ≥ {number(value)} ({origin})")]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
+    figure.summary = _gallery_summary(report, indices, f"at {number(value)} ({origin})", maps >= value)
+    return figure
+
+
+def _gallery_row(row: Sequence[Axes], report: Report, i: int, value: float, scale: Normalize) -> AxesImage:
+    for axis in row:
+        axis.imshow(report.image(i))
+        axis.set_axis_off()
+    row[0].set_title(f"{report.defects[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
+    if report.pixels:
+        show_mask(row[1], report.masks[i])
+        outline(row[-1], report.masks[i], TRUTH)
+    outline(row[-1], report.maps[i] >= value, MARKED)
+    return row[-2].imshow(report.maps[i], norm=scale)
+
+
+def _gallery_summary(report: Report, indices: list[int], threshold: str, marked: NDArray) -> str:
+    scores, bad = report.scores[indices], report.labels[indices] == 1
+    top, hits = indices[int(scores.argmax())], marked[bad]
+    counts = []
+    if not bad.all():
+        counts.append(f"marks pixels in {marked[~bad].any(axis=(1, 2)).sum()} of {counted((~bad).sum(), 'good image')}")
+    if report.pixels:
+        hits = hits & report.masks[indices][bad]
+    if bad.any():
+        verb = "meets the true region in" if report.pixels else "marks pixels in"
+        counts.append(f"{verb} {hits.any(axis=(1, 2)).sum()} of {counted(bad.sum(), 'defective image')}")
+    return (f"{counted(len(indices), 'test image')}, scores {number(scores.min())} to {number(scores.max())}, the "
+            f"highest of kind '{report.defects[top]}'; {threshold} the map {' and '.join(counts)}.")

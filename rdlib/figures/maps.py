@@ -1,0 +1,55 @@
+"""How one image gets its anomaly map."""
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
+from rdlib.figures.canvas import HALO, ORANGE, TRUTH, canvas, check_indices, number, outline, show_mask
+from rdlib.model import ReverseDistillation
+from rdlib.samples import AnomalyDataset
+
+
+def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) -> Figure:
+    """How one image gets its map (eq. 1, §3.4): the distances at three scales, fused, smoothed.
+
+    The scales share one colour scale, the fused and the smoothed map another. Titles give the resolution at which a
+    scale is compared before it is brought to the image's. Raises ValueError for an image that is not there.
+    """
+    check_indices([index], len(dataset))
+    item, fusion, sigma = dataset[index], model.config.fusion, model.config.sigma
+    maps = model.scale_maps(item.image[None])
+    fused = fuse(maps, fusion, model.config.scales)
+    smoothed = gaussian_smooth(fused, sigma)
+    score = image_score(smoothed, model.config.score).item()
+    scales, fused, smoothed = (m[0].cpu().numpy() for m in (maps, fused, smoothed))
+    joined, unit = ("sum", "summed") if fusion == "add" else ("product", "multiplied")
+    height, width = dataset.size
+    sizes = [f"{height // side} x {width // side}" for side in (4, 8, 16)]
+    one_scale, all_scales = Normalize(scales.min(), scales.max()), Normalize(fused.min(), fused.max())
+    peak = np.unravel_index(smoothed.argmax(), smoothed.shape)
+    with canvas(2, 4, 3.5 * height / width + 0.85, layout="compressed") as (figure, axes):
+        figure.suptitle(f"Test image {index}: {dataset.defects[index]}, score {number(score)}")
+        for axis, title in ((axes[0, 0], "image"), (axes[1, 3], "+ highest value")):
+            axis.imshow(item.image.permute(1, 2, 0).numpy())
+            axis.set_title(title)
+        axes[1, 3].plot(peak[1], peak[0], "+", color=ORANGE, markersize=12, markeredgewidth=2, path_effects=HALO)
+        if dataset.has_masks:
+            show_mask(axes[1, 0], item.mask.numpy())
+            axes[1, 0].set_title("ground truth")
+            outline(axes[1, 3], item.mask.numpy(), TRUTH)
+        for axis, size, values in zip(axes[0, 1:], sizes, scales, strict=True):
+            fine = axis.imshow(values, norm=one_scale)
+            axis.set_title(f"distance {size}")
+        for axis, values, title in ((axes[1, 1], fused, joined), (axes[1, 2], smoothed, f"smoothed, σ {sigma:g} px")):
+            joint = axis.imshow(values, norm=all_scales)
+            axis.set_title(title)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        figure.colorbar(fine, ax=axes[0], label="cosine distance")
+        figure.colorbar(joint, ax=axes[1], label=f"distances {unit}")
+    where = f", {'inside' if item.mask[peak] else 'outside'} the true region" if item.mask.any() else ""
+    highest = ", ".join(f"{number(values.max())} at {size}" for size, values in zip(sizes, scales, strict=True))
+    highest_at = " at" if model.config.score == "max" else ", highest at"
+    figure.summary = (f"Image {index} ({dataset.defects[index]}): highest distance {highest}; score "
+                      f"{number(score)}{highest_at} row {peak[0]}, column {peak[1]}{where}.")
+    return figure
