@@ -26,10 +26,12 @@ def recipe(monkeypatch):
 
 
 def small(bank, train):
-    """A bank and a recipe that take seconds: four steps of learning, two of refining, one of sharpening."""
+    """A bank and a recipe that take seconds: four steps of learning, two of refining, one of sharpening, two of
+    spreading."""
     stages = (replace(train.LEARN, steps=4, phases=((32, 6, 0.5), (64, 4, 0.5))),
               replace(train.REFINE, steps=2, phases=((32, 8, 1.0),)),
-              replace(train.SHARPEN, steps=1, phases=((32, 8, 1.0),)))
+              replace(train.SHARPEN, steps=1, phases=((32, 8, 1.0),)),
+              replace(train.SPREAD, steps=2, phases=((32, 8, 1.0),)))
     return bank.Bank(unit=1, images=4, masks=6, size=64), train.Recipe(stages)
 
 
@@ -52,7 +54,7 @@ def test_masks_are_regions(recipe):
         assert mask.max() > 200 and 0 < mask.mean() / 255 < 0.6
 
 
-@pytest.mark.parametrize("stop", [2, 4, 5, 6])  # within stages and between them
+@pytest.mark.parametrize("stop", [2, 4, 5, 6, 7, 8])  # within stages and between them
 def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path, stop):
     bank, train = recipe
     stock, plan = small(bank, train)
@@ -78,7 +80,7 @@ def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path,
     assert whole.stat().st_size <= 6_000_000
     with safe_open(whole, "pt") as file:
         about = json.loads(file.metadata()["about"])
-    assert (about["version"], about["step"], about["images_seen"]) == (train.VERSION, 7, 2 * 6 + 2 * 4 + 3 * 8)
+    assert (about["version"], about["step"], about["images_seen"]) == (train.VERSION, 9, 2 * 6 + 2 * 4 + 5 * 8)
     features = TeacherEncoder("resnet18", weights=whole)(torch.randn(2, 3, 64, 64))
     assert [tuple(f.shape) for f in features] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
     assert all(f.isfinite().all() and f.std() > 0 for f in features)
@@ -147,6 +149,37 @@ def test_the_ratio_counts_what_is_visible_in_the_region_alone():
     changed[:, :, 1, :2] *= -1
     found = log_ratio(torch.tensor([0.1]), changed, former, foreign, visible)
     assert found == pytest.approx(math.log(0.11) - math.log(2.02), abs=1e-4)
+
+
+def test_a_stage_may_begin_between_two_others(recipe, tmp_path):
+    bank, train = recipe
+    stock, plan = small(bank, train)
+    bank.render(tmp_path / "bank", stock, progress=False)
+    run, reached = train.Training(plan, stock), {}
+    for _ in run.run(tmp_path / "bank"):
+        if run.step in (4, 7):  # what stages 1 and 3 come to
+            reached[run.step] = {k: v.half().float() for k, v in run.average.items()}
+        if run.step == 7:
+            break
+    old, optimiser = run.network, run.optimiser
+    run._enter(3)
+    assert run.network is not old and run.optimiser is not optimiser and run.begun == 7
+    for key, value in run.network.trunk.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (reached[4][key] + reached[7][key]) / 2)
+    assert not torch.equal(run.network.which.weight, old.which.weight)  # heads are new
+
+
+@pytest.mark.usefixtures("recipe")
+def test_concentration_is_the_number_of_directions_in_a_logarithm():
+    from network import concentration
+    line = torch.zeros(2, 6, 4, 4)
+    line[:, 0] = torch.tensor([1.0, -1.0]).view(2, 1, 1)
+    assert concentration(3 * line) == pytest.approx(0, abs=1e-5)
+    even = torch.eye(6)[torch.arange(12) % 6].view(1, 12, 1, 6).permute(0, 3, 1, 2)  # each direction as often as the others
+    assert concentration(even) == pytest.approx(-math.log(5), abs=1e-5)  # six corners about their middle span five
+    two = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]).T.view(1, 2, 2, 2)
+    assert concentration(two) == pytest.approx(-math.log(2), abs=1e-5)
 
 
 @pytest.mark.usefixtures("recipe")

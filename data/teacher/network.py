@@ -40,12 +40,13 @@ class Trainee(nn.Module):
         f2 = t.layer2(f1)
         return [f1, f2, t.layer3(f2)]
 
-    def losses(self, batch: Batch, more: Tensor | None = None, pairs: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, more: Tensor | None = None, pairs: Tensor | None = None,
+               floor: float = 0.01) -> dict[str, Tensor]:
         """The loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3.
 
         With `augment.twins`, `more` (E, 3, S, S) and `pairs` (P, 2), also grain1, grain2, grain3; and the questions are
-        then put to features of one length, of which only the direction counts, as for the student's loss. With the
-        batch's images as they were before, also ratio1, ratio2, ratio3.
+        then put to features of one length, of which only the direction counts, as for the student's loss; also spread1,
+        spread2, spread3. With the batch's images as they were before, also ratio1, ratio2, ratio3, with this `floor`.
         """
         n, losses = len(batch.images), {}
         every_other = slice(1, None, 2)
@@ -58,7 +59,8 @@ class Trainee(nn.Module):
                 if before:
                     changed, former = feature[:n][every_other].float(), feature[-len(before[0]):].float()
                     losses[f"ratio{i}"] = log_ratio(grain, changed, former, batch.foreign[every_other],
-                                                    batch.visible[every_other])
+                                                    batch.visible[every_other], floor)
+                losses[f"spread{i}"] = concentration(feature[:n].float())
             f = [F.normalize(x[:n].float(), dim=1) * x.shape[1] ** 0.5 for x in f]
         answers = {"class2": self.where[0](f[1][:, :, 1::2, 1::2]),  # every other location: they are many
                    "class3": self.where[1](f[2]), "pooled": self.which(f[2].mean((2, 3)))[..., None, None]}
@@ -91,17 +93,30 @@ def pair_distance(feature: Tensor, pairs: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(feature[pairs[:, 0]], feature[pairs[:, 1]], dim=1)).mean((1, 2))
 
 
-def log_ratio(grain: Tensor, changed: Tensor, former: Tensor, foreign: Tensor, visible: Tensor) -> Tensor:
+def log_ratio(grain: Tensor, changed: Tensor, former: Tensor, foreign: Tensor, visible: Tensor,
+              floor: float = 0.01) -> Tensor:
     """The logarithm of what grain changes, (P,) distances, over what a visible foreign region changes, per place.
 
     Of features (M, C, h, w) with and without the region; a foreign place counts by its share. The logarithm gives
-    faint changes as much weight as plain ones, and leaves the scale of distances free.
+    faint changes as much weight as plain ones, and leaves the scale of distances free. Grain that changes much less
+    than `floor` has changed nothing.
     """
     share, change = (F.adaptive_avg_pool2d(x, changed.shape[-2:])[:, 0] for x in (foreign, visible))
     weight = share * ((share > 0.15) & (change > VISIBLE * share))
     distance = 1 - F.cosine_similarity(changed, former, dim=1)
     answer = (weight * torch.log(distance + 0.02)).sum() / weight.sum().clamp_min(1)
-    return torch.log(grain + 0.01).mean() - answer
+    return torch.log(grain + floor).mean() - answer
+
+
+def concentration(feature: Tensor) -> Tensor:
+    """How few directions the features (B, C, h, w) of all places vary in: from 0, a single one, to -log C, all alike.
+
+    Lengths do not count. The logarithm of the sum of the covariance's squared eigenvalues over its squared trace.
+    """
+    v = F.normalize(feature, dim=1).transpose(0, 1).flatten(1)  # (C, B h w)
+    v = v - v.mean(1, keepdim=True)
+    covariance = v @ v.T / v.shape[1]
+    return torch.log(covariance.square().sum() / covariance.trace().square())
 
 
 def export(trunk: dict[str, Tensor], path: Path, about: dict) -> None:

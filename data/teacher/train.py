@@ -23,7 +23,7 @@ from network import Trainee, export
 from rdlib.files import written_atomically
 from rdlib.hardware import autocast, resolve_precision
 
-VERSION = "3"  # goes into the exported file; changes whenever the weights would
+VERSION = "4"  # goes into the exported file; changes whenever the weights would
 HERE = Path(__file__).parent
 
 
@@ -39,6 +39,9 @@ class Stage:
     camera: Camera
     grain: float = 0.0  # weight of the distance between twins that differ by faint grain, at each layer
     ratio: float = 0.0  # weight of the logarithm of what grain changes over what a foreign region changes, likewise
+    floor: float = 0.01  # of the grain's distance in that logarithm
+    spread: float = 0.0  # weight of how few directions the features vary in, likewise
+    start: tuple[tuple[int, float], ...] = ()  # begin anew from the mean of what these stages exported, by these weights
 
     def phase(self, step: int) -> tuple[int, int]:
         """Crop and batch size at a step of this stage."""
@@ -67,12 +70,18 @@ SHARPEN = Stage(2000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
                 Camera((0.05, 0.25), (0.4, 2.5), 0.05, (1, 4), (0.015, 0.0),
                        (0.06, 0.09, 0.1, 0.07, 0.18, 0.06, 0.09, 0.1, 0.25)), 1.0, 0.5)
 
+# Each stage so far forgot some of what the one before had learnt, and all left the features few directions to differ in.
+# So begin again half-way between the first and the third, where grain counts about as much as it does for ImageNet's
+# weights, keep that balance, and ask for more directions.
+SPREAD = Stage(2400, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4, SHARPEN.camera, ratio=0.25, floor=0.03,
+               spread=0.3, start=((0, 0.5), (2, 0.5)))
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything the weights follow from, besides the bank and the arithmetic."""
 
-    stages: tuple[Stage, ...] = (LEARN, REFINE, SHARPEN)
+    stages: tuple[Stage, ...] = (LEARN, REFINE, SHARPEN, SPREAD)
     seed: int = 0
     decay: float = 0.05  # AdamW's, of the weights
     average: float = 0.998  # of the exponential moving average that is exported
@@ -84,11 +93,11 @@ class Recipe:
         """Steps in all."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage(self, step: int) -> tuple[Stage, int]:
-        """The stage that a step belongs to, and its number within it."""
-        for stage in self.stages:
+    def stage(self, step: int) -> tuple[int, int]:
+        """Which stage a step belongs to, and its number within it."""
+        for i, stage in enumerate(self.stages):
             if step < stage.steps:
-                return stage, step
+                return i, step
             step -= stage.steps
         raise ValueError("The training is at its end.")
 
@@ -99,8 +108,27 @@ class Training:
     def __init__(self, recipe: Recipe, bank: Bank, precision: str = "auto"):
         self.recipe, self.bank, self.step, self.seen = recipe, bank, 0, 0
         self.precision = resolve_precision(precision, torch.device("cpu"))
-        self.network = Trainee(len(bank.classes), recipe.seed).to(memory_format=torch.channels_last).train()
+        self.exports: dict[int, dict[str, Tensor]] = {}  # what a stage came to, where a later one starts from it
+        self._begin(recipe.seed)
+
+    def _begin(self, seed: int, trunk: dict[str, Tensor] | None = None) -> None:
+        """A new network, with this trunk if there is one already; its moving average has a short memory at first."""
+        self.begun = self.step
+        self.network = Trainee(len(self.bank.classes), seed).to(memory_format=torch.channels_last).train()
+        if trunk:
+            self.network.trunk.load_state_dict(trunk, strict=False)
         self.average = {k: v.clone() for k, v in self.network.trunk.state_dict().items() if v.is_floating_point()}
+        self.optimiser = self._optimiser()
+
+    def _enter(self, number: int) -> None:
+        """What happens at the first step of a stage: another optimiser, perhaps another start."""
+        self.exports[number - 1] = {k: v.half() for k, v in self.average.items()}
+        sources = [i for stage in self.recipe.stages[number:] for i, _ in stage.start]
+        start = self.recipe.stages[number].start
+        trunk = {k: sum(share * self.exports[i][k].float() for i, share in start) for k in self.average if start}
+        self.exports = {i: export for i, export in self.exports.items() if i in sources}
+        if trunk:
+            self._begin(self.recipe.seed + number, trunk)
         self.optimiser = self._optimiser()
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -112,8 +140,8 @@ class Training:
     def save(self, path: Path) -> None:
         """Write the state file, whole or not at all."""
         state = {"recipe": asdict(self.recipe), "bank": self.bank.record, "precision": self.precision,
-                 "step": self.step, "seen": self.seen, "network": self.network.state_dict(), "average": self.average,
-                 "optimiser": self.optimiser.state_dict()}
+                 "step": self.step, "seen": self.seen, "begun": self.begun, "exports": self.exports,
+                 "network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict()}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
 
@@ -125,31 +153,34 @@ class Training:
                 raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.step, self.seen = state["average"], state["step"], state["seen"]
+        for name in ("average", "step", "seen", "begun", "exports"):
+            setattr(self, name, state[name])
 
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
         """Train to the end on the bank in `folder`, giving every step's losses."""
         images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
         while self.step < self.recipe.steps:
             draw = torch.Generator().manual_seed((self.recipe.seed << 32) + self.step)
-            stage, own = self.recipe.stage(self.step)
-            if own == 0:
-                self.optimiser = self._optimiser()
+            number, own = self.recipe.stage(self.step)
+            if own == 0 and number:
+                self._enter(number)
+            stage = self.recipe.stages[number]
             size, n = stage.phase(own)
             which = torch.randint(len(images), (n,), generator=draw)
             where = torch.randint(len(masks), (n,), generator=draw)
             batch = make_batch(torch.from_numpy(images[which.numpy()]), torch.from_numpy(masks[where.numpy()])[:, None],
                                which // self.bank.images, size, stage.camera, draw, stage.ratio > 0)
-            yield self.update(batch, *(twins(batch.images, draw) if stage.grain else ()))
+            yield self.update(batch, *(twins(batch.images, draw) if stage.grain or stage.ratio else ()))
 
     def update(self, batch: Batch, *more: Tensor) -> dict[str, float]:
         """One step of the optimiser and of the moving average, with the twins where the stage asks for them."""
-        stage, own_step = self.recipe.stage(self.step)
+        number, own_step = self.recipe.stage(self.step)
+        stage = self.recipe.stages[number]
         for group in self.optimiser.param_groups:
             group["lr"] = stage.rate_at(own_step)
         with autocast(self.precision, torch.device("cpu")):
-            losses = self.network.losses(batch, *more)
-        weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio")
+            losses = self.network.losses(batch, *more, floor=stage.floor)
+        weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio", "spread")
                                                for i in (1, 2, 3)}
         total = sum(weights[name] * loss for name, loss in losses.items())
         self.optimiser.zero_grad()
@@ -158,7 +189,8 @@ class Training:
         self.optimiser.step()
         self.step, self.seen = self.step + 1, self.seen + len(batch.own)
         own = self.network.trunk.state_dict()
-        weight = 1 - min(self.recipe.average, (self.step + 1) / (self.step + 10))  # a short memory at first
+        age = self.step - self.begun
+        weight = 1 - min(self.recipe.average, (age + 1) / (age + 10))
         torch._foreach_lerp_(list(self.average.values()), [own[k] for k in self.average], weight)
         return {name: loss.item() for name, loss in losses.items()}
 
