@@ -75,6 +75,7 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
     """
     torch.set_num_threads(config.threads)
     began, device = time.perf_counter(), torch.device(machine.device)
+    origin = provenance(device)
     start_counting_memory(device)
     data, model = load(config, machine), build(config, machine)
     curve, losses = {}, []
@@ -91,7 +92,7 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
     return {"config": asdict(config), "metrics": report.metrics,
             "per_defect": report.per_defect().to_dict(orient="index"), "readings": shown, "bootstrap": resampled,
             "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began, 1),
-            "peak_memory_mb": round(peak_memory_mb(device)), **provenance(device)}
+            "peak_memory_mb": round(peak_memory_mb(device)), **origin}
 
 
 def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:

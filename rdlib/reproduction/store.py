@@ -5,6 +5,7 @@ import platform
 import subprocess
 import traceback
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import numpy
@@ -76,8 +77,12 @@ def hardware(device: torch.device) -> str:
             f"{torch.backends.cpu.get_cpu_capability()}")
 
 
+@cache
 def revision() -> str | None:
-    """The checkout's commit, with a + where files under version control differ from it; None outside a checkout."""
+    """The checkout's commit, with a + where files under version control differ from it; None outside a checkout.
+
+    As it was when a process first asked: what it has loaded by then is what it runs, whatever is checked out later.
+    """
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
                               env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}).stdout.strip()
