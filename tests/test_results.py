@@ -11,7 +11,11 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
 import synthetic as benchmark  # noqa: E402
 
+from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured  # noqa: E402
+from rdlib.reproduction.config import weights_id  # noqa: E402
+
 ROWS = benchmark.records()
+FILES = {"mnist": "c598fc015ca0", "digits": weights_id("embedded")}  # the teachers' files: ImageNet's, and the one that ships
 
 
 @pytest.mark.parametrize("metric", benchmark.COLUMNS)
@@ -53,3 +57,13 @@ def test_the_embedded_teacher_beats_random_weights_everywhere(metric):
 def test_the_benchmark_leaves_room_for_ablations():
     assert (of("embedded")["mean"] > 0.99).sum() <= 4
     assert of("embedded", "aupro")["mean"].mean() >= 0.80
+
+
+@pytest.mark.parametrize("ground, title", [("mnist", "MNIST"), ("digits", "digits")])
+def test_novelty_in_the_readme_is_what_the_runs_gave(ground, title):
+    wanted = cells(TABLES["novelty"], GROUNDS[ground], weights_id=FILES[ground])
+    frame = measured(wanted, ResultStore(ROOT / "data/results/runs"))
+    for row in TABLES["novelty"].rows:
+        values = frame[(frame["row"] == row.label) & (frame["metric"] == "image_auroc")].set_index("category")["mean"]
+        line = " | ".join(f"{values[category]:.3f}" for category in (*map(str, range(10)), "mean"))
+        assert f"| {title}, {row.label} | {line} |" in (ROOT / "README.md").read_text(encoding="utf-8")
