@@ -129,7 +129,8 @@ class Training:
         self.exports = {i: export for i, export in self.exports.items() if i in sources}
         if trunk:
             self._begin(self.recipe.seed + number, trunk)
-        self.optimiser = self._optimiser()
+        else:
+            self.optimiser = self._optimiser()
 
     def _optimiser(self) -> torch.optim.Optimizer:
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
