@@ -163,9 +163,12 @@ def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axis in axes.flat[len(categories):]:
             axis.set_axis_off()
-        figure.supxlabel("epoch", fontsize=10)
-        figure.supylabel(f"{name}; band: lowest to highest seed", fontsize=10)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        for axis in axes[:, 0]:
+            axis.set_ylabel(name)
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
+                      title="mean of the seeds; band: lowest to highest")
     last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()
     figure.summary = (f"{name} after epoch {frame['epoch'].max()}, mean over {', '.join(map(str, categories))}: "
                       + ", ".join(f"{row} {value:.3f}" for row, value in last.items()) + ".")
