@@ -1,10 +1,12 @@
 """Every category of the procedural benchmark with several teachers and seeds: results, and the tables they make.
 
     python tests/benchmarks/synthetic.py --teacher embedded random_calibrated random imagenet=FILE --seeds 0 1 2
+    python tests/benchmarks/synthetic.py --teacher embedded --ema
     python tests/benchmarks/synthetic.py --table
 
 ResNet-18, 128 x 128, 100 good images to train, 15 epochs in batches of 4, sigma 2; test: 40 good, 100 defective. The
-last epoch is the result. Seeds vary student and order, the scenes are the same. One JSON file a run in
+last epoch is the result. Seeds vary student and order, the scenes are the same. `--ema` takes
+the moving average of the student's weights, decay 0.99 a step, at the end of the same training. One JSON file a run in
 data/results/synthetic; what is there is not run again.
 """
 import argparse
@@ -24,17 +26,20 @@ from rdlib.synthetic import CATEGORIES
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
 EPOCHS, BATCH_SIZE, IMAGES, SIZE, SIGMA = 15, 4, 100, 128, 2
-TEACHERS = {"embedded": "embedded", "random_calibrated": "random, calibrated", "random": "random",
-            "imagenet": "ImageNet"}
+DECAY, AVERAGED = 0.99, "_averaged"  # of --ema, and how its columns and files are marked
+TEACHERS = {"embedded": "embedded", "embedded_averaged": "embedded, EMA", "random_calibrated": "random, calibrated",
+            "random": "random", "imagenet": "ImageNet"}
 COLUMNS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
-def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str) -> dict:
+def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str,
+                   ema: float | None) -> dict:
     """One run: train, evaluate, and what its result file holds."""
     began = time.perf_counter()
     data = load_dataset(f"synthetic/{category}", size=SIZE, n_train=IMAGES)
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
-    run = fit(model, data.train, EPOCHS, batch_size=BATCH_SIZE, seed=seed, precision=precision, progress=False)
+    run = fit(model, data.train, EPOCHS, batch_size=BATCH_SIZE, ema=ema, seed=seed, precision=precision,
+              progress=False)
     report = evaluate(model, data.test, progress=False)
     found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher,
                    teacher_crc=fingerprint(model.teacher))
@@ -45,7 +50,8 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
 def records() -> pd.DataFrame:
     """One row a run on record: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    rows = [{"category": run["config"]["dataset"].split("/")[1], "teacher": run["config"]["teacher"],
+    rows = [{"category": run["config"]["dataset"].split("/")[1],
+             "teacher": run["config"]["teacher"] + (AVERAGED if run["config"].get("ema") else ""),
              "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"] for run in runs]
     return pd.DataFrame(rows, columns=["category", "teacher", "seed", "minutes", *COLUMNS])
 
@@ -76,7 +82,7 @@ def check_protocol(path: Path) -> None:
     if config["teacher"] == "embedded" and config.get("teacher_crc") != fingerprint(TeacherEncoder()):
         raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
     found = tuple(config[key] for key in ("epochs", "batch_size", "size", "sigma")) + (config["images"][0],)
-    if found != (EPOCHS, BATCH_SIZE, SIZE, SIGMA, IMAGES):
+    if found != (EPOCHS, BATCH_SIZE, SIZE, SIGMA, IMAGES) or config.get("ema") not in (None, DECAY):
         raise ValueError(f"{path} is of another protocol. Move it away to run anew.")
 
 
@@ -91,6 +97,7 @@ def main() -> None:
     parser.add_argument("--teacher", nargs="+", default=["embedded", "random_calibrated"], metavar="NAME[=FILE]")
     parser.add_argument("--category", nargs="+", default=CATEGORIES, choices=CATEGORIES, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ema", action="store_true", help=f"average the student's weights, decay {DECAY} a step")
     parser.add_argument("--precision", default="auto", choices=["float32", "bf16", "auto"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is on record")
@@ -102,12 +109,12 @@ def main() -> None:
     jobs = [] if args.table else [(t, s, c) for t in args.teacher for s in args.seeds for c in args.category]
     for named, seed, category in jobs:
         teacher, _, file = named.partition("=")
-        path = RESULTS / f"{category}_{teacher}_seed{seed}.json"
+        path = RESULTS / f"{category}_{teacher}{AVERAGED if args.ema else ''}_seed{seed}.json"
         if path.exists():
             check_protocol(path)
             continue
         weights = file or (None if teacher == "random" else teacher)
-        found = train_and_test(category, teacher, weights, seed, args.precision)
+        found = train_and_test(category, teacher, weights, seed, args.precision, DECAY if args.ema else None)
         with written_atomically(path) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{category}, {teacher}, seed {seed}: " + ", ".join(
