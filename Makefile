@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing the kit into $(VENV): about 5 GB with torch, a few minutes, once."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,export,exercises,test]'
 	@$(BIN)/python -m ipykernel install --sys-prefix --name rdlib --display-name 'Reverse distillation kit' >/dev/null
 	@touch $@
 
