@@ -7,7 +7,8 @@ Colours are Okabe and Ito's and viridis, safe for the colour-blind, and never th
 from rdlib.figures.canvas import WIDTH, show
 from rdlib.figures.curves import loss_curve, metric_curves, per_defect, roc_and_pro, score_histogram
 from rdlib.figures.gallery import contour_threshold, examples, gallery
+from rdlib.figures.lessons import confusion, pair_grid, pictures, side_by_side
 from rdlib.figures.maps import scale_maps
 
-__all__ = ["WIDTH", "contour_threshold", "examples", "gallery", "loss_curve", "metric_curves", "per_defect",
-           "roc_and_pro", "scale_maps", "score_histogram", "show"]
+__all__ = ["WIDTH", "confusion", "contour_threshold", "examples", "gallery", "loss_curve", "metric_curves", "pair_grid",
+           "per_defect", "pictures", "roc_and_pro", "scale_maps", "score_histogram", "show", "side_by_side"]

@@ -1,0 +1,97 @@
+"""The lessons' figures say what the data say, on data small enough to work out by hand."""
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from rdlib import figures
+from rdlib.samples import AnomalyDataset
+
+SIZE = 16
+
+
+class Square:
+    """A grey image whose defect, if any, is a square of 4 x 4 pixels."""
+
+    def __init__(self, defect):
+        self.defect, self.label, self.name = defect, int(defect != "good"), defect
+
+    def load(self, size):
+        mask = torch.zeros(size, dtype=torch.bool)
+        mask[4:8, 4:8] = self.label == 1
+        return torch.where(mask, 200, 90).to(torch.uint8).expand(3, *size).contiguous(), mask
+
+
+@pytest.fixture
+def dataset():
+    return AnomalyDataset([Square(kind) for kind in ("good", "hole", "cut")], (SIZE, SIZE))
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    before = dict(plt.rcParams)
+    yield
+    assert not plt.get_fignums() and dict(plt.rcParams) == before
+
+
+def text_of(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts] + [a.get_title() for a in figure.axes]
+
+
+def test_pictures_outline_defects_only_and_keep_their_summary(dataset):
+    items = [dataset[i] for i in range(3)]
+    figure = figures.pictures(items, ["a", "b", "c"], 2, "three")
+    assert figure.summary == "three" and [a.get_title() for a in figure.axes] == ["a", "b", "c", ""]
+    assert [len(a.collections) for a in figure.axes] == [0, 1, 1, 0]
+    assert not any(a.collections for a in figures.pictures(items, ["a", "b", "c"], 3, "three", outlines=False).axes)
+    with pytest.raises(ValueError, match="3 images, 2 titles"):
+        figures.pictures(items, ["a", "b"], 2, "three")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_methods_side_by_side_share_a_scale_or_have_their_own(dataset, shared):
+    low, high = np.zeros((3, SIZE, SIZE)), np.zeros((3, SIZE, SIZE))
+    low[1, 5, 5], high[2, 5, 5], high[0, 0, 0] = 0.5, 4, 9  # image 0 is not shown, and must not stretch the scale
+    figure = figures.side_by_side(dataset, {"low": low, "high": high}, [1, 2], "distance", shared=shared)
+    limits = {tuple(i.get_clim()) for a in figure.axes for i in a.get_images() if i.get_array().ndim == 2}
+    assert {c for c in limits if c[0] == 0 and c[1] in (0.5, 4)} == ({(0, 4)} if shared else {(0, 0.5), (0, 4)})
+    assert figure.summary == ("Highest values on 2 test images: low 0.500 (hole), 0.00 (cut); high 0.00 (hole), "
+                              "4.00 (cut).")
+    assert {"image", "low", "high"} <= set(text_of(figure))
+
+
+def test_side_by_side_refuses_what_is_not_there(dataset):
+    maps = {"low": np.zeros((3, SIZE, SIZE))}
+    with pytest.raises(ValueError, match="0 to 2"):
+        figures.side_by_side(dataset, maps, [3], "distance")
+    with pytest.raises(ValueError, match="nothing to compare"):
+        figures.side_by_side(dataset, {}, [0], "distance")
+
+
+def test_filled_share_of_pairs_is_auroc_and_its_border_the_roc_curve():
+    rng = np.random.default_rng(0)
+    labels, scores = np.repeat([0, 1], [20, 30]), np.round(rng.normal(size=50) + np.repeat([0, 1], [20, 30]), 1)
+    figure = figures.pair_grid(labels, scores)
+    won = figure.axes[0].get_images()[0].get_array()
+    assert won.mean() == pytest.approx(roc_auc_score(labels, scores))
+    assert (np.diff(won, axis=0) <= 0).all() and (np.diff(won, axis=1) >= 0).all()  # one staircase
+    assert f"AUROC {roc_auc_score(labels, scores):.3f}" in figure.summary
+    with pytest.raises(ValueError, match="both"):
+        figures.pair_grid([0, 0], [1, 2])
+
+
+def test_pairs_with_a_tie():
+    assert "1, equal in 1: AUROC 0.750" in figures.pair_grid([0, 1, 1], [0.3, 0.3, 0.4]).summary
+
+
+def test_confusion_counts_a_score_at_the_threshold_as_anomalous():
+    labels, scores = [0, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.4]
+    figure = figures.confusion(labels, scores, 0.5)
+    assert figure.summary == "Threshold 0.500: 1 false alarm in 3 good images, 1 of 2 anomalous images missed."
+    assert {"2\nright: passed", "1\nfalse alarm", "1\nmiss", "1\nright: found"} <= set(text_of(figure))
+    with pytest.raises(ValueError, match="good and anomalous"):
+        figures.confusion([1, 1], [0.1, 0.2], 0.5)
