@@ -44,7 +44,7 @@ def of(teacher, metric="image_auroc"):
     return ROWS[ROWS["teacher"] == teacher].groupby("category")[metric].agg(["mean", "count"])
 
 
-@pytest.mark.parametrize("teacher", ["embedded", "random", "random_calibrated"])
+@pytest.mark.parametrize("teacher", benchmark.TEACHERS)
 def test_every_category_has_three_seeds(teacher):
     assert (of(teacher)["count"] == 3).all() and len(of(teacher)) == 9
 
