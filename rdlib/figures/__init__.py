@@ -9,6 +9,8 @@ from rdlib.figures.curves import loss_curve, metric_curves, per_defect, roc_and_
 from rdlib.figures.gallery import contour_threshold, examples, gallery
 from rdlib.figures.lessons import confusion, pair_grid, pictures, side_by_side
 from rdlib.figures.maps import scale_maps
+from rdlib.figures.tables import class_matrix, effects, pro_by_hand
 
-__all__ = ["WIDTH", "confusion", "contour_threshold", "examples", "gallery", "loss_curve", "metric_curves", "pair_grid",
-           "per_defect", "pictures", "roc_and_pro", "scale_maps", "score_histogram", "show", "side_by_side"]
+__all__ = ["WIDTH", "class_matrix", "confusion", "contour_threshold", "effects", "examples", "gallery", "loss_curve",
+           "metric_curves", "pair_grid", "per_defect", "pictures", "pro_by_hand", "roc_and_pro", "scale_maps",
+           "score_histogram", "show", "side_by_side"]
