@@ -1,0 +1,237 @@
+"""What the explorers compute, without a slider in sight: plain functions, for widgets, static figures and tests alike.
+
+Thresholds here are multiples of the highest value that the map reaches on good training images. Those are the only
+images that a threshold may be taken from without looking at the test set; being training images, they flatter.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdlib import synthetic
+from rdlib.anomaly_map import FUSIONS, SCALES, gaussian_smooth
+from rdlib.distillation import Distillation
+from rdlib.evaluation import Report
+from rdlib.folding import fold_batchnorm
+from rdlib.samples import AnomalyData
+from rdlib.synthetic.noise import sensor_noise, single_threaded_blas, stream, uniform
+
+REFERENCE = 16  # training images that the threshold's unit is taken from
+KEPT = 256  # test images whose maps are kept
+
+
+def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: float = 4.0, fusion: str = "add") -> Tensor:
+    """Scales joined and smoothed: (..., 3, H, W) distances -> (..., H, W).
+
+    "add" is the weighted sum; "multiply" the product of the scales, each to the power of its weight. Weight 1 is the
+    kit's own fusion, weight 0 leaves a scale out. Raises ValueError for weights that are negative or all zero, another
+    word, or a negative sigma.
+    """
+    if fusion not in FUSIONS:
+        raise ValueError(f"There is no fusion '{fusion}'. Choose one of: {', '.join(FUSIONS)}.")
+    if len(weights) != len(SCALES) or min(weights) < 0 or max(weights) == 0:
+        raise ValueError(f"Give three weights, none negative and one above 0; got {tuple(weights)}.")
+    factors = torch.tensor(weights, dtype=scales.dtype, device=scales.device)[:, None, None]
+    joined = (scales * factors).sum(-3) if fusion == "add" else (scales.clamp(min=0) ** factors).prod(-3)
+    return gaussian_smooth(joined, sigma)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a map is made of the three distances, and where it is cut."""
+
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    sigma: float = 4.0  # pixels
+    fusion: str = "add"
+    factor: float = 1.0  # threshold, in multiples of the highest value on good training images
+
+
+@dataclass(frozen=True)
+class View:
+    """An image as a model sees it under some `Settings`."""
+
+    image: NDArray  # (H, W, 3) float32 in [0, 1]
+    mask: NDArray  # (H, W) bool
+    map: NDArray  # (H, W) float32
+    normal: float  # the highest value of such maps on the reference images
+    threshold: float  # normal * factor
+
+    @property
+    def score(self) -> float:
+        """The map's maximum."""
+        return float(self.map.max())
+
+    @property
+    def marked(self) -> NDArray:
+        """(H, W) bool, where the map reaches the threshold."""
+        return self.map >= self.threshold
+
+    @property
+    def verdict(self) -> str:
+        """In words, what the threshold makes of the image."""
+        alarm = "anomalous" if self.score >= self.threshold else "normal"
+        words = f"score {self.score:.3f}, {self.score / max(self.normal, 1e-12):.2f} x normal: called {alarm}"
+        if self.mask.any():
+            words += (f"; marks {self.marked[self.mask].mean():.0%} of the defect and "
+                      f"{self.marked[~self.mask].mean():.1%} of the rest")
+        elif alarm == "anomalous":
+            words += f"; marks {self.marked.mean():.1%} of the image"
+        return words
+
+
+class Bench:
+    """A trained model and its data, made ready for quick answers: BatchNorm folded, maps kept once they are there.
+
+    Args:
+        model: trained; it stays as it is.
+        data: where the reference (good training images) and the test images come from.
+        reference: how many training images give the threshold its unit.
+    """
+
+    def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
+        self.model, self.data = fold_batchnorm(model), data
+        images = [data.train[i].image for i in range(min(reference, len(data.train)))]
+        self.reference = torch.cat([self.model.scale_maps(image[None]).cpu() for image in images])  # (R, 3, H, W)
+        self._scales: dict[int, Tensor] = {}
+        self._normal: dict[tuple, float] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """The model's own."""
+        config = self.model.config
+        return Settings(tuple(float(k in config.scales) for k in SCALES), config.sigma, config.fusion)
+
+    def scales(self, index: int) -> Tensor:
+        """(3, H, W) distances of a test image, the network asked once."""
+        if index not in self._scales:
+            if len(self._scales) >= KEPT:
+                self._scales.pop(next(iter(self._scales)))
+            self._scales[index] = self.ask(self.data.test[index].image)
+        return self._scales[index]
+
+    def ask(self, image: Tensor) -> Tensor:
+        """(3, H, W) image in [0, 1] -> its (3, H, W) distances."""
+        return self.model.scale_maps(image[None])[0].cpu()
+
+    def normal(self, settings: Settings) -> float:
+        """The highest value of the map on the reference images."""
+        key = (settings.weights, settings.sigma, settings.fusion)
+        if key not in self._normal:
+            self._normal[key] = weighted_map(self.reference, *key).max().item()
+        return self._normal[key]
+
+    def view(self, index: int, settings: Settings) -> View:
+        """A test image under `settings`."""
+        item = self.data.test[index]
+        return self._view(item.image, item.mask.numpy(), self.scales(index), settings)
+
+    def view_of(self, image: Tensor, settings: Settings, mask: NDArray | None = None) -> View:
+        """Any image (3, H, W) in [0, 1] under `settings`, the network asked anew."""
+        mask = np.zeros(image.shape[1:], bool) if mask is None else mask
+        return self._view(image, mask, self.ask(image), settings)
+
+    def _view(self, image: Tensor, mask: NDArray, scales: Tensor, settings: Settings) -> View:
+        values = weighted_map(scales, settings.weights, settings.sigma, settings.fusion).numpy()
+        normal = self.normal(settings)
+        return View(image.permute(1, 2, 0).numpy(), mask, values, normal, normal * settings.factor)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What one threshold on maps and scores does to a test set (a value >= threshold is called anomalous)."""
+
+    threshold: float
+    hits: int  # anomalous images called anomalous
+    misses: int  # anomalous images called normal
+    false_alarms: int  # good images called anomalous
+    passed: int  # good images called normal
+    pixel_fpr: float  # share of the normal pixels marked; NaN without masks
+    pro: float  # mean share of the true regions marked; NaN without masks
+
+    @property
+    def tpr(self) -> float:
+        """Share of the anomalous images called anomalous; NaN where there are none."""
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else np.nan
+
+    @property
+    def fpr(self) -> float:
+        """Share of the good images called anomalous; NaN where there are none."""
+        good = self.false_alarms + self.passed
+        return self.false_alarms / good if good else np.nan
+
+
+def operating_point(report: Report, threshold: float) -> OperatingPoint:
+    """Confusion matrix of the images, and the points on ROC and PRO curve, at one threshold on maps and scores.
+
+    Raises ValueError where scores are not the maps' maxima: one threshold cannot serve both then.
+    """
+    if not np.allclose(report.scores, report.maps.max((1, 2)), rtol=1e-4):
+        raise ValueError("One threshold serves pixels and images only where the score is the map's maximum: build the "
+                         "model with score='max'.")
+    bad, called = report.labels == 1, report.scores >= threshold
+    pixel_fpr = pro = np.nan
+    if ranking := report.pixels:
+        rank = int(np.searchsorted(-ranking.thresholds, -threshold, side="right"))
+        marked_defect = ranking.hits[rank - 1] if rank else 0
+        pro = float(ranking.overlap[rank - 1]) if rank else 0.0
+        pixel_fpr = float((np.count_nonzero(report.maps >= threshold) - marked_defect) / ranking.normals)
+    return OperatingPoint(float(threshold), int((bad & called).sum()), int((bad & ~called).sum()),
+                          int((~bad & called).sum()), int((~bad & ~called).sum()), pixel_fpr, pro)
+
+
+def as_image(pixels: NDArray) -> Tensor:
+    """(H, W, 3) uint8 pixels as the networks take them: (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def painted(image: Tensor, layer: NDArray) -> Tensor:
+    """Paint over an image: (3, H, W) in [0, 1] and (H, W, 4) uint8 RGBA, not premultiplied -> (3, H, W)."""
+    layer = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
+    return image + layer[3:] * (layer[:3] - image)
+
+
+def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str = "#46301e",
+         opacity: float = 1.0) -> NDArray:
+    """A round spot as a layer for `painted`: (H, W, 4) uint8; place and radius in image sides, x right, y down."""
+    height, width = size
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    distance = np.hypot(columns - x * width, rows - y * height) - radius * width
+    layer = np.empty((height, width, 4), np.uint8)
+    layer[..., :3] = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+    layer[..., 3] = np.round(255 * opacity * np.clip(0.5 - distance, 0, 1))  # an edge one pixel soft
+    return layer
+
+
+def can_be_placed(defect: str) -> bool:
+    """Whether a synthetic defect is damage to the surface, which can be put anywhere; a faulty part stays its part."""
+    return defect in synthetic.DAMAGE
+
+
+def designed(category: str, defect: str, strength: float = 0.7, seed: int = 0, place: tuple[float, float] | None = None,
+             size: int = 256) -> tuple[NDArray, NDArray]:
+    """`rdlib.synthetic.render` with a place for the defect: image (size, size, 3) uint8 and mask (size, size) bool.
+
+    `place` is (x, y) in image sides, and means nothing to a defect that cannot be placed; with None the seed decides,
+    and the picture is that of `render`. The defect keeps its shape wherever it is put; off the object there is nothing
+    to damage, and the mask is empty. Raises ValueError as `render` does.
+    """
+    image, mask = synthetic.render(category, size=size, seed=seed, defect=defect, strength=strength)
+    if place is None or not can_be_placed(defect):
+        return image, mask
+    with single_threaded_blas():
+        good = synthetic.paint(category, seed, size, None)
+        spots = good.spots or (lambda rng: (uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)))
+
+        def here(rng: np.random.Generator) -> tuple[float, float]:
+            spots(rng)  # draws what it would have drawn, so that what is drawn later, the shape, stays
+            return place
+
+        good.spots = here
+        picture = synthetic.shown(good.image, good.lamp)
+        faulty = synthetic.shown(synthetic.damaged(good, category, seed, defect, strength), good.lamp)
+    mask = synthetic.visible(np.abs(faulty - picture).max(0))
+    picture = np.where(mask, faulty, picture) + sensor_noise(stream(category, "sensor", seed=seed), size, 1.6)
+    return np.ascontiguousarray(np.clip(picture + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)), mask

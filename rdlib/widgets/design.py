@@ -1,0 +1,70 @@
+"""The synthetic-defect designer: kind, strength, place and scene of a procedural defect, and what a model says of it."""
+import ipywidgets as widgets
+
+from rdlib import synthetic
+from rdlib.distillation import Distillation
+from rdlib.exploring import Bench, as_image, can_be_placed, designed
+from rdlib.samples import AnomalyData
+from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
+from rdlib.widgets.picture import border, draw_outlines, photo
+
+SIZE = 256  # pixels a side, without a model
+
+
+def defect_designer(category: str = "gear", model: Distillation | None = None,
+                    data: AnomalyData | None = None) -> "DefectDesigner":
+    """Sliders over a synthetic defect. Static twin: `figures.designed_defects`.
+
+    Args:
+        category: of `rdlib.synthetic.CATEGORIES`.
+        model, data: a model trained on that category, and its data: then map and score are shown too.
+
+    Raises:
+        ValueError: an unknown category, or a model without its data.
+    """
+    synthetic.check("category", category, synthetic.CATEGORIES)
+    if (model is None) != (data is None):
+        raise ValueError("A model needs the data that it was trained on: defect_designer(category, model, data).")
+    return DefectDesigner(category, Bench(model, data) if model else None)
+
+
+class DefectDesigner(widgets.VBox):
+    """See `defect_designer`."""
+
+    def __init__(self, category: str, bench: Bench | None = None):
+        self.category, self.bench = category, bench
+        self.size = bench.data.train.size[0] if bench else SIZE
+        self.kind = choice("kind", synthetic.DEFECTS[category], synthetic.DEFECTS[category][0])
+        self.strength = slider("strength", 0.7, 0.05, 1, 0.05, "From barely visible to obvious.")
+        self.seed = whole("scene (seed)", 1, 0, 99, "Another scene, and another place.")
+        self.by_seed = widgets.Checkbox(True, description="the seed chooses the place", style=LABEL, indent=False)
+        self.x, self.y = slider("right", 0.5, 0, 1, 0.01), slider("down", 0.5, 0, 1, 0.01)
+        self.panels = MapPanels() if bench else None
+        self.picture, self.words, self.call = Panel("picture", "The picture with its defect."), widgets.HTML(), widgets.HTML()
+        follow([self.kind, self.strength, self.seed, self.by_seed, self.x, self.y], self.update)
+        shown = [self.picture] if not bench else []
+        super().__init__([side_by_side(widgets.VBox([self.kind, self.strength, self.seed]),
+                                       widgets.VBox([self.by_seed, self.x, self.y])),
+                          *([self.panels] if bench else [side_by_side(*shown)]), self.words, self.call])
+        self.update()
+
+    def update(self) -> None:
+        """Draw the defect as the controls say, and ask the model, if there is one."""
+        movable = can_be_placed(self.kind.value)
+        self.by_seed.disabled = not movable
+        self.x.disabled = self.y.disabled = not movable or self.by_seed.value
+        place = None if self.x.disabled else (self.x.value, self.y.value)
+        image, mask = designed(self.category, self.kind.value, self.strength.value, self.seed.value, place, self.size)
+        words = f"The mask has {int(mask.sum())} pixels, {mask.mean():.2%} of the picture."
+        if not mask.any():
+            words = "There is nothing to see: the place lies off the object, or the defect is too faint."
+        if not movable:
+            words += " This defect is a faulty part; the seed chooses which one."
+        self.words.value = words
+        arguments = f'"{self.category}", "{self.kind.value}", {self.strength.value:g}, seed={self.seed.value}'
+        arguments += (f", place=({place[0]:g}, {place[1]:g})" if place else "") + f", size={self.size}"
+        self.call.value = f"<code>rdlib.exploring.designed({arguments})</code>"
+        if self.bench:
+            self.panels.show(self.bench.view_of(as_image(image), self.bench.settings, mask))
+        else:
+            self.picture.show(draw_outlines(photo(image), mask.astype("float32"), 2.0, mask))

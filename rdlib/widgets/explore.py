@@ -1,0 +1,97 @@
+"""The defect explorer: choose an image, weigh the scales, smooth, cut; map, outline and score follow."""
+import ipywidgets as widgets
+import numpy as np
+
+from rdlib.anomaly_map import FUSIONS
+from rdlib.distillation import Distillation
+from rdlib.exploring import Bench, Settings
+from rdlib.samples import AnomalyData
+from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
+from rdlib.widgets.picture import heat
+
+SCALE_NAMES = ("fine", "middle", "coarse")
+
+
+def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
+    """Sliders over how a trained model's map is made, for any test image. Static twin: `figures.map_settings`.
+
+    Args:
+        model: trained.
+        data: what it was trained on, with test images. The threshold's unit is the highest value of the map on 16
+            training images; a threshold that is moved until test images look right has been chosen on test data.
+
+    Raises:
+        ValueError: data without test images.
+    """
+    if data.test is None or not len(data.test):
+        raise ValueError("There are no test images to explore. Put them in test/good and test/NAME_OF_DEFECT.")
+    return DefectExplorer(Bench(model, data))
+
+
+class DefectExplorer(widgets.VBox):
+    """See `defect_explorer`."""
+
+    def __init__(self, bench: Bench):
+        self.bench, own = bench, bench.settings
+        self._defects = np.array(bench.data.test.defects)
+        kinds = list(dict.fromkeys(self._defects))
+        self.kind = choice("kind", kinds, kinds[-1])
+        self.number = whole("image of its kind", 0, 0, 0)
+        self.weights = [slider(name, weight, 0, 2, 0.1, f"Weight of the {name} scale; 0 leaves it out.")
+                        for name, weight in zip(SCALE_NAMES, own.weights, strict=True)]
+        self.fusion = widgets.ToggleButtons(options=FUSIONS, value=own.fusion, description="fusion", style=LABEL)
+        self.sigma = slider("smoothing (px)", own.sigma, 0, 8, 0.5, "Width of the Gaussian, in pixels of the image.")
+        self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
+        self.reset = widgets.Button(description="the model's own settings", layout=widgets.Layout(width="16em"))
+        self.panels = MapPanels()
+        self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
+                       for name in SCALE_NAMES]
+        self.scales_top = max(self.bench.reference.max().item(), 1e-12)
+        self._busy = False
+        self.controls = [*self.weights, self.fusion, self.sigma, self.factor]
+        self._count()
+        self.kind.observe(lambda change: self._count(), names="value")
+        follow([self.kind, self.number, *self.controls], self.update)
+        self.reset.on_click(lambda button: self.restore())
+        super().__init__([side_by_side(widgets.VBox([self.kind, self.number, self.sigma, self.factor]),
+                                       widgets.VBox([*self.weights, self.fusion, self.reset])),
+                          self.panels, side_by_side(*self.scales)])
+        self.update()
+
+    @property
+    def index(self) -> int:
+        """The chosen image's place in the test set."""
+        return int(np.flatnonzero(self._defects == self.kind.value)[self.number.value])
+
+    @property
+    def settings(self) -> Settings:
+        """What the controls say. With every weight at 0 the scales count equally: there would be no map."""
+        weights = tuple(weight.value for weight in self.weights)
+        return Settings(weights if any(weights) else (1.0, 1.0, 1.0), self.sigma.value, self.fusion.value,
+                        self.factor.value)
+
+    def update(self) -> None:
+        """Show the chosen image under the chosen settings."""
+        if self._busy:
+            return
+        settings, index = self.settings, self.index
+        start = f"Image {index}, {self.kind.value}: "
+        if not any(weight.value for weight in self.weights):
+            start = "Every weight is 0; all three count as 1. " + start
+        self.panels.show(self.bench.view(index, settings), start)
+        for panel, values in zip(self.scales, self.bench.scales(index).numpy(), strict=True):
+            panel.show(heat(values, self.scales_top, 192))
+
+    def restore(self) -> None:
+        """Back to the model's own settings and the threshold at 1."""
+        own = self.bench.settings
+        self._busy = True  # one answer for all of them
+        for control, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
+            control.value = value
+        self._busy = False
+        self.update()
+
+    def _count(self) -> None:
+        self._busy = True
+        self.number.value, self.number.max = 0, int((self._defects == self.kind.value).sum()) - 1
+        self._busy = False

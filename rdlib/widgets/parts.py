@@ -1,0 +1,95 @@
+"""What the explorers are put together from: labelled sliders, pictures with a caption, a colour bar, a readout."""
+from collections.abc import Callable, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+from PIL import Image
+
+from rdlib.exploring import View
+from rdlib.figures.explorers import TOP
+from rdlib.widgets.picture import colour_table, draw_outlines, encoded, heat, photo
+
+WIDTH = "448px"  # of a control or a row of text, at most: a phone shows less
+LABEL = {"description_width": "7.5em"}
+
+
+def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
+    """A slider over decimal numbers."""
+    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, tooltip=hint,
+                               readout_format=".2f", style=LABEL, layout=_row())
+
+
+def whole(label: str, value: int, low: int, high: int, hint: str = "") -> widgets.IntSlider:
+    """A slider over whole numbers."""
+    return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL, layout=_row())
+
+
+def choice(label: str, options: Sequence, value: object) -> widgets.Dropdown:
+    """One of several."""
+    return widgets.Dropdown(options=options, value=value, description=label, style=LABEL, layout=_row())
+
+
+def _row() -> widgets.Layout:
+    return widgets.Layout(width=WIDTH, max_width="98%")
+
+
+def side_by_side(*parts: widgets.Widget) -> widgets.Box:
+    """Widgets in a row that breaks where the page is narrow."""
+    return widgets.Box(parts, layout=widgets.Layout(display="flex", flex_flow="row wrap", align_items="flex-start",
+                                                    grid_gap="4px 16px"))
+
+
+class Panel(widgets.VBox):
+    """A picture below its caption. What it shows is told in words by the readout; a tooltip says what it is."""
+
+    def __init__(self, caption: str, hint: str, width: str = "264px"):
+        self.caption = widgets.HTML(f"<b>{caption}</b>")
+        self.image = widgets.Image(format="jpeg", tooltip=hint, layout=widgets.Layout(width="100%", height="auto"))
+        super().__init__([self.caption, self.image], layout=widgets.Layout(width=width, max_width="98%"))
+
+    def show(self, picture: Image.Image) -> None:
+        """Replace the picture."""
+        self.image.value = encoded(picture)
+
+
+class MapPanels(widgets.VBox):
+    """An image with outlines, its map with a colour bar, and in words what the threshold makes of it."""
+
+    def __init__(self, *more: widgets.Widget, truth: str = "the true defect"):
+        self.outlined = Panel("marked", f"Outlines on the image: solid white, {truth}; dashed orange, where the map "
+                              "reaches the threshold.")
+        self.map = Panel("anomaly map", "The anomaly map: dark is normal, bright is anomalous.")
+        self.bar, self.words = widgets.HTML(), widgets.HTML()
+        self.map.children += (self.bar,)
+        legend = widgets.HTML(f"<small>solid white: {truth}; dashed orange: map at or above the threshold</small>")
+        super().__init__([side_by_side(*more, self.outlined, self.map), legend, self.words])
+
+    def show(self, view: View, before: str = "") -> None:
+        """Show a view; `before` opens the sentence."""
+        self.outlined.show(draw_outlines(photo(view.image), view.map, view.threshold, view.mask))
+        self.map.show(heat(view.map, TOP * view.normal))
+        self.bar.value = colour_bar(view)
+        self.words.value = f"<div role='status' class='rdlib-words'>{before}{view.verdict}</div>"
+
+
+def colour_bar(view: View) -> str:
+    """Viridis from 0 to twice normal as HTML, with marks for the threshold and for the image's score."""
+    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colour_table()[np.linspace(0, 255, 9).astype(int)].tolist())
+    top = TOP * view.normal
+
+    def mark(value: float, sign: str) -> str:
+        left = min(100, 100 * value / top)
+        return f"<span style='position:absolute;left:{left:.1f}%;transform:translateX(-50%)'>{sign}</span>"
+
+    ticks = "".join(f"<span>{value:.2f}</span>" for value in (0, view.normal, top))
+    return (f"<div style='line-height:1.3;font-size:12px'><div style='position:relative;height:16px'>"
+            f"{mark(view.threshold, '▼')}{mark(view.score, '◆')}</div>"
+            f"<div style='height:10px;background:linear-gradient(to right,{stops})'></div>"
+            f"<div style='display:flex;justify-content:space-between'>{ticks}</div>"
+            "<div>▼ threshold &nbsp; ◆ score; the middle is normal's highest value</div></div>")
+
+
+def follow(controls: Sequence[widgets.Widget], answer: Callable[[], None]) -> None:
+    """Call `answer` whenever one of the controls changes."""
+    for control in controls:
+        control.observe(lambda change: answer(), names="value")

@@ -1,0 +1,93 @@
+"""The threshold explorer: one slider, and confusion matrix, ROC point and PRO point move together."""
+from io import BytesIO
+
+import ipywidgets as widgets
+from PIL import Image, ImageDraw
+
+from rdlib.evaluation import Report
+from rdlib.exploring import OperatingPoint, operating_point
+from rdlib.figures.canvas import ORANGE, canvas, number
+from rdlib.figures.operating import draw_threshold_curves
+from rdlib.widgets.parts import follow, side_by_side, slider
+from rdlib.widgets.picture import encoded
+
+DPI = 96
+WARNING = ("This slider looks at the test set. A threshold chosen here flatters the model: take the one you use from good "
+           "images that were set aside for it.")
+
+
+def threshold_explorer(report: Report) -> "ThresholdExplorer":
+    """A slider over one threshold on maps and scores. Static twin: `figures.threshold_view`.
+
+    Args:
+        report: of good and anomalous test images, scored by their maps' maxima.
+
+    Raises:
+        ValueError: without both kinds of images, or with another score.
+    """
+    return ThresholdExplorer(report)
+
+
+class ThresholdExplorer(widgets.VBox):
+    """See `threshold_explorer`."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        low, high = float(report.maps.min()), float(report.scores.max())
+        step = (high - low) / 200
+        self.threshold = slider("threshold", (low + high) / 2, low, high + step, step, "On maps and scores alike.")
+        self.threshold.readout_format = ".3f"
+        self._curves, self._pixels = self._draw_curves()
+        self.matrix = widgets.HTML()
+        self.curves = widgets.Image(format="png", layout=widgets.Layout(width=f"{self._curves.width}px", max_width="98%",
+                                                                        height="auto"),
+                                    tooltip="ROC of the images and PRO of the pixels; a disc marks the threshold's point.")
+        self.words = widgets.HTML()
+        follow([self.threshold], self.update)
+        super().__init__([self.threshold, side_by_side(self.matrix, self.curves), self.words,
+                          widgets.HTML(f"<small>{WARNING}</small>")])
+        self.update()
+
+    def update(self) -> None:
+        """Show what the threshold does."""
+        point = operating_point(self.report, self.threshold.value)
+        self.matrix.value, self.words.value = matrix_html(point), f"<div role='status'>{words(point)}</div>"
+        picture = self._curves.copy()
+        draw = ImageDraw.Draw(picture)
+        places = [(point.fpr, point.tpr), (point.pixel_fpr, point.pro)]
+        for to_pixels, place in zip(self._pixels, places, strict=False):
+            x, y = to_pixels.transform(place)
+            draw.circle((x, picture.height - y), 7, ORANGE, "black", 2)
+        self.curves.value = encoded(picture, "png")
+
+    def _draw_curves(self) -> tuple[Image.Image, list]:
+        """The curves without a point, drawn once, and for each axes what takes data to pixels."""
+        report, panels = self.report, 1 + (self.report.pixels is not None)
+        with canvas(1, panels, 3.0) as (figure, (axes,)):
+            figure.set_figwidth(3.0 * panels)
+            draw_threshold_curves(axes, report, operating_point(report, self.threshold.value))
+            file = BytesIO()
+            figure.savefig(file, format="png", dpi=DPI)
+            figure.set_dpi(DPI)
+            figure.draw_without_rendering()
+            return Image.open(file).convert("RGB"), [axis.transData.frozen() for axis in axes]
+
+
+def matrix_html(point: OperatingPoint) -> str:
+    """The confusion matrix as a table."""
+    rows = (("good", point.passed, "right", point.false_alarms, "false alarm"),
+            ("anomalous", point.misses, "missed", point.hits, "found"))
+    body = "".join(f"<tr><th scope='row'>is {kind}</th>" + "".join(
+        f"<td style='text-align:center;border:1px solid #767676;padding:8px 14px'><b style='font-size:20px'>{count}</b><br>"
+        f"{name}</td>" for count, name in ((a, first), (b, second))) + "</tr>" for kind, a, first, b, second in rows)
+    return ("<table style='border-collapse:collapse'><caption>images</caption><tr><td></td><th scope='col'>called normal</th>"
+            f"<th scope='col'>called anomalous</th></tr>{body}</table>")
+
+
+def words(point: OperatingPoint) -> str:
+    """The operating point in a sentence."""
+    text = (f"At {number(point.threshold)}: {point.tpr:.0%} of the anomalous images found, {point.fpr:.1%} of the good ones "
+            "called anomalous")
+    if point.pro == point.pro:
+        text += f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%} of the normal pixels"
+    return text + "."
