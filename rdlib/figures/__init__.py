@@ -10,11 +10,12 @@ from rdlib.figures.explorers import designed_defects, drawn_defects, map_setting
 from rdlib.figures.gallery import contour_threshold, examples, gallery
 from rdlib.figures.lessons import confusion, pair_grid, pictures, side_by_side
 from rdlib.figures.maps import scale_maps
+from rdlib.figures.networks import Panel, panels, scatter, shapes
 from rdlib.figures.operating import threshold_view, training_progress
 from rdlib.figures.tables import class_matrix, effects, pro_by_hand
 from rdlib.figures.threshold import threshold_choice
 
-__all__ = ["WIDTH", "class_matrix", "confusion", "contour_threshold", "designed_defects", "drawn_defects", "effects",
-           "examples", "gallery", "loss_curve", "map_settings", "metric_curves", "pair_grid", "per_defect",
-           "pictures", "pro_by_hand", "roc_and_pro", "scale_maps", "score_histogram", "show", "side_by_side",
-           "threshold_choice", "threshold_view", "training_progress"]
+__all__ = ["WIDTH", "Panel", "class_matrix", "confusion", "contour_threshold", "designed_defects", "drawn_defects",
+           "effects", "examples", "gallery", "loss_curve", "map_settings", "metric_curves", "pair_grid", "panels",
+           "per_defect", "pictures", "pro_by_hand", "roc_and_pro", "scale_maps", "scatter", "score_histogram",
+           "shapes", "show", "side_by_side", "threshold_choice", "threshold_view", "training_progress"]
