@@ -1,0 +1,102 @@
+"""One command keeps badges, set-up cells and the README's map in step with notebooks/map.toml and pyproject.toml.
+
+    python notebooks/badges.py            # rewrite what disagrees
+    python notebooks/badges.py --check    # name it, and exit with 1
+
+The address stands once, as `repository` under [tool.rdlib] in pyproject.toml. Unset, no badge is shown.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from series import ROOT, card, notebooks, repository, setup_cell
+
+BRANCH = "main"
+OPEN, CLOSE = "<!-- the map: python notebooks/badges.py -->", "<!-- end of the map -->"
+BADGES = re.compile(r"^\[!\[Open in Colab\]\(.*\n+", re.M)
+
+
+def badges(address: str, notebook: str) -> str:
+    """Two badges in Markdown that open `notebook`, a path in the repository; "" where there is no address."""
+    if not address:
+        return ""
+    place = address.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/{notebook}"
+    binder = f"https://mybinder.org/v2/gh/{place}/{BRANCH}?urlpath=lab/tree/{notebook}"
+    return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
+            f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})")
+
+
+def with_badges(first: str, address: str, notebook: str) -> str:
+    """A notebook's first cell with badges, or none, under its title."""
+    title, rest = BADGES.sub("", first).split("\n", 1)
+    line = badges(address, notebook)
+    return f"{title}\n\n{line}\n\n{rest.lstrip()}" if line else f"{title}\n\n{rest.lstrip()}"
+
+
+def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
+    """The notebook's text with its badges and set-up cell as they should be, outputs untouched; None if they are.
+
+    Raises ValueError where the notebook has no cell "setup".
+    """
+    notebook = nbformat.read(path, as_version=4)
+    setup = next((cell for cell in notebook.cells if cell.get("id") == "setup"), None)
+    if setup is None:
+        raise ValueError(f"{path.name} has no cell with the id 'setup'.")
+    wanted = [(notebook.cells[0], with_badges(notebook.cells[0].source, address, path.relative_to(root).as_posix())),
+              (setup, setup_cell(address))]
+    if all(cell.source == source for cell, source in wanted):
+        return None
+    for cell, source in wanted:
+        cell.source = source
+    return nbformat.writes(notebook) + "\n"
+
+
+def table(root: Path, address: str) -> str:
+    """The map: a row of the README for each notebook that there is."""
+    rows = ["| notebook | what you learn | on 2 CPU cores | on a T4 |" + (" open in |" if address else ""),
+            "|---|---|---|---|" + ("---|" if address else "")]
+    for path in notebooks(root):
+        page, place = card(path), path.relative_to(root).as_posix()
+        row = f"| {page.number} [{page.title}]({place}) | {page.learn} | {page.cpu} | {page.t4} |"
+        rows.append(row + (f" {badges(address, place)} |" if address else ""))
+    return "\n".join(rows)
+
+
+def rewritten_readme(root: Path, address: str) -> str | None:
+    """The README's text with its map as it should be; None if it is. Raises ValueError where it has no place for it."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
+        raise ValueError(f"README.md needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
+    before, rest = text.split(OPEN)
+    after = rest.split(CLOSE)[1]
+    new = f"{before}{OPEN}\n\n{table(root, address)}\n\n{CLOSE}{after}"
+    return None if new == text else new
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Rewrite or check; the exit status is 1 where a check found something."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
+    args = parser.parse_args(arguments)
+    try:
+        address = repository(args.root)
+        new = {path: rewritten_notebook(path, args.root, address) for path in notebooks(args.root)}
+        new[args.root / "README.md"] = rewritten_readme(args.root, address)
+    except ValueError as error:
+        sys.exit(str(error))
+    changed = {path: text for path, text in new.items() if text is not None}
+    for path, text in changed.items():
+        if not args.check:
+            path.write_text(text, encoding="utf-8")
+        print(f"{'out of step' if args.check else 'rewritten'}: {path.relative_to(args.root)}")
+    if args.check and changed:
+        print("Run python notebooks/badges.py.")
+    return 1 if args.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
