@@ -1,0 +1,170 @@
+"""`make book`: every page complete, every link alive, readable in a browser at two widths, without a network."""
+import html
+import os
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "notebooks"))
+from book import Book  # noqa: E402
+from series import notebooks  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    book = Book(ROOT, tmp_path_factory.mktemp("book"))
+    book.build()
+    return book
+
+
+class Parsed(HTMLParser):
+    """A page's tags, by a parser that had no part in making it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def ids(self):
+        return [attrs["id"] for _, attrs in self.tags if "id" in attrs]
+
+
+@pytest.fixture(scope="module")
+def pages(book):
+    return {path.name: Parsed(path) for path in book.out.glob("*.html")}
+
+
+def test_everything_was_found(book, pages):
+    assert book.problems == []
+    assert {"index.html", "glossary.html", "readme.html"} <= set(pages)
+    assert {f"{path.stem}.html" for path in notebooks()} <= set(pages)
+
+
+def test_no_link_is_dead_and_no_picture_is_missing(book, pages):
+    for name, page in pages.items():
+        addresses = [a["href"] for a in page.all("a")] + [i["src"] for i in page.all("img")]
+        for address in addresses:
+            place, _, fragment = unquote(address).partition("#")
+            if place.startswith(("https://", "http://", "mailto:")):
+                continue
+            assert not place or (book.out / place).is_file(), f"{name}: {address}"
+            assert not fragment or fragment in pages[place or name].ids, f"{name}: {address}"
+        assert len(page.ids) == len(set(page.ids)), name
+
+
+def test_nothing_comes_from_elsewhere(pages):
+    for name, page in pages.items():
+        assert not page.all("script") and not page.all("iframe"), name
+        assert all(i["src"] and ":" not in i["src"] for i in page.all("img")), name
+        assert [link["href"] for link in page.all("link")] == ["style.css"], name
+
+
+def test_pages_are_made_for_every_reader(pages):
+    for name, page in pages.items():
+        assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == 1, name
+        assert any("width=device-width" in (meta.get("content") or "") for meta in page.all("meta")), name
+        assert all(image.get("alt", "").strip() for image in page.all("img")), name
+
+
+def test_every_stored_picture_is_there_with_its_words(book, pages):
+    for path in notebooks():
+        stored = [output.metadata[kind]["alt"] for cell in nbformat.read(path, as_version=4).cells
+                  for output in cell.get("outputs", []) for kind in output.get("data", {}) if kind.startswith("image/")]
+        shown = [image for image in pages[f"{path.stem}.html"].all("img") if image["src"].startswith(path.stem)]
+        assert [image["alt"] for image in shown] == stored
+        assert all(Image.open(book.out / image["src"]).width > 300 for image in shown)
+        text = html.unescape((book.out / f"{path.stem}.html").read_text(encoding="utf-8"))
+        assert all(f"<figcaption>{alt}</figcaption>" in text for alt in stored)
+
+
+def test_code_and_printed_text_are_kept(book):
+    page = (book.out / "00_quickstart.html").read_text(encoding="utf-8")
+    assert "best_device" in page and "numbers describe an image, 8192 embed it: 14 to 1" in page
+    assert page.count("One test image of each kind, from left to right") == 3  # code, alt text, caption
+
+
+def test_formulas_are_drawn(pages):
+    drawn = [svg for svg in pages["glossary.html"].all("svg")]
+    assert len(drawn) >= 8 and any("gamma" in svg["aria-label"] for svg in drawn)
+
+
+def small(root, cell):
+    """A checkout with one notebook."""
+    shutil.copytree(ROOT / "notebooks/book", root / "notebooks/book")
+    (root / "notebooks/book/index.md").write_text("# Book\n")
+    (root / "notebooks/map.toml").write_text('00_one = "this"\n01_two = "that"\n')
+    for path in ("notebooks/glossary.md", "README.md"):
+        (root / path).write_text("# Words\n")
+    first = "# One\n\n| | |\n|---|---|\n| Time | one minute on a 2-core CPU; not yet measured on a T4 |\n"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(t) for t in (first, cell)]),
+                   root / "notebooks/00_one.ipynb")
+    return root
+
+
+def test_what_leads_nowhere_is_named(tmp_path):
+    cell = ("[gone](gone.md) ![gone](gone.png) $\\nonsense{x}$ [outside](../../outside.md) [to come](01_two.ipynb) "
+            "[data](../README.md#words) [![Open in Colab](https://example.org/badge.svg)](https://example.org)")
+    book = Book(small(tmp_path / "kit", cell), tmp_path / "out")
+    book.build()
+    assert len(book.problems) == 4
+    for words in ("leads to gone.md", "leads to gone.png", "leads to ../../outside.md", r"cannot draw: \nonsense{x}"):
+        assert any(words in problem and "00_one" in problem for problem in book.problems), words
+    page = (tmp_path / "out/00_one.html").read_text()
+    assert 'href="readme.html#words"' in page and "to come" in page and "01_two" not in page
+    assert ">Open in Colab</a>" in page and "badge.svg" not in page
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="something else than a book"):
+        Book(ROOT, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, where there is one; RDLIB_REQUIRE_BROWSER turns the skip into a failure."""
+    give_up = pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up("playwright is not installed: pip install playwright")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found:
+        give_up("there is no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(book, browser, width):
+    """Every picture loads, nothing sticks out sideways, nothing is asked of a network, letters are large enough."""
+    tab = browser.new_page(viewport={"width": width, "height": 850})
+    trouble = []
+    tab.on("requestfailed", lambda request: trouble.append(request.url))
+    tab.on("console", lambda message: trouble.append(message.text))
+    tab.on("request", lambda request: request.url.startswith("file://") or trouble.append(request.url))
+    for name in ["index.html", "glossary.html", "readme.html", *(f"{path.stem}.html" for path in notebooks())]:
+        tab.goto(f"file://{book.out / name}")
+        broken = tab.evaluate("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)")
+        too_wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        size = tab.evaluate("parseFloat(getComputedStyle(document.querySelector('main p')).fontSize)")
+        assert (broken, too_wide, trouble) == ([], 0, []) and size >= 16, name
+    tab.goto(f"file://{book.out / 'glossary.html'}#auroc")
+    assert 0 <= tab.evaluate("document.getElementById('auroc').getBoundingClientRect().top") < 200
+    tab.close()

@@ -1,0 +1,164 @@
+"""The pages around the notebooks: glossary, badges, the README's map."""
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from torch import nn
+
+from rdlib.encoder import CutResNet
+from rdlib.metrics import aupro
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "notebooks"))
+import badges  # noqa: E402
+from series import anchor, card, notebooks, planned  # noqa: E402
+
+ADDRESS = "https://github.com/someone/kit"
+GLOSSARY = (ROOT / "notebooks/glossary.md").read_text(encoding="utf-8")
+ENTRIES = dict(re.findall(r"^## ([^\n]*)\n\n(.*?)(?=\n## |\Z)", GLOSSARY, re.M | re.S))
+
+
+def test_the_glossary_is_in_order_and_its_first_table_has_every_term_once():
+    anchors = [anchor(term) for term in ENTRIES]
+    assert len(ENTRIES) > 60 and sorted(ENTRIES) == list(ENTRIES)
+    assert list(ENTRIES) == [term.lower() for term in ENTRIES], "JupyterLab's anchors keep capitals, GitHub's do not"
+    first = GLOSSARY.split("\n## ")[0]
+    assert sorted(re.findall(r"\]\(#([\w-]+)\)", first)) == sorted(anchors)
+
+
+@pytest.mark.parametrize("term", ENTRIES)
+def test_an_entry_explains_and_says_where_the_term_lives(term):
+    words, where = ENTRIES[term].strip().rsplit("\n\n", 1)
+    assert 15 <= len(words.split()) <= 110, "one to four sentences"
+    assert re.search(r"Notebooks?:", where) and (where.startswith("*Library: ") or term == "onnx"), where
+    for fragment in re.findall(r"\]\(#([\w-]+)\)", words):
+        assert fragment in {anchor(other) for other in ENTRIES} - {anchor(term)}, fragment
+    for address in re.findall(r"\]\(([^#)][^)]*)\)", where):
+        target = ROOT / "notebooks" / address
+        assert target.exists() or target.stem in planned(), address
+    names = []
+    for address, name in re.findall(r"\[`[^`]+`\]\(([^)]+)\)|`([\w.]+)", where):  # `names` come before their [`file`]
+        if name:
+            names += name.split(".")
+        else:
+            source = (ROOT / "notebooks" / address).read_text(encoding="utf-8")
+            assert all(name in source for name in names), f"{names} in {address}"
+            names = []
+
+
+@pytest.mark.parametrize("term", ENTRIES)
+def test_the_notebooks_that_an_entry_names_use_the_term(term):
+    where = ENTRIES[term].strip().rsplit("\n\n", 1)[1]
+    named = [path for path in notebooks() if path.name in where]
+    for path in named:
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        plain = " ".join(text.lower().replace("-", " ").split())
+        assert f"glossary.md#{anchor(term)})" in text or term.lower().replace("-", " ") in plain, path.name
+
+
+def test_numbers_of_the_glossary():
+    """Receptive fields of a ResNet-18, and AUPRO of a map that says nothing."""
+    net, field, step, found = CutResNet("resnet18"), 1, 1, []
+    for name, child in net.named_children():
+        for inner, module in child.named_modules():
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in inner:  # a shortcut sees less
+                size, stride = (np.ravel(x)[0] for x in (module.kernel_size, module.stride))
+                field, step = field + (size - 1) * step, step * stride
+        if name.startswith("layer"):
+            found.append(f"{field} x {field}")
+    assert all(size in ENTRIES["receptive field"] for size in found), found
+    masks = np.zeros((1, 8, 8), bool)
+    masks[0, :2, :2] = True
+    assert f"{aupro(masks, np.zeros((1, 8, 8))):.2f}" in ENTRIES["aupro"]
+
+
+def test_every_notebook_of_the_map_is_there():
+    assert [path.stem for path in notebooks()] == list(planned())
+
+
+def test_everything_agrees_with_the_address():
+    assert badges.main(["--check"]) == 0, "run python notebooks/badges.py"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A checkout with the notebooks and no address."""
+    (tmp_path / "notebooks").mkdir()
+    for path in (*notebooks(), ROOT / "notebooks/map.toml"):
+        shutil.copy(path, tmp_path / "notebooks")
+    (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n")
+    publish(tmp_path, "")
+    badges.main(["--root", str(tmp_path)])
+    return tmp_path
+
+
+def publish(root, address):
+    (root / "pyproject.toml").write_text(f'[tool.rdlib]\nrepository = "{address}"\n')
+
+
+def contents(root):
+    return {path.name: path.read_bytes() for path in (*notebooks(root), root / "README.md")}
+
+
+def test_without_an_address_there_is_no_badge(copy):
+    assert not any(b"badge" in re.sub(rb"badges\.py", b"", content) for content in contents(copy).values())
+    assert (copy / "README.md").read_text().count("](notebooks/") == len(notebooks())
+    assert badges.main(["--root", str(copy), "--check"]) == 0
+
+
+def test_with_an_address_every_page_has_badges_and_nothing_else_changes(copy, capsys):
+    before = {path: nbformat.read(path, as_version=4) for path in notebooks(copy)}
+    plain = contents(copy)
+    publish(copy, f"{ADDRESS}.git/")
+    assert badges.main(["--root", str(copy), "--check"]) == 1 and contents(copy) == plain
+    assert "out of step: README.md" in capsys.readouterr().out
+    assert badges.main(["--root", str(copy)]) == 0 and badges.main(["--root", str(copy), "--check"]) == 0
+    for path, old in before.items():
+        new = nbformat.read(path, as_version=4)
+        title, _, line = new.cells[0].source.splitlines()[:3]
+        assert title.startswith("# ") and line.count("[![Open in ") == 2
+        assert f"/github/someone/kit/blob/main/notebooks/{path.name})" in line
+        assert f"/gh/someone/kit/main?urlpath=lab/tree/notebooks/{path.name})" in line
+        (setup,) = (cell for cell in new.cells if cell.id == "setup")
+        assert f'REPOSITORY = "{ADDRESS}"' in setup.source
+        for a, b in zip(old.cells, new.cells, strict=True):
+            assert {**a, "source": ""} == {**b, "source": ""}
+            assert a.source == b.source or b.id in {new.cells[0].id, "setup"}
+    assert (copy / "README.md").read_text().count("badge_logo.svg") == len(before)
+    publish(copy, "")
+    badges.main(["--root", str(copy)])
+    assert contents(copy) == plain
+
+
+def test_a_badge_that_was_edited_by_hand_is_found(copy):
+    publish(copy, ADDRESS)
+    badges.main(["--root", str(copy)])
+    path = notebooks(copy)[-1]
+    path.write_text(path.read_text(encoding="utf-8").replace("blob/main", "blob/other"), encoding="utf-8")
+    assert badges.main(["--root", str(copy), "--check"]) == 1
+
+
+@pytest.mark.parametrize(("file", "old", "new", "message"), [
+    ("pyproject.toml", '""', '"gitlab.com/someone/kit"', "Write https://github.com/OWNER/NAME"),
+    ("README.md", badges.CLOSE, "", "needs the lines"),
+    ("notebooks/00_quickstart.ipynb", '"id": "setup"', '"id": "other"', "no cell with the id 'setup'"),
+    ("notebooks/00_quickstart.ipynb", "| Time |", "| Minutes |", "the row '| Time |"),
+    ("notebooks/map.toml", "00_quickstart", "00_other", "does not say what 00_quickstart teaches"),
+])
+def test_what_is_missing_is_said(copy, file, old, new, message):
+    path = copy / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        badges.main(["--root", str(copy)])
+
+
+def test_the_map_tells_title_and_times_as_the_notebooks_do():
+    for path in notebooks():
+        page = card(path)
+        assert page.number == path.name[:2] and page.title and "minute" in page.cpu, page
