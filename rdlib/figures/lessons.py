@@ -62,9 +62,8 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, NDArray], indices: 
     parts = list(chosen.values())
     norms = [Normalize(min(p.min() for p in part), max(p.max() for p in part)) for part in
              ([parts] * len(parts) if shared else [[p] for p in parts])]
-    height, width = dataset.size
     columns = 1 + len(maps)
-    tall = len(indices) * (WIDTH / max(columns, 4) * height / width + 0.2) + 1.1
+    tall = len(indices) * (WIDTH / max(columns, 4) * dataset.size[0] / dataset.size[1] + 0.2) + 1.1
     with canvas(len(indices), columns, tall, layout="compressed") as (figure, axes):
         for r, i in enumerate(indices):
             _image_with_truth(axes[r, 0], dataset, i)
@@ -73,11 +72,9 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, NDArray], indices: 
         for axis in axes.flat:
             axis.set_axis_off()
         head(axes[0], ["image", *maps])
-        if shared:
-            figure.colorbar(drawn[0], ax=axes[:, 1:], location="bottom", aspect=50, pad=0.02, label=unit)
-        else:
-            for c, mappable in enumerate(drawn, 1):
-                figure.colorbar(mappable, ax=axes[:, c], location="bottom", pad=0.02, label=unit)
+        for c, mappable in enumerate(drawn[:1] if shared else drawn, 1):
+            figure.colorbar(mappable, ax=axes[:, 1:] if shared else axes[:, c], location="bottom",
+                            aspect=50 if shared else 20, pad=0.02, label=unit)
         figure.legend(handles=[handle(TRUTH, "ground truth")], loc="outside lower left", handlelength=3)
     figure.summary = f"Highest values on {counted(len(indices), 'test image')}: " + "; ".join(
         f"{name} " + ", ".join(f"{number(m.max())} ({dataset.defects[i]})" for m, i in zip(part, indices, strict=True))
