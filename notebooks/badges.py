@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from series import ROOT, card, notebooks, repository, setup_cell
+from series import ROOT, card, exercises, notebooks, repository, setup_cell
 
 BRANCH = "main"
 OPEN, CLOSE = "<!-- the map: python notebooks/badges.py -->", "<!-- end of the map -->"
@@ -37,16 +37,18 @@ def with_badges(first: str, address: str, notebook: str) -> str:
 
 
 def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
-    """The notebook's text with its badges and set-up cell as they should be, outputs untouched; None if they are.
+    """A notebook's text with badges and set-up cell as they should be, outputs untouched; None if they are.
 
-    Raises ValueError where the notebook has no cell "setup".
+    An exercise has the cell and no badge: it is handed out. Raises ValueError for a notebook without a cell "setup".
     """
     notebook = nbformat.read(path, as_version=4)
     setup = next((cell for cell in notebook.cells if cell.get("id") == "setup"), None)
     if setup is None:
         raise ValueError(f"{path.name} has no cell with the id 'setup'.")
-    wanted = [(notebook.cells[0], with_badges(notebook.cells[0].source, address, path.relative_to(root).as_posix())),
-              (setup, setup_cell(address))]
+    wanted = [(setup, setup_cell(address))]
+    if path.parent == root / "notebooks":
+        first, place = notebook.cells[0], path.relative_to(root).as_posix()
+        wanted.append((first, with_badges(first.source, address, place)))
     if all(cell.source == source for cell, source in wanted):
         return None
     for cell, source in wanted:
@@ -84,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         address = repository(args.root)
-        new = {path: rewritten_notebook(path, args.root, address) for path in notebooks(args.root)}
+        new = {path: rewritten_notebook(path, args.root, address)
+               for path in (*notebooks(args.root), *exercises(args.root))}
         new[args.root / "README.md"] = rewritten_readme(args.root, address)
     except ValueError as error:
         sys.exit(str(error))

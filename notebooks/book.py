@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import jinja2
 import nbformat
 from bs4 import BeautifulSoup
-from pages import Exporter, captions_once, markdown, mend_headings, mend_pictures
+from pages import Exporter, captions_once, markdown, mend_headings, mend_pictures, without_solutions
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
@@ -113,7 +113,8 @@ class Book:
             rows = "\n".join(f"- `{p.name}`" for p in sorted(path.iterdir()) if not p.name.startswith((".", "__")))
             return markdown(f"# {path.relative_to(self.root).as_posix()}/\n\n{rows}")
         if path.suffix == ".ipynb":
-            return Exporter().from_notebook_node(captions_once(nbformat.read(path, as_version=4)))[0]
+            notebook = without_solutions(captions_once(nbformat.read(path, as_version=4)))
+            return Exporter().from_notebook_node(notebook)[0]
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".md":
             return markdown(text) + (self.map() if path == self.first else "")

@@ -95,6 +95,15 @@ def captions_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An exercise as it is handed out: what nbgrader's marks enclose is left to the reader, or hidden."""
+    for cell in notebook.cells:
+        cell.source = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "raise NotImplementedError()", cell.source,
+                             flags=re.S)
+        cell.source = re.sub(r"\n?[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS", "", cell.source, flags=re.S)
+    return notebook
+
+
 def mend_pictures(soup: BeautifulSoup, out: Path, stem: str) -> None:
     """Put stored pictures into files, with their alt text as a caption below; a click shows one by itself."""
     for i, image in enumerate(soup.select('img[src^="data:"]'), 1):

@@ -32,6 +32,11 @@ def notebooks(root: Path = ROOT) -> list[Path]:
     return sorted((root / "notebooks").glob("*.ipynb"))
 
 
+def exercises(root: Path = ROOT) -> list[Path]:
+    """The exercises as they are written, with their solutions."""
+    return sorted((root / "notebooks/exercises/source").glob("*/*.ipynb"))
+
+
 def repository(root: Path = ROOT) -> str:
     """Where the kit is published, "https://github.com/OWNER/NAME", or "": [tool.rdlib] in pyproject.toml.
 

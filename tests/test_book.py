@@ -128,6 +128,20 @@ def test_what_leads_nowhere_is_named(tmp_path):
     assert ">Open in Colab</a>" in page and "badge.svg" not in page
 
 
+def test_an_exercise_keeps_its_solution_to_itself(tmp_path):
+    root = small(tmp_path / "kit", "[exercise](exercises/source/ex/ex.ipynb)")
+    source = ("def f():\n    ### BEGIN SOLUTION\n    return 'secret'\n    ### END SOLUTION\n\nf()\n"
+              "### BEGIN HIDDEN TESTS\nassert hidden\n### END HIDDEN TESTS")
+    (root / "notebooks/exercises/source/ex").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Exercise"),
+                                                   nbformat.v4.new_code_cell(source)]),
+                   root / "notebooks/exercises/source/ex/ex.ipynb")
+    book = Book(root, tmp_path / "out")
+    book.build()
+    page = (tmp_path / "out/exercises-source-ex-ex.html").read_text()
+    assert not book.problems and "NotImplementedError" in page and "secret" not in page and "hidden" not in page
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ValueError, match="something else than a book"):

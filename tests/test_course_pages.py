@@ -15,7 +15,7 @@ from rdlib.metrics import aupro
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "notebooks"))
 import badges  # noqa: E402
-from series import anchor, card, notebooks, planned  # noqa: E402
+from series import anchor, card, exercises, notebooks, planned  # noqa: E402
 
 ADDRESS = "https://github.com/someone/kit"
 GLOSSARY = (ROOT / "notebooks/glossary.md").read_text(encoding="utf-8")
@@ -87,9 +87,9 @@ def test_everything_agrees_with_the_address():
 @pytest.fixture
 def copy(tmp_path):
     """A checkout with the notebooks and no address."""
-    (tmp_path / "notebooks").mkdir()
-    for path in (*notebooks(), ROOT / "notebooks/map.toml"):
-        shutil.copy(path, tmp_path / "notebooks")
+    for path in (*notebooks(), *exercises(), ROOT / "notebooks/map.toml"):
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
     (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n")
     publish(tmp_path, "")
     badges.main(["--root", str(tmp_path)])
@@ -101,7 +101,7 @@ def publish(root, address):
 
 
 def contents(root):
-    return {path.name: path.read_bytes() for path in (*notebooks(root), root / "README.md")}
+    return {path.name: path.read_bytes() for path in (*notebooks(root), *exercises(root), root / "README.md")}
 
 
 def test_without_an_address_there_is_no_badge(copy):
@@ -129,6 +129,7 @@ def test_with_an_address_every_page_has_badges_and_nothing_else_changes(copy, ca
             assert {**a, "source": ""} == {**b, "source": ""}
             assert a.source == b.source or b.id in {new.cells[0].id, "setup"}
     assert (copy / "README.md").read_text().count("badge_logo.svg") == len(before)
+    assert all(f'REPOSITORY = \\"{ADDRESS}\\"' in path.read_text(encoding="utf-8") for path in exercises(copy))
     publish(copy, "")
     badges.main(["--root", str(copy)])
     assert contents(copy) == plain
