@@ -13,7 +13,7 @@ from rdlib.reproduction import GROUNDS, TABLES, ResultStore, RunConfig, cells
 from rdlib.reproduction.config import weights_id
 from rdlib.reproduction.recorded import NOT_RUN, effects, recorded
 from rdlib.reproduction.store import KEYS
-from rdlib.reproduction.styled import Styled, published_beside, styled
+from rdlib.reproduction.styled import Styled, published_beside, styled, worth
 from rdlib.reproduction.tables import Cell, Row
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image")
@@ -166,3 +166,15 @@ def test_pro_by_hand_is_the_exact_one():
     fpr, pro = [0, 0.1, 0.2, 0.2, 1], [0.25, 0.375, 0.75, 1, 1]
     figure = pro_by_hand(mask, scores, fpr, pro, [4, 3, 2, 1, 0])
     assert f"up to there is {aupro(mask[None], scores[None]):.3f}" in figure.summary and "2 regions" in figure.summary
+
+
+def test_worth_has_every_row_run_or_not(store):
+    wanted = two_rows(["a"])
+    rows = [*wanted, *(cell._replace(row=Row("third", {"ema": 0.5}), config=replace(cell.config, ema=0.5))
+                       for cell in wanted[:3])]
+    for cell in wanted:
+        file(store, cell.config, 0.5 + 0.1 * (cell.row.label == "other"))
+    frame = worth(rows, store, "usual", "Toy").frame
+    assert frame.index.tolist() == ["usual", "other", "third"]
+    assert frame["Δ image AUROC"].tolist() == ["–", "▲ +0.100", "–"] and frame["AUPRO"].iloc[2] == NOT_RUN
+    assert frame["AUPRO: verdict"].tolist() == ["reference (3 seeds)", "clearly better (3 seeds)", NOT_RUN]

@@ -5,13 +5,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 
-from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, counted, outline
+from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, counted
 from rdlib.metrics import EIGHT_NEIGHBOURS, area_up_to
-
-FRAME = {"colors": ORANGE, "linestyles": "solid", "linewidths": 2}
 
 
 def pro_by_hand(mask: NDArray, scores: NDArray, fpr: ArrayLike, pro: ArrayLike, thresholds: Sequence[float],
@@ -35,7 +34,8 @@ def pro_by_hand(mask: NDArray, scores: NDArray, fpr: ArrayLike, pro: ArrayLike, 
                            edgecolor=GREEN, hatch="..", linewidth=0)
         right.plot(fpr, pro, "-o", color=GREEN)
         for x, y, threshold in zip(fpr[1:], pro[1:], thresholds, strict=True):
-            right.annotate(f"≥ {threshold:g}", (x, y), (5, -13), textcoords="offset points", fontsize=9)
+            right.annotate(f"≥ {threshold:g}", (x, y), (7, -12), textcoords="offset points", fontsize=9,
+                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         right.plot(fpr_limit, at_limit, "D", color="white", markeredgecolor=VERMILION, markeredgewidth=2, markersize=8,
                    label=f"interpolated at {fpr_limit:g}: {at_limit:.3f}")
         right.axvline(fpr_limit, color=GREY, linestyle="dashed", linewidth=1)
@@ -53,9 +53,10 @@ def _numbers(axis: Axes, regions: NDArray, scores: NDArray) -> None:
     middle = (scores.min() + scores.max()) / 2
     for (y, x), region in np.ndenumerate(regions):
         letter = f" {chr(ord('A') + region - 1)}" if region else ""
+        if region:
+            axis.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=ORANGE, linewidth=2))
         axis.text(x, y, f"{scores[y, x]:g}{letter}", ha="center", va="center", weight="bold" if region else "normal",
                   color="black" if scores[y, x] > middle else "white")
-    outline(axis, regions > 0, FRAME)
     axis.set(title="the map's values; frames: regions A, B", xticks=[], yticks=[])
 
 

@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from rdlib.reproduction.recorded import NOT_RUN
+from rdlib.reproduction.recorded import NOT_RUN, effects
 from rdlib.reproduction.report import MEAN, METRICS, beside_published, measured
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell, Ground, Table
@@ -102,3 +102,20 @@ def published_beside(table: Table, ground: Ground, cells: Sequence[Cell], store:
     shown = beside_published(whole, table, ground).set_index("category")
     shown = shown.rename(columns={"rerun": "official code", "mean": "measured here"}).rename_axis(METRICS[metric])
     return shown[["paper", "official code", "measured here", "difference", "seeds"]].astype({"seeds": int})
+
+
+def worth(cells: Sequence[Cell], store: ResultStore, reference: str, title: str,
+          metrics: Sequence[str] = ("image_auroc", "aupro")) -> Styled:
+    """What every row of a table is worth against its row `reference`, metric by metric, with a verdict in words.
+
+    Each metric has its value, the difference, and what `effects` says of it; rows that were not run say so. Raises as
+    `effects`.
+    """
+    parts, differences = [], []
+    for metric in metrics:
+        found = effects(cells, store, reference, metric).set_index("row").rename_axis(None)
+        verdict = found["verdict"] + [f" ({n} seeds)" if n > 1 else "" for n in found["seeds"]]
+        parts.append(pd.DataFrame({METRICS[metric]: found["value"], f"Δ {METRICS[metric]}": found["difference"],
+                                   f"{METRICS[metric]}: verdict": verdict}))
+        differences.append(f"Δ {METRICS[metric]}")
+    return styled(pd.concat(parts, axis=1), title, differences)
