@@ -19,7 +19,8 @@ from series import anchor
 EM = 100  # units of a formula's drawing in the width of its letter M
 FONT = FontProperties(math_fontfamily="stix")
 PLAINER = {"le": r"\leq", "ge": r"\geq", "lVert": r"\Vert", "rVert": r"\Vert", "lvert": r"\vert", "rvert": r"\vert",
-           "tfrac": r"\frac", "dfrac": r"\frac", "qquad": r"\quad\quad", "bigl": "", "bigr": "", "big": "", "Big": ""}
+           "tfrac": r"\frac", "qquad": r"\quad\quad", "bigl": r"\left", "bigr": r"\right", "Bigl": r"\left",
+           "Bigr": r"\right"}
 COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's path codes as SVG's
 
 
@@ -34,6 +35,9 @@ def formula(tex: str, block: bool = False) -> str:
 def drawn(tex: str, block: bool) -> str:
     """See `formula`. Raises ValueError for what matplotlib's mathtext does not know."""
     plain = re.sub(r"\\([a-zA-Z]+)", lambda m: PLAINER.get(m[1], m[0]), " ".join(tex.split()))
+    plain = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", plain)
+    if block:
+        plain = plain.replace(r"\frac", r"\,\dfrac").replace(r"\sum", r"\,\sum")  # as large as the rest, and not so close
     text = f"${plain}$"
     path = TextPath((0, 0), text, size=EM, prop=FONT)
     width, height, depth = TextToPath().get_text_width_height_descent(text, FONT, ismath=True)

@@ -6,6 +6,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "notebooks"))
 from book import Book  # noqa: E402
+from pages import formula  # noqa: E402
 from series import notebooks  # noqa: E402
 
 
@@ -100,6 +102,15 @@ def test_code_and_printed_text_are_kept(book):
 def test_formulas_are_drawn(pages):
     drawn = [svg for svg in pages["glossary.html"].all("svg")]
     assert len(drawn) >= 8 and any("gamma" in svg["aria-label"] for svg in drawn)
+
+
+@pytest.mark.parametrize("tex", [r"\tfrac12 \lVert a \rVert^2 \le 1", r"\sum_k \Bigl(1 - \frac{f \cdot g}{h}\Bigr)",
+                                 r"x_{\text{train set}} \ge \dfrac{1}{2}"])
+def test_what_notebooks_write_can_be_drawn(tex):
+    """What is there is drawn, larger in a line of its own, and its words are the TeX."""
+    inline, block = (ElementTree.fromstring(formula(tex, block)) for block in (False, True))
+    assert inline.get("aria-label") == block.get("aria-label") == tex
+    assert float(inline.get("height")[:-2]) < float(block.get("height")[:-2]) < 5  # in the text's em
 
 
 def small(root, cell):
