@@ -37,7 +37,7 @@ def drawn(tex: str, block: bool) -> str:
     plain = re.sub(r"\\([a-zA-Z]+)", lambda m: PLAINER.get(m[1], m[0]), " ".join(tex.split()))
     plain = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", plain)
     if block:
-        plain = plain.replace(r"\frac", r"\,\dfrac").replace(r"\sum", r"\,\sum")  # as large as the rest, and not so close
+        plain = plain.replace(r"\frac", r"\,\dfrac").replace(r"\sum", r"\,\sum")  # as large as the rest
     text = f"${plain}$"
     path = TextPath((0, 0), text, size=EM, prop=FONT)
     width, height, depth = TextToPath().get_text_width_height_descent(text, FONT, ismath=True)
