@@ -11,7 +11,7 @@ from rdlib.figures.tables import effects as effects_figure
 from rdlib.metrics import aupro
 from rdlib.reproduction import GROUNDS, TABLES, ResultStore, RunConfig, cells
 from rdlib.reproduction.config import weights_id
-from rdlib.reproduction.recorded import NOT_RUN, effects, recorded
+from rdlib.reproduction.recorded import NOT_RUN, complete, effects, recorded
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.styled import Styled, published_beside, styled, worth
 from rdlib.reproduction.tables import Cell, Row
@@ -101,8 +101,25 @@ def test_a_seed_without_all_categories_does_not_count(store):
     frame = effects(wanted, store, "usual")
     assert frame["seeds"].tolist() == [3, 2]
     assert effects(wanted, ResultStore(store.folder / "none"), "usual")["verdict"].tolist() == [NOT_RUN, NOT_RUN]
+    assert {cell.category for cell in complete(wanted, store)} == {"a"}
+    assert effects([cell for cell in wanted if cell.category == "b" and cell.config.seed == 2], store,
+                   "usual")["verdict"].tolist() == ["reference", NOT_RUN]
     with pytest.raises(ValueError, match="usual, other"):
         effects(wanted, store, "unheard of")
+
+
+def test_categories_are_complete_where_all_that_was_begun_is_finished(store):
+    wanted = two_rows()
+    assert complete(wanted, store) == wanted
+    for cell in wanted[:5]:  # the usual row: all of a, two seeds of b; the other row never
+        file(store, cell.config, 0.5)
+    assert {(cell.row.label, cell.category) for cell in complete(wanted, store)} == {("usual", "a"), ("other", "a")}
+    file(store, wanted[5].config, 0.5)
+    assert complete(wanted, store) == wanted
+    file(store, wanted[6].config, 0.5)  # the other row is begun in a, and finished nowhere
+    assert complete(wanted, store) == wanted
+    verdicts = effects(wanted, store, "usual")["verdict"].tolist()
+    assert verdicts == ["reference", "1 of 6 runs so far"]
 
 
 def test_an_effect_of_a_reading_is_read_there(store):

@@ -39,6 +39,16 @@ def recorded(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
     return [cell._replace(config=on_record(cell.config)) for cell in cells]
 
 
+def complete(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
+    """The cells of those categories in which every row that was begun anywhere is finished, all seeds; all cells where
+    there is no such category. So rows that were never run, or not yet everywhere, do not hide the others."""
+    done = {cell for cell in set(cells) if store.has(cell.config)}
+    begun = {cell.row for cell in done}
+    finished = {cell.category for cell in cells} - {cell.category for cell in cells
+                                                    if cell.row in begun and cell not in done}
+    return [cell for cell in cells if not (begun and finished) or cell.category in finished]
+
+
 def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: str = "image_auroc") -> pd.DataFrame:
     """What changing one thing is worth: every row of a table against its row `reference`, run by run.
 
@@ -62,7 +72,10 @@ def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: s
     lines = []
     for label, own in values.items():
         pairs = [(own[seed], values[reference][seed]) for seed in own if seed in values[reference]]
-        lines.append((label, *_effect(pairs, label == reference)))
+        configs = {cell.config for cell in cells if cell.row.label == label}
+        done = sum(map(store.has, configs))
+        missing = f"{done} of {len(configs)} runs so far" if done else NOT_RUN
+        lines.append((label, *_effect(pairs, label == reference, missing)))
     return pd.DataFrame(lines, columns=EFFECTS)
 
 
@@ -83,10 +96,10 @@ def _by_seed(cells: Sequence[Cell], row: Row, store: ResultStore, metric: str) -
     return found
 
 
-def _effect(pairs: Sequence[tuple], is_reference: bool) -> tuple:
+def _effect(pairs: Sequence[tuple], is_reference: bool, missing: str) -> tuple:
     """A line of `effects` without its label, from the pairs (own, reference) of the seeds."""
     if not pairs:
-        return *[np.nan] * 5, 0, NOT_RUN
+        return *[np.nan] * 5, 0, missing
     value, n = np.mean([own[0] for own, _ in pairs]), len(pairs)
     if is_reference:
         return value, *[np.nan] * 4, n, "reference"
