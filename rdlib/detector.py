@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import SCALES, SCORES, checked_scales, gaussian_smooth, image_score
 from rdlib.encoder import TeacherEncoder
 from rdlib.hardware import memory_format
+from rdlib.threshold import Threshold
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
 IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
@@ -50,6 +51,7 @@ class Detector(nn.Module):
     def __init__(self, config: Config, weights: str | Path | None, seed: int):
         super().__init__()
         self.config = config
+        self.threshold: Threshold | None = None  # chosen by the user for this model, see `rdlib.threshold`
         self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)

@@ -17,6 +17,7 @@ from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
+from rdlib.threshold import Threshold
 from rdlib.weights import check_fit, initialise, load_strictly
 
 
@@ -96,10 +97,14 @@ class ReverseDistillation(Distillation):
         return self.restore(teacher)
 
     def save(self, path: str | Path) -> None:
-        """Write weights, the teacher's included, and configuration to one .safetensors file, or leave nothing."""
+        """Write weights, the teacher's included, configuration and threshold, if there is one, to one .safetensors
+        file, or leave nothing."""
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        metadata = {"rdlib": json.dumps(asdict(self.config))}
+        if self.threshold:
+            metadata["threshold"] = json.dumps(asdict(self.threshold))
         with written_atomically(path) as temporary:
-            save_file(state, temporary, metadata={"rdlib": json.dumps(asdict(self.config))})
+            save_file(state, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "ReverseDistillation":
@@ -120,9 +125,11 @@ class ReverseDistillation(Distillation):
         try:
             model = cls.__new__(cls)  # not through __init__, which would look for weights that the file replaces
             model._build(ReverseConfig(**json.loads(metadata["rdlib"])), weights=None, seed=0)
+            if "threshold" in metadata:  # older files have none
+                model.threshold = Threshold(**json.loads(metadata["threshold"]))
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path} was saved with a configuration that this version of the kit does not know "
-                               f"({error}). Update the kit, or save the model again.") from error
+            raise WeightsError(f"{path} was saved with a configuration or threshold that this version of the kit does "
+                               f"not know ({error}). Update the kit, or save the model again.") from error
         load_strictly(model, state, str(path))
         return model.eval()
 
@@ -142,4 +149,5 @@ class ReverseDistillation(Distillation):
             check_fit(*part)  # both, before either is changed
         for part in parts:
             load_strictly(*part)
+        self.threshold = None  # it was chosen for what has just been replaced
         return self

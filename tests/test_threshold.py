@@ -1,0 +1,190 @@
+"""Thresholds: promises are kept on simulated scores, bounds equal scipy's binomial, choices equal brute force."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy.stats import binom
+from sklearn.metrics import f1_score
+
+from rdlib import ReverseDistillation, figures
+from rdlib.errors import WeightsError
+from rdlib.threshold import (Threshold, agreed_size, images_needed, rate_bound, rate_interval, threshold_from_both,
+                             threshold_from_good)
+
+
+def maps_of(scores):
+    """(N, 4, 8) maps whose maximum is the score."""
+    maps = np.zeros((len(scores), 4, 8), np.float32)
+    maps[:, 1, 2] = scores
+    return maps
+
+
+def from_good(scores, *args, **kwargs):
+    return threshold_from_good(scores, maps_of(scores), *args, **kwargs)
+
+
+def from_both(labels, scores, **kwargs):
+    return threshold_from_both(labels, scores, maps_of(scores), **kwargs)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (60, 0.05), (60, 0.1), (200, 0.01)])
+def test_the_rate_holds_on_average_over_draws(n, rate):
+    rng = np.random.default_rng(0)
+    rates = 1 - np.array([from_good(rng.uniform(1, 2, n), rate).score - 1 for _ in range(3000)])  # exact: uniform
+    assert rates.mean() <= rate and rates.mean() == pytest.approx(rate, abs=1 / (n + 1) + 0.001)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(59, 0.05), (150, 0.05), (40, 0.1)])
+def test_with_confidence_the_rate_holds_in_that_share_of_draws(n, rate):
+    rng = np.random.default_rng(1)
+    rates = 2 - np.array([from_good(rng.uniform(1, 2, n), rate, confidence=0.95).score for _ in range(3000)])
+    assert 0.94 < (rates <= rate).mean() < 0.995
+
+
+def test_scores_of_another_distribution_change_nothing():
+    scores = np.random.default_rng(2).uniform(0.1, 1, 80)
+    plain, bent = from_good(scores, 0.1), from_good(np.exp(3 * scores), 0.1)
+    assert plain.alarms == bent.alarms == 7 and bent.score == pytest.approx(np.exp(3 * plain.score), rel=1e-3)
+
+
+@given(n=st.integers(1, 300), k=st.integers(0, 299), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_the_bound_is_clopper_and_pearsons(n, k, confidence):
+    k %= n
+    bound = rate_bound(k, n, confidence)
+    assert binom.cdf(k, n, bound) == pytest.approx(1 - confidence, rel=1e-6)
+    assert rate_bound(k, n) == (k + 1) / (n + 1)
+
+
+def test_the_interval_is_clopper_and_pearsons():
+    low, high = rate_interval(3, 40, 0.9)
+    assert binom.sf(2, 40, low) == pytest.approx(0.05) and binom.cdf(3, 40, high) == pytest.approx(0.05)
+    assert rate_interval(0, 40)[0] == 0 and rate_interval(0, 40)[1] == pytest.approx(1 - 0.025 ** (1 / 40))
+    assert rate_interval(40, 40)[1] == 1
+
+
+@pytest.mark.parametrize(("rate", "confidence", "n"), [(0.05, None, 19), (0.01, None, 99), (0.001, None, 999),
+                                                       (0.05, 0.95, 59), (0.01, 0.95, 299), (0.3, None, 3)])
+def test_so_many_images_are_needed_and_so_many_are_enough(rate, confidence, n):
+    assert images_needed(rate, confidence) == n
+    assert from_good(np.linspace(1, 2, n), rate, confidence=confidence).alarms == 0
+    with pytest.raises(ValueError, match=rf"{n - 1} good images cannot keep .* takes {n} "):
+        from_good(np.linspace(1, 2, n - 1), rate, confidence=confidence)
+
+
+def test_too_few_images_are_told_what_they_can_do():
+    with pytest.raises(ValueError, match=r"40 good images cannot keep false alarms to 1 %.*takes 99.*rate=0\.025,"):
+        from_good(np.linspace(1, 2, 40), 0.01)
+    assert from_good(np.linspace(1, 2, 40), 0.025).alarms == 0
+
+
+def test_ties_do_not_alarm_and_rounding_does_not_either():
+    scores = np.array([1.0] * 30 + [2.0] * 10, np.float32)
+    threshold = from_good(scores, 0.2)  # 7 of 40 might alarm, but the ten highest are equal
+    assert threshold.alarms == 0 and threshold.score > 2 * (1 + 5e-5)
+    assert from_good([-1.0, -2.0, -3.0], 0.5).score > -1.0 or from_good([-1.0, -2.0, -3.0], 0.5).alarms == 1
+
+
+def test_no_pixel_of_the_good_images_is_marked():
+    scores = np.linspace(0.2, 0.9, 50)
+    maps = maps_of(scores)
+    maps[7, 3, 3] = 5
+    threshold = threshold_from_good(scores, maps, 0.1)
+    assert not (maps >= threshold.pixel).any() and threshold.pixel < 5.01 and threshold.size == (4, 8)
+    both = threshold_from_both(np.arange(50) >= 40, scores, maps)
+    assert not (maps[:40] >= both.pixel).any()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30))
+def test_best_f1_is_brute_forces(pairs):
+    labels, scores = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs], float)
+    if labels.all() or not labels.any():
+        return
+    threshold = from_both(labels, scores)
+    best = max(f1_score(labels, scores >= t) for t in np.unique(scores))
+    assert f1_score(labels, scores >= threshold.score) == pytest.approx(best)
+    assert threshold.found == (scores[labels] >= threshold.score).sum() and threshold.defective == labels.sum()
+    assert threshold.alarms == (scores[~labels] >= threshold.score).sum() and threshold.good == (~labels).sum()
+
+
+def test_a_recall_is_reached_with_the_fewest_alarms():
+    labels, scores = [0, 0, 0, 1, 1, 1, 1, 1], [0.1, 0.2, 0.6, 0.3, 0.5, 0.7, 0.8, 0.9]
+    assert from_both(labels, scores, recall=0.6).score == pytest.approx(0.65)  # between 0.6, good, and 0.7
+    at_80 = from_both(labels, scores, recall=0.8)
+    assert (at_80.found, at_80.alarms, at_80.score) == (4, 1, pytest.approx(0.4))
+    assert from_both(labels, scores, recall=1.0).found == 5
+    assert "at least 80 %" in str(at_80) and "4 of 5 defective ones are found" in str(at_80)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: from_good([0.1, np.nan]), lambda: from_good([]), lambda: from_good(np.linspace(0, 1, 50), 0),
+    lambda: from_good(np.linspace(0, 1, 50), 1.5), lambda: from_good(np.linspace(0, 1, 50), confidence=1.0),
+    lambda: threshold_from_good([1.0, 2.0], np.zeros((3, 4, 4))), lambda: from_both([0, 0], [1.0, 2.0]),
+    lambda: from_both([1, 1], [1.0, 2.0]), lambda: from_both([0, 1, 1], [1.0, 2.0]),
+    lambda: from_both([0, 1], [1.0, 2.0], recall=0), lambda: rate_bound(5, 5), lambda: images_needed(0),
+    lambda: rate_interval(5, 4), lambda: agreed_size(None, None)])
+def test_what_makes_no_sense_is_refused(call):
+    with pytest.raises(ValueError):
+        call()
+
+
+def test_a_threshold_belongs_to_its_size():
+    threshold = from_good(np.linspace(1, 2, 40), 0.1)
+    assert agreed_size(threshold, None) == agreed_size(threshold, (4, 8)) == (4, 8)
+    assert agreed_size(None, 64) == (64, 64)
+    with pytest.raises(ValueError, match="4 x 8 pixels and means nothing at 64 x 64"):
+        agreed_size(threshold, 64)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ReverseDistillation("resnet18", weights=None, sigma=1)
+
+
+def test_it_is_saved_with_the_model_and_comes_back(model, tmp_path):
+    model.threshold = from_both(np.arange(30) % 2, np.linspace(0.1, 0.9, 30), recall=0.8)
+    model.save(tmp_path / "model.safetensors")
+    loaded = ReverseDistillation.load(tmp_path / "model.safetensors")
+    assert loaded.threshold == model.threshold and isinstance(loaded.threshold.size, tuple)
+
+
+def test_files_without_a_threshold_load_as_before(model, tmp_path):
+    model.threshold = None
+    model.save(tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert set(file.metadata()) == {"rdlib"}  # what files of before thresholds hold
+    assert ReverseDistillation.load(tmp_path / "model.safetensors").threshold is None
+
+
+@pytest.mark.parametrize("text", ["{", "3", "{}", '{"score": "high"}', None])
+def test_a_damaged_threshold_is_an_error_that_says_what_to_do(model, tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    if text is None:
+        about = {"score": None, "pixel": 1.0, "size": [4, 8], "rule": "", "good": 1, "alarms": 0}
+        text = json.dumps(about)
+    save_file(dict(model.state_dict()), path, metadata={"rdlib": json.dumps({"sigma": 1.0}), "threshold": text})
+    with pytest.raises(WeightsError, match="Update the kit, or save the model again"):
+        ReverseDistillation.load(path)
+
+
+def test_official_weights_take_the_threshold_away(tmp_path):
+    donor = ReverseDistillation("resnet18", weights=None, seed=1)
+    model = ReverseDistillation("resnet18", weights=None)
+    model.threshold = from_good(np.linspace(1, 2, 40), 0.1)
+    torch.save({"bn": donor.ocbe.state_dict(), "decoder": donor.student.state_dict()}, tmp_path / "official.pth")
+    assert model.load_official(tmp_path / "official.pth").threshold is None
+
+
+def test_the_figure_says_what_alarms():
+    groups = {"trained on": [0.1, 0.2], "held out": [0.2, 0.3, 0.6], "defective": [0.5, 0.9]}
+    figure = figures.threshold_choice(0.5, groups)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == ["trained on: 0 of 2 alarm", "held out: 1 of 3 alarm", "defective: 2 of 2 alarm"]
+    assert "1 of 3 (held out, scores 0.200 to 0.600)" in figure.summary
+    for wrong in ({}, {"a": []}, {"a": [np.nan]}, dict.fromkeys("abcdef", [1.0])):
+        with pytest.raises(ValueError):
+            figures.threshold_choice(0.5, wrong)
