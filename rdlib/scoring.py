@@ -1,0 +1,180 @@
+"""Scoring a folder of pictures: a table of what the model says of each, and pictures that show where.
+
+    python -m rdlib.scoring MODEL FOLDER OUT [--size PIXELS] [--overlays all|anomalous|none] ...
+
+MODEL is a file of `model.save` or, ending in .onnx, of `rdlib.export.export_onnx`. FOLDER is searched with its
+subfolders. OUT/scores.csv gets a line for every image file; OUT/overlays/FILE.png shows it with its map. A file that
+cannot be read is listed with its error and stops nothing.
+"""
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from rdlib.errors import DataError, WeightsError
+from rdlib.export import OnnxDetector
+from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.files import written_atomically
+from rdlib.hardware import best_device
+from rdlib.images import list_images, read_image
+from rdlib.model import ReverseDistillation
+from rdlib.threshold import Threshold, agreed_size
+
+COLUMNS = ("file", "score", "anomalous", "row", "column", "height", "width", "error")
+OVERLAYS = ("anomalous", "all", "none")
+
+
+class Scorer(Protocol):
+    """A `Detector`, or an `OnnxDetector`."""
+
+    threshold: Threshold | None
+
+    def predict(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) RGB in [0, 1] -> maps (B, H, W) and scores (B,)."""
+
+
+def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
+                 overlays: str = "anomalous", batch_size: int = 16, workers: int = 0,
+                 progress: bool = True) -> pd.DataFrame:
+    """Score every image file below `folder`, write OUT/scores.csv and overlay pictures, and return the table.
+
+    Args:
+        model: with the threshold that was chosen for it, see `rdlib.threshold`; without one, scores alone are written.
+        folder: with pictures of any size and kind that `rdlib.images` reads; hidden folders and `out` are left out.
+        out: made if need be. Each file in it is written whole or not at all; what an earlier run left is replaced.
+        size: (H, W) or side of the square that images are resized to. Default: that of the threshold.
+        overlays: draw "anomalous" images, "all" or "none".
+        batch_size: images at a time.
+        workers: processes that read images.
+        progress: show a progress bar.
+
+    Returns:
+        One row a file, by name: file (below `folder`), score (float), anomalous (1 or 0, missing without threshold),
+        row and column of the map's highest value, and height and width, in pixels of the file turned upright; error,
+        empty or what is wrong with the file, and then all else is missing.
+
+    Raises:
+        DataError: no folder, or no image file in it.
+        ValueError: no size, another than the threshold's, or an unknown word for overlays.
+    """
+    folder, out = Path(folder), Path(out)
+    if overlays not in OVERLAYS:
+        raise ValueError(f"There is no choice of overlays '{overlays}'. Choose one of: {', '.join(OVERLAYS)}.")
+    files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
+    rows = []
+    for path, row, values in _scored(model, files, batch_size, workers, progress):
+        row["file"] = path.relative_to(folder).as_posix()
+        _draw(path, row, values, model.threshold, overlays, out)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = table.astype(dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"))
+    with written_atomically(out / "scores.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    return table
+
+
+def find_images(folder: Path, out: Path) -> list[Path]:
+    """All image files in `folder` and below, by name; hidden ones and those in `out` left out. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}. Check the path.")
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    found = [path for part in folders if not any(name.startswith(".") for name in part.relative_to(folder).parts)
+             and not part.resolve().is_relative_to(out.resolve()) for path in list_images(part)]
+    if not found:
+        raise DataError(f"{folder} holds no images, nor do its subfolders. Put some there (png, jpg, bmp, tif or "
+                        "webp).")
+    return sorted(found)
+
+
+class _Files(Dataset):
+    """Index, image (3, H, W) float32, height and width of the file, and the error, empty if there was none."""
+
+    def __init__(self, paths: list[Path], size: tuple[int, int]):
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, int, int, str]:
+        try:
+            image, (height, width) = read_image(self.paths[index], self.size)
+        except DataError as error:
+            return index, torch.zeros(3, *self.size), 0, 0, str(error)
+        return index, image.float() / 255, height, width, ""
+
+
+def _scored(model: Scorer, files: _Files, batch_size: int, workers: int,
+            progress: bool) -> Iterator[tuple[Path, dict, NDArray | None]]:
+    """Of every file its path, its row of the table, and its map, None where it cannot be read."""
+    loader = DataLoader(files, batch_size, num_workers=workers, generator=torch.Generator())  # else torch's global one
+    with tqdm(total=len(files), unit="image", desc="scoring", disable=not progress) as bar:
+        for indices, images, heights, widths, errors in loader:
+            readable = torch.tensor([not error for error in errors])
+            predicted = iter(zip(*model.predict(images[readable]), strict=True) if readable.any() else ())
+            for i, height, width, error in zip(indices, heights, widths, errors, strict=True):
+                row, values = {"error": error}, None
+                if not error:
+                    values, score = (x.cpu().numpy() for x in next(predicted))
+                    row |= _said(model.threshold, int(height), int(width), values, float(score))
+                yield files.paths[i], row, values
+            bar.update(len(indices))
+
+
+def _said(threshold: Threshold | None, height: int, width: int, values: NDArray, score: float) -> dict:
+    """An image's columns of the table."""
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    said = {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
+            "column": int((column + 0.5) * width / values.shape[1]), "height": height, "width": width}
+    return said | ({"anomalous": int(score >= threshold.score)} if threshold else {})
+
+
+def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | None, overlays: str, out: Path) -> None:
+    """Write the picture that is asked for; where none is, remove that of an earlier run."""
+    place = out / "overlays" / f"{row['file']}.png"
+    if row["error"] or not (overlays == "all" or (overlays == "anomalous" and row.get("anomalous"))):
+        place.unlink(missing_ok=True)
+        return
+    pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
+    picture = overlay(pixels.permute(1, 2, 0).numpy(), values, row["score"], threshold)
+    with written_atomically(place) as temporary:
+        picture.save(temporary)
+
+
+def main() -> int:
+    """The command; the exit status says whether the table was written."""
+    parser = argparse.ArgumentParser("python -m rdlib.scoring", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of pictures")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
+    parser.add_argument("--size", type=int, help="side in pixels; only for a model without threshold")
+    parser.add_argument("--batch-size", type=int, default=16, help="images at a time; default 16")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images; default none")
+    parser.add_argument("--overlays", choices=OVERLAYS, default=OVERLAYS[0], help="pictures to draw; default anomalous")
+    args = parser.parse_args()
+    try:
+        onnx = args.model.suffix.lower() == ".onnx"
+        model = OnnxDetector(args.model) if onnx else ReverseDistillation.load(args.model).to(best_device())
+        table = score_folder(model, args.folder, args.out, size=args.size, overlays=args.overlays,
+                             batch_size=args.batch_size, workers=args.workers)
+    except (DataError, WeightsError, ValueError, ImportError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    unread = int((table["error"] != "").sum())
+    verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {model.threshold.score:.4g})"
+               if model.threshold else "no threshold was saved with the model, so none is called anomalous")
+    print(f"{len(table)} files, {unread} unreadable; {verdict}: {args.out / 'scores.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

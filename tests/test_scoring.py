@@ -1,0 +1,184 @@
+"""A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from rdlib import ReverseDistillation, scoring
+from rdlib.errors import DataError
+from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.scoring import score_folder
+from rdlib.threshold import Threshold
+
+THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=1, alarms=0)
+
+
+class Brightness:
+    """Its map is the image's red channel, so the maximum lies where the picture is brightest."""
+
+    def __init__(self, threshold=THRESHOLD):
+        self.threshold, self.batches = threshold, []
+
+    def predict(self, images, batch_size=32):
+        self.batches.append(len(images))
+        return images[:, 0], images[:, 0].amax((1, 2))
+
+
+def picture(height, width, base, spot=None, mode="L"):
+    """Grey, with a white square of 16 x 16 pixels whose corner is `spot`."""
+    pixels = np.full((height, width), base, np.uint8)
+    if spot:
+        pixels[spot[0]:spot[0] + 16, spot[1]:spot[1] + 16] = 255
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of many kinds; by name: a good one, three with a bright square, two that are broken."""
+    folder = tmp_path / "in"
+    (folder / "line 2").mkdir(parents=True)
+    (folder / ".trash").mkdir()
+    picture(64, 128, 40, mode="RGB").save(folder / "a.png")
+    picture(128, 256, 40, (96, 200)).save(folder / "b.jpg", quality=95)
+    picture(64, 256, 40, (8, 16), mode="RGBA").save(folder / "line 2" / "c.png")
+    deep = np.array(picture(96, 128, 40, (40, 60)), np.uint16) * 257
+    Image.fromarray(deep).save(folder / "line 2" / "d.tif")
+    whole = (folder / "a.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[:len(whole) // 2])
+    (folder / "words.png").write_text("no picture")
+    (folder / "notes.txt").write_text("left out")
+    picture(32, 32, 255).save(folder / ".trash" / "e.png")
+    return folder
+
+
+def test_every_file_has_a_line_and_a_broken_one_its_error(folder, tmp_path):
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False).set_index("file")
+    assert list(table.index) == ["a.png", "b.jpg", "line 2/c.png", "line 2/d.tif", "torn.png", "words.png"]
+    assert list(table.anomalous[:4]) == [0, 1, 1, 1] and table.score["a.png"] == pytest.approx(40 / 255, abs=1e-6)
+    assert table.score[1:4].min() > 0.9 and list(table.error[:4]) == [""] * 4
+    for name, row, column in (("b.jpg", 104, 208), ("line 2/c.png", 16, 24), ("line 2/d.tif", 48, 68)):
+        assert abs(table.row[name] - row) <= 8 and abs(table.column[name] - column) <= 8, "inside the bright square"
+    assert (table.height["line 2/d.tif"], table.width["line 2/d.tif"]) == (96, 128)
+    for name in ("torn.png", "words.png"):
+        assert "is not a readable image" in table.error[name] and table.loc[name, "score":"width"].isna().all()
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(16, [4]), (1, [1, 1, 1, 1]), (2, [2, 2])])
+def test_the_batches_change_nothing(folder, tmp_path, batch_size, batches):
+    model = Brightness()
+    table = score_folder(model, folder, tmp_path / "out", batch_size=batch_size, progress=False)
+    assert model.batches == batches, "what cannot be read is not predicted"
+    pd.testing.assert_frame_equal(table, score_folder(Brightness(), folder, tmp_path / "out", progress=False))
+
+
+def test_processes_that_read_change_nothing(folder, tmp_path):
+    one, two = (score_folder(Brightness(), folder, tmp_path / "out", workers=n, progress=False) for n in (0, 2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_the_file_holds_the_table(folder, tmp_path):
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False)
+    read = pd.read_csv(tmp_path / "out" / "scores.csv", keep_default_na=True, dtype={"anomalous": "Int64"})
+    assert list(read.columns) == list(scoring.COLUMNS) and list(read.file) == list(table.file)
+    np.testing.assert_allclose(read.score, table.score, rtol=1e-5)
+    assert read.anomalous.equals(table.anomalous) and list(read.error.fillna("")) == list(table.error)
+
+
+def drawn(out):
+    return sorted(path.relative_to(out / "overlays").as_posix() for path in (out / "overlays").rglob("*.png"))
+
+
+def test_overlays_are_drawn_as_asked_and_old_ones_go(folder, tmp_path):
+    out = tmp_path / "out"
+    bad = ["b.jpg.png", "line 2/c.png.png", "line 2/d.tif.png"]
+    score_folder(Brightness(), folder, out, progress=False)
+    assert drawn(out) == bad
+    score_folder(Brightness(), folder, out, overlays="all", progress=False)
+    assert drawn(out) == ["a.png.png", *bad]
+    score_folder(Brightness(), folder, out, progress=False)
+    assert drawn(out) == bad
+    score_folder(Brightness(), folder, out, overlays="none", progress=False)
+    assert drawn(out) == []
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")], "no temporary file stays"
+
+
+def test_results_inside_the_folder_are_not_scored(folder):
+    first = score_folder(Brightness(), folder, folder / "out", overlays="all", progress=False)
+    assert list(score_folder(Brightness(), folder, folder / "out", progress=False).file) == list(first.file)
+
+
+def test_without_a_threshold_there_are_scores_alone(folder, tmp_path):
+    table = score_folder(Brightness(None), folder, tmp_path / "out", size=(32, 64), progress=False)
+    assert table.anomalous.isna().all() and table.score.notna().sum() == 4 and not (tmp_path / "out/overlays").exists()
+    with pytest.raises(ValueError, match="Give the size"):
+        score_folder(Brightness(None), folder, tmp_path / "out", progress=False)
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(folder, tmp_path):
+    for arguments, error, words in (((tmp_path / "none",), DataError, "There is no folder"),
+                                    ((folder / ".trash" / "..", tmp_path / "out", "some"), ValueError, "no choice"),
+                                    ((folder, tmp_path / "out", "all", 64), ValueError, "means nothing at 64 x 64")):
+        options = dict(zip(("folder", "out", "overlays", "size"), arguments, strict=False))
+        with pytest.raises(error, match=words):
+            score_folder(Brightness(), **{"out": tmp_path / "out", **options}, progress=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images, nor do its subfolders"):
+        score_folder(Brightness(), tmp_path / "empty", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "drawn_at"), [((64, 128), (160, 320)), ((500, 400), (500, 400)),
+                                                ((3000, 4000), (768, 1024)), ((1, 5000), (1, 1024))])
+def test_overlays_keep_proportions_and_stay_small(size, drawn_at):
+    assert overlay_size(*size) == drawn_at
+
+
+def test_an_overlay_outlines_what_reaches_the_threshold():
+    image, values = np.full((100, 200, 3), 128, np.uint8), np.zeros((50, 100))
+    values[10:20, 30:40] = 0.9
+    marked = np.asarray(overlay(image, values, 0.9, THRESHOLD))
+    left = marked[26:, :200]
+    orange = (left == [230, 159, 0]).all(2)
+    rows, columns = np.nonzero(orange)
+    assert 18 <= rows.min() <= 22 and 37 <= rows.max() <= 41 and 58 <= columns.min() <= 62 and 77 <= columns.max() <= 81
+    assert not orange[28:32, 68:72].any(), "a line, not an area"
+    assert marked.shape[1] >= 408 and (marked[:26] == 0).any(), "words above"
+    quiet = np.asarray(overlay(image, values / 9, 0.1, THRESHOLD))
+    assert not (quiet[26:, :200] == [230, 159, 0]).all(2).any()
+    assert (quiet[:26] != marked[:26]).any(), "the verdict differs"
+    assert overlay(image[:, :9], values, 0.9, None).width > 50, "words fit beside a narrow picture"
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["scoring", *map(str, arguments)])
+    return scoring.main()
+
+
+def test_the_command(folder, tmp_path, monkeypatch, capsys):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1)
+    model.save(tmp_path / "bare.safetensors")
+    model.threshold = Threshold(score=0.0, pixel=9.0, size=(32, 32), rule="by hand", good=1, alarms=1)
+    model.save(tmp_path / "model.safetensors")
+    out = tmp_path / "out"
+    assert command(monkeypatch, tmp_path / "model.safetensors", folder, out, "--overlays", "all") == 0
+    assert "6 files, 2 unreadable; 4 anomalous (score at least 0)" in capsys.readouterr().out
+    assert len(drawn(out)) == 4 and len(pd.read_csv(out / "scores.csv")) == 6
+    assert command(monkeypatch, tmp_path / "bare.safetensors", folder, out, "--size", 32) == 0
+    assert "no threshold was saved" in capsys.readouterr().out
+    for arguments, words in (([tmp_path / "bare.safetensors", folder, out], "--size 256"),
+                             ([tmp_path / "none.safetensors", folder, out], "no model file"),
+                             ([tmp_path / "none.onnx", folder, out], "no model file"),
+                             ([tmp_path / "model.safetensors", tmp_path / "none", out], "no folder")):
+        assert command(monkeypatch, *arguments) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_scores_are_the_models(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1).train()
+    table = score_folder(model, folder, tmp_path / "out", size=64, progress=False)
+    image = scoring.read_image(folder / "b.jpg", (64, 64))[0].float() / 255
+    assert table.set_index("file").score["b.jpg"] == pytest.approx(float(model.predict(image[None])[1]), rel=1e-5)
+    assert torch.is_grad_enabled() and model.training
