@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import jinja2
 import nbformat
 from bs4 import BeautifulSoup
-from pages import Exporter, captions_once, markdown, mend_headings, mend_pictures, without_solutions
+from pages import Exporter, captions_once, markdown, mend_headings, mend_pictures, mend_printing, without_solutions
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
@@ -92,6 +92,7 @@ class Book:
                           for code in soup.select("code.unknown")]
         self.mend_links(path, soup)
         mend_pictures(soup, self.out, self.names[path].removesuffix(".html"))
+        mend_printing(soup)
         sections = mend_headings(soup)
         for table in soup.find_all("table"):
             table.wrap(soup.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))

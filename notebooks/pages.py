@@ -121,6 +121,13 @@ def mend_pictures(soup: BeautifulSoup, out: Path, stem: str) -> None:
         figure.append(caption)
 
 
+def mend_printing(soup: BeautifulSoup) -> None:
+    """Let printed sentences wrap where the page is narrow; what stands in columns is scrolled."""
+    for printed in soup.select(".output_stdout pre"):
+        if "  " not in printed.get_text().strip():
+            printed["class"] = "sentences"
+
+
 def mend_headings(soup: BeautifulSoup) -> list[dict[str, str]]:
     """Give headings the ids that GitHub gives them; return the second-level ones."""
     seen: dict[str, int] = {}

@@ -97,6 +97,7 @@ def test_code_and_printed_text_are_kept(book):
     page = (book.out / "00_quickstart.html").read_text(encoding="utf-8")
     assert "best_device" in page and "numbers describe an image, 8192 embed it: 14 to 1" in page
     assert page.count("One test image of each kind, from left to right") == 3  # code, alt text, caption
+    assert '<pre class="sentences">114688 numbers' in page and "<pre>teacher (64, 32, 32)   student" in page
 
 
 def test_formulas_are_drawn(pages):
