@@ -108,18 +108,25 @@ def test_a_seed_without_all_categories_does_not_count(store):
         effects(wanted, store, "unheard of")
 
 
-def test_categories_are_complete_where_all_that_was_begun_is_finished(store):
+def test_categories_are_those_on_which_most_can_be_compared(store):
     wanted = two_rows()
     assert complete(wanted, store) == wanted
     for cell in wanted[:5]:  # the usual row: all of a, two seeds of b; the other row never
         file(store, cell.config, 0.5)
     assert {(cell.row.label, cell.category) for cell in complete(wanted, store)} == {("usual", "a"), ("other", "a")}
-    file(store, wanted[5].config, 0.5)
+    file(store, wanted[5].config, 0.5)  # the usual row has both
+    file(store, wanted[6].config, 0.5)  # the other row is begun, and finished nowhere: it hides nothing
     assert complete(wanted, store) == wanted
-    file(store, wanted[6].config, 0.5)  # the other row is begun in a, and finished nowhere
-    assert complete(wanted, store) == wanted
-    verdicts = effects(wanted, store, "usual")["verdict"].tolist()
-    assert verdicts == ["reference", "1 of 6 runs so far"]
+    assert effects(wanted, store, "usual")["verdict"].tolist() == ["reference", "1 of 6 runs so far"]
+
+
+def test_one_category_for_all_rows_is_more_than_two_for_one(store):
+    wanted = [*two_rows(), *(cell._replace(row=Row("third", {"ema": 0.5}), config=replace(cell.config, ema=0.5))
+                             for cell in two_rows()[:6])]
+    for cell in wanted:
+        if cell.row.label == "usual" or cell.category == "b":
+            file(store, cell.config, 0.5)
+    assert {cell.category for cell in complete(wanted, store)} == {"b"}
 
 
 def test_an_effect_of_a_reading_is_read_there(store):

@@ -40,13 +40,14 @@ def recorded(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
 
 
 def complete(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
-    """The cells of those categories in which every row that was begun anywhere is finished, all seeds; all cells where
-    there is no such category. So rows that were never run, or not yet everywhere, do not hide the others."""
-    done = {cell for cell in set(cells) if store.has(cell.config)}
-    begun = {cell.row for cell in done}
-    finished = {cell.category for cell in cells} - {cell.category for cell in cells
-                                                    if cell.row in begun and cell not in done}
-    return [cell for cell in cells if not (begun and finished) or cell.category in finished]
+    """The cells of those categories on which most can be compared: the choice that makes the number of finished rows
+    times that of categories largest, of equals the one with more rows. A row is finished on a category that has all its
+    seeds on record. All cells where no row is finished anywhere."""
+    missing = {(cell.row, cell.category) for cell in cells if not store.has(cell.config)}
+    rows, categories = dict.fromkeys(cell.row for cell in cells), dict.fromkeys(cell.category for cell in cells)
+    finished = [frozenset(category for category in categories if (row, category) not in missing) for row in rows]
+    best = max(finished, key=lambda own: (len(own) * (comparable := sum(own <= other for other in finished)), comparable))
+    return [cell for cell in cells if not best or cell.category in best]
 
 
 def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: str = "image_auroc") -> pd.DataFrame:
