@@ -151,6 +151,12 @@ def test_a_table_says_in_words_what_its_colours_say():
         styled(FRAME, "A table", ["changes"])
 
 
+def test_lines_may_share_a_name():
+    table = styled(FRAME.set_axis(["one", "one"]).rename_axis("who"), "A table", ["change"])
+    assert table.frame["who"].tolist() == ["one", "one"] and table._repr_html_().count("one") == 2
+    assert "#fadcc3" in table._repr_html_()
+
+
 def test_a_page_is_the_same_every_time_and_two_tables_do_not_share_their_colours():
     one, other = (styled(FRAME, title, ["change"])._repr_html_() for title in ("one", "other"))
     assert one == styled(FRAME, "one", ["change"])._repr_html_() and " at 0x" not in repr(styled(FRAME, "one"))

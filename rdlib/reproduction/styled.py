@@ -21,24 +21,27 @@ class Styled:
     """A table that a page shows in colour and a terminal as plain text, the same on every machine.
 
     Args:
-        frame: of texts, as they are to be read.
+        frame: of texts, as they are to be read. Lines that share a name get it as a column of its own.
         colours: of the same shape, a background for every cell, "" for none.
         title: above the table.
     """
 
     def __init__(self, frame: pd.DataFrame, colours: pd.DataFrame, title: str):
-        self.frame, self.title = frame, title
-        self._colours = colours
+        self.title, self._named = title, frame.index.is_unique
+        self.frame = frame if self._named else frame.reset_index()
+        self._colours = colours if self._named else colours.reset_index(drop=True).reindex(
+            columns=self.frame.columns, fill_value="")
 
     def _repr_html_(self) -> str:
         css = self._colours.map(lambda colour: f"background-color: {colour}; color: black" if colour else "")
         styler = self.frame.style.apply(lambda _: css, axis=None).set_caption(self.title).set_table_styles(SHAPE)
+        styler = styler if self._named else styler.hide(axis="index")
         # pandas would draw a new id each time, and stored pages would differ for nothing.
         name = sha256(repr(self).encode()).hexdigest()[:8]
         return f'<div style="overflow-x: auto">{styler.set_uuid(name).to_html()}</div>'
 
     def __repr__(self) -> str:
-        return f"{self.title}\n{self.frame.to_string()}"
+        return f"{self.title}\n{self.frame.to_string(index=self._named)}"
 
 
 def styled(frame: pd.DataFrame, title: str, differences: Sequence[str] = (), *, absent: str = NOT_RUN,
