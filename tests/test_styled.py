@@ -82,9 +82,9 @@ def test_an_effect_is_the_mean_of_paired_differences(store):
 @pytest.mark.parametrize("gains, resampled, verdict", [
     ((0.10, 0.11, 0.12), ((0.0, 0.0), (0.01, 0.02)), "clearly better"),
     ((-0.10, -0.11, -0.12), ((0.0, 0.0), (-0.01, -0.02)), "clearly worse"),
-    ((0.10, 0.00, 0.05), ((0.0, 0.0), (0.01, 0.02)), "better on average, within what seeds change"),
-    ((0.10, 0.11, 0.12), ((0.0, 0.0), (-0.2, 0.2)), "within what other test images would change"),
-    ((-0.10,), ((0.0, 0.0), (-0.01, -0.02)), "worse on these images; one seed")])
+    ((0.10, 0.00, 0.05), ((0.0, 0.0), (0.01, 0.02)), "unclear: seeds"),
+    ((0.10, 0.11, 0.12), ((0.0, 0.0), (-0.2, 0.2)), "unclear: test images"),
+    ((-0.10,), ((0.0, 0.0), (-0.01, -0.02)), "worse, one seed")])
 def test_a_verdict_asks_both_seeds_and_images(store, gains, resampled, verdict):
     wanted = two_rows(["a"], range(len(gains)))
     for cell in wanted:

@@ -64,7 +64,7 @@ def effects(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
     """What changes are worth: difference of every row from its reference, with two bars around it.
 
     Args:
-        frame: of `rdlib.reproduction.effects`; rows that were not run are named and left empty.
+        frame: of `rdlib.reproduction.recorded.effects`; rows that were not run are left out.
         name: of the metric.
 
     Raises:
@@ -73,29 +73,30 @@ def effects(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
     run = frame[frame["difference"].notna()]
     if not len(run):
         raise ValueError("No row was run beside its reference. Run the table first: python -m rdlib.reproduction.")
-    reference = frame.loc[frame["verdict"] == "reference", "row"]
+    reference = frame.loc[frame["verdict"] == "reference", "row"].iloc[0]
+    frame = frame[frame["difference"].notna() | (frame["verdict"] == "reference")]
     with canvas(1, 1, 1.6 + 0.42 * len(frame)) as (figure, ((axis,),)):
         places = len(frame) - 1 - np.arange(len(frame))
         axis.axvline(0, color=GREY, linewidth=1)
         low, high = frame["difference"] - frame["low"], frame["high"] - frame["difference"]
-        axis.errorbar(frame["difference"], places, xerr=np.abs([low, high]), fmt="none", color=BLUE, linewidth=1.5,
-                      capsize=5, label="95 % interval over test images")
         if frame["std"].notna().any():
             axis.errorbar(frame["difference"], places, xerr=2 * frame["std"], fmt="none", color=ORANGE, linewidth=6,
-                          alpha=0.6, label="two standard deviations over seeds")
-        axis.plot(frame["difference"], places, "D", color=VERMILION, markeredgecolor="black", label="difference")
+                          alpha=0.6, label="two standard deviations over seeds", zorder=2)
+        axis.errorbar(frame["difference"], places, xerr=np.abs([low, high]), fmt="none", color=BLUE, linewidth=1.5,
+                      capsize=5, label="95 % interval over test images", zorder=3)
+        axis.plot(frame["difference"], places, "D", color=VERMILION, markeredgecolor="black", label="difference",
+                  zorder=4)
         axis.set_yticks(places, [_row_name(line) for _, line in frame.iterrows()])
-        axis.set(xlabel=f"{name}: difference from '{reference.iloc[0]}'", ylim=(-0.6, len(frame) - 0.4))
+        axis.set(xlabel=f"{name}: difference from '{reference}'", ylim=(-0.6, len(frame) - 0.4))
         figure.legend(loc="outside upper center", ncols=3)
-    figure.summary = f"{name} against '{reference.iloc[0]}': " + "; ".join(
+    figure.summary = f"{name} against '{reference}': " + "; ".join(
         f"{line['row']} {line['difference']:+.3f}, {line['verdict']}" for _, line in run.iterrows()) + "."
     return figure
 
 
 def _row_name(line: pd.Series) -> str:
-    if line["difference"] == line["difference"]:
-        return f"{line['row']}  {line['difference']:+.3f}"
-    return f"{line['row']}  ({line['verdict']})"
+    known = line["difference"] == line["difference"]
+    return f"{line['row']}  " + (f"{line['difference']:+.3f}" if known else "(reference)")
 
 
 def class_matrix(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:

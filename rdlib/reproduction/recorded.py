@@ -59,8 +59,8 @@ def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: s
         One line a row, in the table's order: value, the mean of the seeds that count (of all of its own complete ones
         in the reference's line); difference from the reference; std, the difference's standard deviation over seeds;
         low and high, its 95 % interval over resampled test images, which are the same ones in both rows; seeds, how many
-        count; verdict, in words. "Clear" asks both of the interval to leave out 0 and, from two seeds on, of the
-        difference to exceed two of its standard deviations.
+        count; verdict, in words. "Clearly" asks both of the interval to leave out 0 and, from two seeds on, of the
+        difference to exceed two of its standard deviations; "unclear" names what it fails by.
 
     Raises:
         ValueError: no row is called `reference`.
@@ -113,7 +113,7 @@ def _effect(pairs: Sequence[tuple], is_reference: bool, missing: str) -> tuple:
 def _verdict(mean: float, std: float, low: float, high: float) -> str:
     sign = "better" if mean > 0 else "worse"
     if low <= 0 <= high:
-        return "within what other test images would change"
+        return "unclear: test images"
     if std != std:
-        return f"{sign} on these images; one seed"
-    return f"clearly {sign}" if abs(mean) > 2 * std else f"{sign} on average, within what seeds change"
+        return f"{sign}, one seed"
+    return f"clearly {sign}" if abs(mean) > 2 * std else "unclear: seeds"
