@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test notebooks bench reproduce clean
+.PHONY: help setup demo lab doctor test notebooks book exercises bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -42,6 +42,12 @@ test: $(READY)  ## everything that has to pass, notebooks included
 
 notebooks: $(READY)  ## run every notebook and store its outputs
 	@$(BIN)/python tests/store_notebooks.py notebooks/*.ipynb
+
+book: $(READY)  ## the notebooks as pages to read without a kernel: build/book/index.html
+	@$(BIN)/python notebooks/book.py
+
+exercises: $(READY)  ## what students get, and what the teacher grades with: build/exercises (ARGS="--variant 7")
+	@$(BIN)/python notebooks/exercises/make.py $(ARGS)
 
 bench: $(READY)  ## speed against the official recipe, side by side in one run
 	@$(BIN)/python tests/benchmarks/speed.py
