@@ -139,7 +139,7 @@ def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Opti
         run.losses.append(value)
         run.seconds += time.perf_counter() - began
         bar.update(len(teacher[0]))
-        bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}")
+        bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
         for callback in callbacks:
             callback(run)
         if run.stop:

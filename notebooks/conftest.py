@@ -1,0 +1,6 @@
+"""How the notebooks are tested."""
+import os
+
+# A bar sends messages each time it is drawn. nbval reads them when a cell is done, and where more than a thousand have
+# piled up, some are lost and it waits in vain for the last one.
+os.environ.setdefault("TQDM_MININTERVAL", "2")
