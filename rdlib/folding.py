@@ -1,7 +1,7 @@
 """BatchNorm folded into the convolution before it: the same model, with about a third of its layers gone.
 
-In eval mode a BatchNorm multiplies each channel by a constant and adds another; so does a convolution's weight and bias.
-One layer can do the work of both. Only for looking at a finished model: a folded one cannot be trained.
+In eval mode a BatchNorm multiplies each channel by a constant and adds another, which the convolution's weight and bias
+can do as well. Only for looking at a finished model: a folded one cannot be trained.
 """
 import copy
 

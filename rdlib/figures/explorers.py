@@ -1,4 +1,4 @@
-"""What the explorers show, without a slider: a map under several settings, painted and designed defects, and their maps.
+"""What the explorers show, without a slider: a map under several settings, painted and designed defects.
 
 Maps are drawn in multiples of the highest value that they reach on good training images, so that 1 is the edge of what
 is known to be normal under any settings, and colours can be compared.
@@ -13,8 +13,9 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdlib.exploring import Bench, Settings, View, as_image, designed, painted
+from rdlib.exploring import Bench, Settings, View
 from rdlib.figures.canvas import HALO, MARKED, TRUTH, WIDTH, canvas, check_indices, counted, handle, outline
+from rdlib.handmade import as_image, designed, painted
 
 TOP = 2.0  # where the colours end: twice what good training images reach
 
@@ -33,24 +34,27 @@ def map_settings(bench: Bench, index: int, settings: Mapping[str, Settings]) -> 
     check_indices([index], len(bench.data.test))
     views = {name: bench.view(index, chosen) for name, chosen in settings.items()}
     figure = _pairs(views, f"Test image {index}: {bench.data.test.defects[index]}")
-    figure.summary = f"Image {index} ({bench.data.test.defects[index]}), score in multiples of normal: {_ratios(views)}."
+    figure.summary = (f"Image {index} ({bench.data.test.defects[index]}), score in multiples of normal: "
+                      f"{_ratios(views)}.")
     return figure
 
 
-def drawn_defects(bench: Bench, image: Tensor, layers: Mapping[str, NDArray], settings: Settings | None = None) -> Figure:
+def drawn_defects(bench: Bench, image: Tensor, layers: Mapping[str, NDArray],
+                  settings: Settings | None = None) -> Figure:
     """Paint on an image, a column for each layer: the map above, the painted image with the marked region below.
 
     Args:
         bench: the model, ready for it.
         image: (3, H, W) tensor in [0, 1], a good image.
-        layers: (H, W, 4) uint8 RGBA by the title of their columns, see `rdlib.exploring.spot`.
+        layers: (H, W, 4) uint8 RGBA by the title of their columns, see `rdlib.handmade.spot`.
         settings: of the map; default: the model's own.
 
     Raises:
         ValueError: no layers.
     """
     settings = settings or bench.settings
-    views = {name: bench.view_of(painted(image, layer), settings, layer[..., 3] > 127) for name, layer in layers.items()}
+    views = {name: bench.view_of(painted(image, layer), settings, layer[..., 3] > 127)
+             for name, layer in layers.items()}
     figure = _pairs(views, "Painted on a good image", framed=True)
     figure.summary = f"Painted on a good image, score in multiples of normal: {_ratios(views)}."
     return figure
@@ -58,7 +62,7 @@ def drawn_defects(bench: Bench, image: Tensor, layers: Mapping[str, NDArray], se
 
 def designed_defects(category: str, kinds: Sequence[str], strengths: Sequence[float], seed: int = 1,
                      bench: Bench | None = None, size: int = 128) -> Figure:
-    """Synthetic defects, a row for each kind and a column for each strength, outlined; with a model, titled by its score.
+    """Synthetic defects, a row for each kind and a column for each strength, framed; with a model, with their scores.
 
     Args:
         category: of `rdlib.synthetic.CATEGORIES`.
@@ -92,8 +96,8 @@ def designed_defects(category: str, kinds: Sequence[str], strengths: Sequence[fl
     if bench:
         passed = sum(ratio > 1 for ratio in found.values())
         weakest, highest = min(found, key=found.get), max(found, key=found.get)
-        figure.summary += (f" {passed} of {counted(len(found), 'image')} score above normal; from {found[weakest]:.2f} x "
-                           f"normal ({weakest[0]}, {weakest[1]:g}) to {found[highest]:.2f} x ({highest[0]}, "
+        figure.summary += (f" {passed} of {counted(len(found), 'image')} score above normal; from {found[weakest]:.2f} "
+                           f"x normal ({weakest[0]}, {weakest[1]:g}) to {found[highest]:.2f} x ({highest[0]}, "
                            f"{highest[1]:g}).")
     return figure
 

@@ -18,8 +18,8 @@ METRIC_LOOKS = {"image_auroc": ("image AUROC", BLUE, "o"), "pixel_auroc": ("pixe
 def threshold_view(report: Report, threshold: float) -> Figure:
     """What one threshold does to a test set: confusion matrix, and its point on ROC and PRO curve.
 
-    A threshold that is chosen by looking at this picture has been chosen on test data, and the numbers beside it flatter.
-    Raises ValueError without both good and anomalous images, and where scores are not the maps' maxima.
+    A threshold that is chosen by looking at this picture has been chosen on test data, and the numbers beside it
+    flatter. Raises ValueError without both good and anomalous images, and where scores are not the maps' maxima.
     """
     point = operating_point(report, threshold)
     panels = 2 + (report.pixels is not None)
@@ -32,7 +32,8 @@ def threshold_view(report: Report, threshold: float) -> Figure:
                       f"found, {counted(point.false_alarms, 'false alarm')} in "
                       f"{counted(point.false_alarms + point.passed, 'good image')}")
     if report.pixels:
-        figure.summary += f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.1%} of normal pixels"
+        figure.summary += (f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.1%} of normal "
+                           "pixels")
     figure.summary += "."
     return figure
 
@@ -100,7 +101,7 @@ def training_progress(run: Run, history: pd.DataFrame | None = None) -> Figure:
             axes[1].set(title="Test set, to watch, not to choose by", ylabel="area (1 is perfect)", ylim=(None, 1.01))
             axes[1].legend()
         for axis in axes:
-            axis.set(xlabel="epoch", xlim=(0, run.epochs))
+            axis.set(xlabel="epoch", xlim=(0, min(run.epochs, max(1, 1.25 * steps[-1]))))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.summary = (f"Step {run.step} of {run.epochs * run.steps_per_epoch}: loss {number(run.losses[-1])}, "
                       f"{number(run.losses[0])} in the first step")

@@ -1,8 +1,8 @@
 """The explorers: sliders, a brush and a stop button around plain functions of `rdlib.exploring`.
 
 Each has a static twin in `rdlib.figures`, for a page without a kernel. They are written for JupyterLab, Notebook 7 and
-Colab. A threshold that is found by moving a slider over test images has been chosen on test data: play with it, and take
-the one you use from good images set aside.
+Colab. A threshold that is found by moving a slider over test images has been chosen on test data: play with it, and
+take the one you use from good images set aside.
 """
 try:
     import ipywidgets  # noqa: F401 - to say what is missing before anything else fails

@@ -1,12 +1,13 @@
-"""The synthetic-defect designer: kind, strength, place and scene of a procedural defect, and what a model says of it."""
+"""The synthetic-defect designer: kind, strength, place and scene of a procedural defect, and a model's word on it."""
 import ipywidgets as widgets
 
 from rdlib import synthetic
 from rdlib.distillation import Distillation
-from rdlib.exploring import Bench, as_image, can_be_placed, designed
+from rdlib.exploring import Bench
+from rdlib.handmade import as_image, can_be_placed, designed
 from rdlib.samples import AnomalyData
 from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
-from rdlib.widgets.picture import border, draw_outlines, photo
+from rdlib.widgets.picture import draw_outlines, photo
 
 SIZE = 256  # pixels a side, without a model
 
@@ -40,12 +41,12 @@ class DefectDesigner(widgets.VBox):
         self.by_seed = widgets.Checkbox(True, description="the seed chooses the place", style=LABEL, indent=False)
         self.x, self.y = slider("right", 0.5, 0, 1, 0.01), slider("down", 0.5, 0, 1, 0.01)
         self.panels = MapPanels() if bench else None
-        self.picture, self.words, self.call = Panel("picture", "The picture with its defect."), widgets.HTML(), widgets.HTML()
+        self.picture = Panel("picture", "The picture; the exact mask of its defect is outlined.")
+        self.words, self.call = widgets.HTML(), widgets.HTML()
         follow([self.kind, self.strength, self.seed, self.by_seed, self.x, self.y], self.update)
-        shown = [self.picture] if not bench else []
         super().__init__([side_by_side(widgets.VBox([self.kind, self.strength, self.seed]),
                                        widgets.VBox([self.by_seed, self.x, self.y])),
-                          *([self.panels] if bench else [side_by_side(*shown)]), self.words, self.call])
+                          self.panels or self.picture, self.words, self.call])
         self.update()
 
     def update(self) -> None:
@@ -63,7 +64,7 @@ class DefectDesigner(widgets.VBox):
         self.words.value = words
         arguments = f'"{self.category}", "{self.kind.value}", {self.strength.value:g}, seed={self.seed.value}'
         arguments += (f", place=({place[0]:g}, {place[1]:g})" if place else "") + f", size={self.size}"
-        self.call.value = f"<code>rdlib.exploring.designed({arguments})</code>"
+        self.call.value = f"<code>rdlib.handmade.designed({arguments})</code>"
         if self.bench:
             self.panels.show(self.bench.view_of(as_image(image), self.bench.settings, mask))
         else:

@@ -5,8 +5,8 @@ import numpy as np
 from rdlib.anomaly_map import FUSIONS
 from rdlib.distillation import Distillation
 from rdlib.exploring import Bench, Settings
-from rdlib.samples import AnomalyData
-from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
+from rdlib.samples import GOOD, AnomalyData
+from rdlib.widgets.parts import MapPanels, Panel, choice, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import heat
 
 SCALE_NAMES = ("fine", "middle", "coarse")
@@ -35,11 +35,11 @@ class DefectExplorer(widgets.VBox):
         self.bench, own = bench, bench.settings
         self._defects = np.array(bench.data.test.defects)
         kinds = list(dict.fromkeys(self._defects))
-        self.kind = choice("kind", kinds, kinds[-1])
-        self.number = whole("image of its kind", 0, 0, 0)
+        self.kind = choice("kind", kinds, next((kind for kind in kinds if kind != GOOD), GOOD))
+        self.number = whole("number", 0, 0, 0, "Of the images of this kind.")
         self.weights = [slider(name, weight, 0, 2, 0.1, f"Weight of the {name} scale; 0 leaves it out.")
                         for name, weight in zip(SCALE_NAMES, own.weights, strict=True)]
-        self.fusion = widgets.ToggleButtons(options=FUSIONS, value=own.fusion, description="fusion", style=LABEL)
+        self.fusion = choice("fusion", FUSIONS, own.fusion)
         self.sigma = slider("smoothing (px)", own.sigma, 0, 8, 0.5, "Width of the Gaussian, in pixels of the image.")
         self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
         self.reset = widgets.Button(description="the model's own settings", layout=widgets.Layout(width="16em"))

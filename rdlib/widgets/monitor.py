@@ -25,9 +25,9 @@ class TrainingMonitor:
         run = fit(model, data.train, epochs=50, callbacks=[monitor])
 
     To stop, press its button, or the notebook's own "interrupt": `fit` ends after the step it is in and returns as
-    usual, with the model as it is then. The button needs a kernel that answers while it is busy (ipykernel 7 in JupyterLab
-    4.4, Notebook 7.4 or later); the interrupt does everywhere. The test metrics are there to be watched: who stops when
-    they look best has chosen on test data.
+    usual, with the model as it is then. The button needs a kernel that answers while it is busy (ipykernel 7 in
+    JupyterLab 4.4, Notebook 7.4 or later); the interrupt works everywhere. The test metrics are there to be watched:
+    who stops when they look best has chosen on test data.
 
     Args:
         test: images to evaluate on the way; None for the loss alone. It takes as long as `evaluate` does.
@@ -50,8 +50,7 @@ class TrainingMonitor:
         self.button = widgets.Button(description="stop", icon="stop", disabled=True, tooltip="End after this step.")
         self.button.on_click(lambda button: self.stop())
         self.words = widgets.HTML("Waiting for the first step.")
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="98%", height="auto"),
-                                     tooltip="Loss by epoch, and beside it the metrics on the test set.")
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="98%", height="auto"))
         self.widget = widgets.VBox([widgets.HBox([self.button, self.words]), self.picture])
 
     def __call__(self, run: Run) -> None:
@@ -93,6 +92,9 @@ class TrainingMonitor:
         self._asked.clear()
         self.history = self.history.iloc[:0]
         self.button.disabled = False
+        # Whatever the button says reaches a busy kernel through a subshell; but ipykernel 7.4 sends it to where the
+        # button was last heard from, which is the shell that `fit` keeps busy. Let it forget that.
+        vars(self.button.comm).pop("_reply_subshell_id", None)
         if threading.current_thread() is threading.main_thread():
             self._former = signal.signal(signal.SIGINT, self._interrupted)
 
@@ -123,4 +125,5 @@ class TrainingMonitor:
         self._release()
         self.button.disabled = True
         how = "Stopped" if run.epoch < run.epochs else "Finished"
-        self.words.value = f"{how} after {run.step} steps, {run.step / run.steps_per_epoch:.1f} epochs. {self.words.value}"
+        epochs = run.step / run.steps_per_epoch
+        self.words.value = f"{how} after {run.step} steps, {epochs:.1f} epochs. {self.words.value}"

@@ -11,9 +11,10 @@ import traitlets
 from numpy.typing import NDArray
 
 from rdlib.distillation import Distillation
-from rdlib.exploring import Bench, painted, spot
+from rdlib.exploring import Bench
+from rdlib.handmade import painted, spot
 from rdlib.samples import AnomalyData
-from rdlib.widgets.parts import WIDTH, LABEL, MapPanels, Panel, follow, side_by_side, slider, whole
+from rdlib.widgets.parts import LABEL, WIDTH, MapPanels, Panel, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import SIDE, encoded, photo
 
 try:
@@ -47,7 +48,7 @@ class DrawDefect(widgets.VBox):
         self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
         self.colour = widgets.ColorPicker(value=DIRT, description="colour", style=LABEL,
                                           layout=widgets.Layout(width=WIDTH, max_width="98%"))
-        self.size = whole("brush (px)", max(2, self._height // 24), 1, self._height // 4, "Diameter, in the image's pixels.")
+        self.size = whole("brush (px)", max(2, self._height // 24), 1, self._height // 4, "Diameter, in image pixels.")
         self.canvas = PaintCanvas(*self._images[0].shape[1:]) if canvas and anywidget else None
         self.panels = MapPanels(*([self._board()] if self.canvas else []), truth="what you painted")
         super().__init__([side_by_side(widgets.VBox([self.number, self.factor]), self._tools()), self.panels])
@@ -113,7 +114,8 @@ if anywidget:
 
         _esm = Path(__file__).with_name("canvas.js")
         picture = traitlets.Bytes().tag(sync=True)  # JPEG
-        layer = traitlets.CBytes().tag(sync=True, echo_update=False)  # height x width x RGBA, not premultiplied; empty: nothing painted
+        # height x width x RGBA, not premultiplied; empty where nothing is painted
+        layer = traitlets.CBytes().tag(sync=True, echo_update=False)
         height, width = traitlets.Int().tag(sync=True), traitlets.Int().tag(sync=True)
         brush = traitlets.Int(5).tag(sync=True)  # diameter, in pixels of the layer
         colour = traitlets.Unicode(DIRT).tag(sync=True)

@@ -9,8 +9,8 @@ from rdlib.exploring import View
 from rdlib.figures.explorers import TOP
 from rdlib.widgets.picture import colour_table, draw_outlines, encoded, heat, photo
 
-WIDTH = "448px"  # of a control or a row of text, at most: a phone shows less
-LABEL = {"description_width": "7.5em"}
+WIDTH = "400px"  # of a control, at most: a phone shows less
+LABEL = {"description_width": "8.5em"}
 
 
 def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
@@ -21,7 +21,8 @@ def slider(label: str, value: float, low: float, high: float, step: float, hint:
 
 def whole(label: str, value: int, low: int, high: int, hint: str = "") -> widgets.IntSlider:
     """A slider over whole numbers."""
-    return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL, layout=_row())
+    return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL,
+                             layout=_row())
 
 
 def choice(label: str, options: Sequence, value: object) -> widgets.Dropdown:
@@ -40,11 +41,12 @@ def side_by_side(*parts: widgets.Widget) -> widgets.Box:
 
 
 class Panel(widgets.VBox):
-    """A picture below its caption. What it shows is told in words by the readout; a tooltip says what it is."""
+    """A picture below its caption. What it shows is told in words by a readout: an Image has no alt text, and with a
+    tooltip ipywidgets 8.1 does not show it at all."""
 
     def __init__(self, caption: str, hint: str, width: str = "264px"):
-        self.caption = widgets.HTML(f"<b>{caption}</b>")
-        self.image = widgets.Image(format="jpeg", tooltip=hint, layout=widgets.Layout(width="100%", height="auto"))
+        self.caption = widgets.HTML(f"<b title='{hint}'>{caption}</b>")
+        self.image = widgets.Image(format="jpeg", layout=widgets.Layout(width="100%", height="auto"))
         super().__init__([self.caption, self.image], layout=widgets.Layout(width=width, max_width="98%"))
 
     def show(self, picture: Image.Image) -> None:
@@ -61,7 +63,8 @@ class MapPanels(widgets.VBox):
         self.map = Panel("anomaly map", "The anomaly map: dark is normal, bright is anomalous.")
         self.bar, self.words = widgets.HTML(), widgets.HTML()
         self.map.children += (self.bar,)
-        legend = widgets.HTML(f"<small>solid white: {truth}; dashed orange: map at or above the threshold</small>")
+        legend = widgets.HTML(f"<small>Solid white: {truth}. Dashed orange: map at or above the threshold. Normal: the "
+                              "highest value of the map on good training images.</small>")
         super().__init__([side_by_side(*more, self.outlined, self.map), legend, self.words])
 
     def show(self, view: View, before: str = "") -> None:
@@ -86,7 +89,7 @@ def colour_bar(view: View) -> str:
             f"{mark(view.threshold, '▼')}{mark(view.score, '◆')}</div>"
             f"<div style='height:10px;background:linear-gradient(to right,{stops})'></div>"
             f"<div style='display:flex;justify-content:space-between'>{ticks}</div>"
-            "<div>▼ threshold &nbsp; ◆ score; the middle is normal's highest value</div></div>")
+            "<div>▼ threshold &nbsp; ◆ score &nbsp; in the middle: normal</div></div>")
 
 
 def follow(controls: Sequence[widgets.Widget], answer: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures for widgets as encoded bytes, in milliseconds: what matplotlib draws in a tenth of a second is too slow here.
+"""Pictures for widgets as encoded bytes, in milliseconds: matplotlib would take a tenth of a second.
 
 Colours and line styles are those of `rdlib.figures`: viridis; truth solid white, the thresholded map dashed orange.
 """
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from rdlib.figures.canvas import ORANGE
 
 SIDE = 448  # pixels of a picture's longer side, shown at half of that or more
-DASH = 9.0  # pixels
+DASH = 14.0  # pixels
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,8 @@ def _enlarged(shape: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray) -> Image.Image:
-    """Draw on a picture, in place, where an (H, W) map passes the threshold, and the border of the (H, W) bool truth."""
+    """Draw on a picture, in place, where an (H, W) map reaches the threshold, and the border of the (H, W) bool truth.
+    """
     draw = ImageDraw.Draw(picture)
     scale = picture.width / values.shape[1]
     if mask.any():
@@ -66,8 +67,8 @@ def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask:
 
 
 def border(values: NDArray, level: float) -> list[NDArray]:
-    """The lines along which an (H, W) field passes `level`, closed at the field's edge: (n, 2) each, x right, y down, in
-    pixels from the upper left corner."""
+    """The lines along which an (H, W) field passes `level`, closed at the field's edge: (n, 2) each, x right, y down,
+    in pixels from the upper left corner."""
     low = min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0)
     framed = np.pad(values, 1, constant_values=low)
     return [line - 0.5 for line in contour_generator(z=framed).lines(level)]
@@ -75,9 +76,9 @@ def border(values: NDArray, level: float) -> list[NDArray]:
 
 def _stroke(draw: ImageDraw.ImageDraw, line: NDArray, colour: str, dashed: bool) -> None:
     """A line with a dark halo, which keeps it visible on any picture."""
-    draw.line(_flat(line), "black", 5, joint="curve")
+    draw.line(_flat(line), "black", 7, joint="curve")
     for part in dashes(line) if dashed else [line]:
-        draw.line(_flat(part), colour, 2, joint="curve")
+        draw.line(_flat(part), colour, 3, joint="curve")
 
 
 def _flat(line: NDArray) -> list[tuple[float, float]]:

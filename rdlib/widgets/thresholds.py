@@ -1,5 +1,6 @@
 """The threshold explorer: one slider, and confusion matrix, ROC point and PRO point move together."""
 from io import BytesIO
+from math import isnan
 
 import ipywidgets as widgets
 from PIL import Image, ImageDraw
@@ -12,8 +13,9 @@ from rdlib.widgets.parts import follow, side_by_side, slider
 from rdlib.widgets.picture import encoded
 
 DPI = 96
-WARNING = ("This slider looks at the test set. A threshold chosen here flatters the model: take the one you use from good "
-           "images that were set aside for it.")
+PADDED = "style='padding:4px 10px'"
+WARNING = ("This slider looks at the test set. A threshold chosen here flatters the model: take the one you use from "
+           "good images that were set aside for it.")
 
 
 def threshold_explorer(report: Report) -> "ThresholdExplorer":
@@ -39,9 +41,8 @@ class ThresholdExplorer(widgets.VBox):
         self.threshold.readout_format = ".3f"
         self._curves, self._pixels = self._draw_curves()
         self.matrix = widgets.HTML()
-        self.curves = widgets.Image(format="png", layout=widgets.Layout(width=f"{self._curves.width}px", max_width="98%",
-                                                                        height="auto"),
-                                    tooltip="ROC of the images and PRO of the pixels; a disc marks the threshold's point.")
+        layout = widgets.Layout(width=f"{self._curves.width}px", max_width="98%", height="auto")
+        self.curves = widgets.Image(format="png", layout=layout)
         self.words = widgets.HTML()
         follow([self.threshold], self.update)
         super().__init__([self.threshold, side_by_side(self.matrix, self.curves), self.words,
@@ -77,17 +78,21 @@ def matrix_html(point: OperatingPoint) -> str:
     """The confusion matrix as a table."""
     rows = (("good", point.passed, "right", point.false_alarms, "false alarm"),
             ("anomalous", point.misses, "missed", point.hits, "found"))
-    body = "".join(f"<tr><th scope='row'>is {kind}</th>" + "".join(
-        f"<td style='text-align:center;border:1px solid #767676;padding:8px 14px'><b style='font-size:20px'>{count}</b><br>"
-        f"{name}</td>" for count, name in ((a, first), (b, second))) + "</tr>" for kind, a, first, b, second in rows)
-    return ("<table style='border-collapse:collapse'><caption>images</caption><tr><td></td><th scope='col'>called normal</th>"
-            f"<th scope='col'>called anomalous</th></tr>{body}</table>")
+    style = "text-align:center;border:1px solid #767676;padding:8px 14px"
+
+    def cell(count: int, name: str) -> str:
+        return f"<td style='{style}'><b style='font-size:20px'>{count}</b><br>{name}</td>"
+
+    body = "".join(f"<tr><th scope='row' {PADDED}>is {kind}</th>{cell(a, first)}{cell(b, second)}</tr>"
+                   for kind, a, first, b, second in rows)
+    return ("<table style='border-collapse:collapse'><caption>images</caption><tr><td></td>"
+            f"<th scope='col' {PADDED}>called normal</th><th scope='col' {PADDED}>called anomalous</th></tr>{body}</table>")
 
 
 def words(point: OperatingPoint) -> str:
     """The operating point in a sentence."""
-    text = (f"At {number(point.threshold)}: {point.tpr:.0%} of the anomalous images found, {point.fpr:.1%} of the good ones "
-            "called anomalous")
-    if point.pro == point.pro:
+    text = (f"At {number(point.threshold)}: {point.tpr:.0%} of the anomalous images found, {point.fpr:.1%} of the good "
+            "ones called anomalous")
+    if not isnan(point.pro):
         text += f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%} of the normal pixels"
     return text + "."

@@ -1,0 +1,363 @@
+"""Explorers: what they compute against independent references, and shells that follow their controls."""
+import io
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from contourpy import contour_generator
+from PIL import Image
+from scipy.ndimage import gaussian_filter, label
+from sklearn.metrics import confusion_matrix
+from torch import nn
+
+pytest.importorskip("ipywidgets")
+
+from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset, synthetic
+from rdlib.anomaly_map import fuse, gaussian_smooth
+from rdlib.baselines import ForwardStudent
+from rdlib.exploring import Bench, Settings, operating_point, weighted_map
+from rdlib.folding import fold_batchnorm
+from rdlib.handmade import as_image, can_be_placed, designed, painted, spot
+from rdlib.samples import AnomalyData, AnomalyDataset
+from rdlib.widgets import (TrainingMonitor, defect_designer, defect_explorer, draw_defect, paint, picture,
+                           threshold_explorer)
+from rdlib.widgets.thresholds import matrix_html
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def data():
+    """A few gears: 8 to train, 3 good and 5 defective ones, one of each kind, to test."""
+    whole = load_dataset("synthetic/gear", size=SIZE, n_train=8)
+    return AnomalyData(whole.name, whole.train, AnomalyDataset(whole.test.samples[37:45], (SIZE, SIZE)))
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    model = ReverseDistillation("resnet18", sigma=1.0)
+    fit(model, data.train, 3, batch_size=4, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def bench(model, data):
+    return Bench(model, data)
+
+
+@pytest.fixture(scope="module")
+def report(model, data):
+    return evaluate(model, data.test, progress=False)
+
+
+def pixels(widget):
+    """What a widgets.Image shows."""
+    return np.asarray(Image.open(io.BytesIO(widget.value)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("build", [lambda: ReverseDistillation("resnet18"), lambda: ForwardStudent("resnet18"),
+                                   lambda: ReverseDistillation("resnet50", weights=None)])
+def test_folding_changes_nothing_but_the_layers(build):
+    generator = torch.Generator().manual_seed(0)
+    model = build()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        for values, low, high in ((norm.weight, 0.5, 1.5), (norm.running_var, 0.5, 2), (norm.running_mean, -1, 1)):
+            values.data.uniform_(low, high, generator=generator)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images = torch.rand(2, 3, SIZE, SIZE, generator=generator)
+    folded = fold_batchnorm(model)
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)] and not folded.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.allclose(folded.scale_maps(images), model.scale_maps(images), atol=2e-5)
+
+
+def test_a_weighted_map_with_weights_of_one_is_the_kits_own():
+    scales = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    for fusion in ("add", "multiply"):
+        assert torch.allclose(weighted_map(scales, (1, 1, 1), 2, fusion), gaussian_smooth(fuse(scales, fusion), 2))
+        assert torch.allclose(weighted_map(scales, (0, 1, 1), 0, fusion), fuse(scales, fusion, (2, 3)))
+    by_hand = gaussian_filter(0.5 * scales[0, 0].numpy() + 2 * scales[0, 2].numpy(), 1.5)
+    assert np.abs(weighted_map(scales[0], (0.5, 0, 2), 1.5).numpy() - by_hand).max() < 1e-5
+    by_hand = scales[0, 0].numpy() ** 0.5 * scales[0, 1].numpy() ** 2
+    assert np.abs(weighted_map(scales[0], (0.5, 2, 0), 0, "multiply").numpy() - by_hand).max() < 1e-5
+
+
+@pytest.mark.parametrize(("weights", "fusion", "word"), [((0, 0, 0), "add", "above 0"), ((1, -1, 1), "add", "negative"),
+                                                         ((1, 1), "add", "three"), ((1, 1, 1), "max", "add, multiply")])
+def test_a_map_of_nothing_is_refused(weights, fusion, word):
+    with pytest.raises(ValueError, match=word):
+        weighted_map(torch.rand(3, 8, 8), weights, 1, fusion)
+
+
+def test_a_bench_says_what_the_model_says(bench, model, data):
+    image = data.test[4].image
+    maps, scores = model.predict(image[None])
+    view = bench.view(4, bench.settings)
+    assert np.abs(view.map - maps[0].numpy()).max() < 2e-5 and view.score == pytest.approx(scores.item(), abs=2e-5)
+    trained = model.predict(torch.stack([item.image for item in data.train]))[1].max().item()
+    assert view.normal == view.threshold == pytest.approx(trained, abs=2e-5)
+    assert bench.view(4, replace(bench.settings, factor=0.5)).threshold == pytest.approx(trained / 2, abs=2e-5)
+    again = bench.view_of(image, bench.settings, view.mask)
+    assert np.array_equal(again.map, view.map) and again.verdict == view.verdict
+
+
+def test_the_network_is_asked_once_an_image(bench, monkeypatch):
+    bench.view(0, bench.settings)
+    monkeypatch.setattr(bench.model, "scale_maps", None)  # asking again would fail
+    bench.view(0, Settings((1, 0, 2), 3.0, "multiply", 0.7))
+
+
+def test_the_verdict_counts_pixels(bench):
+    view = bench.view(5, replace(bench.settings, factor=0.2))
+    inside, outside = view.marked[view.mask].mean(), view.marked[~view.mask].mean()
+    assert f"{inside:.0%} of the defect and {outside:.1%} of the rest" in view.verdict
+    assert "called anomalous" in view.verdict and "called normal" in bench.view(5, Settings(factor=99)).verdict
+
+
+def test_an_operating_point_by_hand(report):
+    for threshold in (*np.quantile(report.maps, [0.5, 0.9, 0.99, 0.999]), *report.scores, -1.0, 99.0):
+        point = operating_point(report, threshold)
+        (passed, false_alarms), (misses, hits) = confusion_matrix(report.labels, report.scores >= threshold)
+        assert (point.passed, point.false_alarms, point.misses, point.hits) == (passed, false_alarms, misses, hits)
+        marked, shares = report.maps >= threshold, []
+        for mask, found in zip(report.masks, marked, strict=True):
+            regions, count = label(mask, np.ones((3, 3)))
+            shares += [found[regions == k].mean() for k in range(1, count + 1)]
+        assert point.pro == pytest.approx(np.mean(shares)) and point.tpr == hits / (hits + misses)
+        assert point.pixel_fpr == pytest.approx(marked[~report.masks].mean()) and point.fpr == false_alarms / 3
+
+
+def test_one_threshold_cannot_serve_a_sum(data):
+    other = evaluate(ReverseDistillation("resnet18", score="sum"), data.test, progress=False)
+    with pytest.raises(ValueError, match="score='max'"):
+        operating_point(other, 1.0)
+
+
+def test_paint_covers_by_its_opacity():
+    image = torch.rand(3, 5, 7)
+    layer = np.zeros((5, 7, 4), np.uint8)
+    layer[2, 3], layer[0, 0] = (255, 0, 51, 255), (255, 255, 255, 51)
+    done = painted(image, layer)
+    assert torch.allclose(done[:, 2, 3], torch.tensor([1, 0, 0.2]))
+    assert torch.allclose(done[:, 0, 0], 0.8 * image[:, 0, 0] + 0.2) and torch.equal(done[:, 4], image[:, 4])
+
+
+def test_a_spot_has_its_place_and_area():
+    cover = spot((200, 200), 0.25, 0.6, 0.1, "#0a141e", 0.5)[..., 3] / 255
+    assert cover.sum() == pytest.approx(0.5 * np.pi * 20**2, rel=0.01) and cover.max() == pytest.approx(0.5, abs=0.01)
+    rows, columns = np.mgrid[:200, :200] + 0.5
+    assert (cover * columns).sum() / cover.sum() == pytest.approx(50, abs=0.1)
+    assert (cover * rows).sum() / cover.sum() == pytest.approx(120, abs=0.1)
+    assert tuple(spot((8, 8), 0, 0, 1, "#0a141e")[0, 0, :3]) == (10, 20, 30)
+
+
+def test_a_designed_defect_is_the_benchmarks_unless_it_is_moved():
+    for kind in synthetic.DEFECTS["gear"]:
+        expected = synthetic.render("gear", size=SIZE, seed=3, defect=kind, strength=0.6)
+        for place in (None, (0.5, 0.8)):
+            image, mask = designed("gear", kind, 0.6, 3, place, SIZE)
+            same = np.array_equal(image, expected[0]) and np.array_equal(mask, expected[1])
+            assert same == (place is None or not can_be_placed(kind))
+
+
+def test_a_moved_defect_keeps_its_shape_and_leaves_the_rest_alone():
+    """On cloth, where every place can have a hole."""
+    good = synthetic.render("weave", size=128, seed=5)[0]
+    masks = []
+    for x, y in ((0.25, 0.25), (0.5, 0.75)):
+        image, mask = designed("weave", "hole", 1.0, 5, (x, y), 128)
+        assert np.array_equal(image[~mask], good[~mask]) and mask.any()
+        rows, columns = np.nonzero(mask)
+        assert abs(columns.mean() - 128 * x) < 6 and abs(rows.mean() - 128 * y) < 6
+        masks.append(mask)
+    moved = np.roll(masks[0], (64, 32), axis=(0, 1))
+    assert (moved & masks[1]).sum() / (moved | masks[1]).sum() > 0.8
+    assert not designed("gear", "dent", 1.0, 5, (0.01, 0.01), 128)[1].any()  # off the gear
+
+
+def test_a_heat_picture_has_viridis_colours():
+    values = np.array([[0, 0.5], [1, 9]], np.float32)
+    shown = np.asarray(picture.heat(values, 1.0, side=2))
+    assert np.array_equal(shown, picture.colour_table()[[[0, 128], [255, 255]]])
+
+
+def test_borders_and_dashes():
+    values = np.zeros((20, 30), np.float32)
+    values[5:10, 8:20] = 1
+    (line,) = picture.border(values, 0.5)
+    assert np.allclose(line.min(0), (8, 5)) and np.allclose(line.max(0), (20, 10))
+    assert len(picture.border(np.ones((6, 6), np.float32), 0.5)) == 1  # closed at the edge of the picture
+    assert len(contour_generator(z=np.ones((6, 6))).lines(0.5)) == 0
+    straight = np.array([[0.0, 0.0], [50.0, 0.0], [100.0, 0.0]])
+    parts = list(picture.dashes(straight, 10))
+    assert [(part[0, 0], part[-1, 0]) for part in parts] == [(0, 10), (20, 30), (40, 50), (60, 70), (80, 90)]
+
+
+def test_the_defect_explorer_follows_every_control(model, data):
+    explorer = defect_explorer(model, data)
+    seen = {"start": (pixels(explorer.panels.map.image), explorer.panels.words.value)}
+    first = pixels(explorer.panels.outlined.image)
+    for name, control, value in (("fine", explorer.weights[0], 0.0), ("fusion", explorer.fusion, "multiply"),
+                                 ("sigma", explorer.sigma, 4.0), ("kind", explorer.kind, "good"),
+                                 ("number", explorer.number, 2)):
+        control.value = value
+        seen[name] = (pixels(explorer.panels.map.image), explorer.panels.words.value)
+    steps = list(seen.values())
+    for (a, words), (b, later) in zip(steps, steps[1:], strict=False):
+        assert (a != b).any() and words != later
+    assert explorer.index == 2 and "Image 2, good" in explorer.panels.words.value
+    explorer.kind.value = "scratch"
+    assert explorer.number.value == 0 and data.test.defects[explorer.index] == "scratch"
+    before = explorer.panels.words.value
+    explorer.factor.value = 0.2
+    assert explorer.panels.words.value != before and (pixels(explorer.panels.outlined.image) != first).any()
+    explorer.restore()
+    assert explorer.settings == Bench(model, data).settings
+    for weight in explorer.weights:
+        weight.value = 0.0
+    assert "Every weight is 0" in explorer.panels.words.value
+
+
+def test_an_explorer_needs_test_images(model, data):
+    with pytest.raises(ValueError, match="no test images"):
+        defect_explorer(model, AnomalyData("x", data.train, None))
+
+
+def test_what_is_painted_is_scored(model, data, bench):
+    board = draw_defect(model, data)
+    clean = pixels(board.panels.map.image)
+    layer = spot((SIZE, SIZE), 0.5, 0.3, 0.1)
+    board.canvas.layer = memoryview(layer.tobytes())  # as it arrives from the browser
+    view = bench.view_of(painted(data.test[0].image, layer), bench.settings, layer[..., 3] > 127)
+    assert view.verdict in board.panels.words.value and (pixels(board.panels.map.image) != clean).any()
+    wiped = board.canvas.wiped
+    board.clear()
+    assert not board.layer.any() and board.canvas.wiped == wiped + 1
+    assert np.array_equal(pixels(board.panels.map.image), clean)
+    board.number.value = 1
+    assert (pixels(board.panels.map.image) != clean).any()
+
+
+def test_without_anywidget_sliders_put_a_spot(model, data, monkeypatch):
+    monkeypatch.setattr(paint, "anywidget", None)
+    board = draw_defect(model, data)
+    assert board.canvas is None
+    before = pixels(board.panels.map.image)
+    board.x.value = 0.6
+    assert (pixels(board.panels.map.image) != before).any()
+    board.opacity.value = 0.0
+    assert torch.equal(painted(data.test[0].image, board.layer), data.test[0].image)
+
+
+def test_the_designer_shows_the_call_that_draws_the_same(model, data):
+    for designer in (defect_designer("gear", model, data), defect_designer("gear")):
+        designer.kind.value, designer.strength.value, designer.seed.value = "dent", 0.9, 4
+        designer.by_seed.value = False
+        designer.x.value, designer.y.value = 0.5, 0.2
+        call = designer.call.value.removeprefix("<code>rdlib.handmade.").removesuffix("</code>")
+        image, mask = eval(call, {"designed": designed})
+        assert f"{mask.sum()} pixels" in designer.words.value and not designer.x.disabled
+        designer.kind.value = "missing_hole"
+        assert designer.x.disabled and "place" not in designer.call.value and "faulty part" in designer.words.value
+    assert image.shape == (256, 256, 3)  # of the one without a model
+    with pytest.raises(ValueError, match="gear"):
+        defect_designer("geer")
+    with pytest.raises(ValueError, match="data"):
+        defect_designer("gear", model)
+
+
+def test_the_threshold_explorer_moves_everything_together(report):
+    explorer = threshold_explorer(report)
+    before = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
+    explorer.threshold.value = float(np.sort(report.scores)[1])
+    point = operating_point(report, explorer.threshold.value)
+    after = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
+    assert after[0] == matrix_html(point) != before[0] and after[2] != before[2]
+    moved = (after[1] != before[1]).any(-1)
+    half = moved.shape[1] // 2
+    assert moved[:, :half].any() and moved[:, half:].any()  # the point on the ROC curve and the one on PRO
+
+
+def test_the_disc_lies_on_the_curve(report):
+    """Its place in pixels, against matplotlib's own drawing of the same point."""
+    explorer = threshold_explorer(report)
+    point = operating_point(report, explorer.threshold.value)
+    for to_pixels, place in zip(explorer._pixels, ((point.fpr, point.tpr), (point.pixel_fpr, point.pro)), strict=True):
+        x, y = to_pixels.transform(place)
+        around = pixels(explorer.curves)[round(explorer._curves.height - y), round(x)]
+        assert np.abs(around - (230, 159, 0)).max() <= 2  # Okabe and Ito's orange
+
+
+def test_the_monitor_watches_and_stops(data):
+    model = ReverseDistillation("resnet18", sigma=1.0)
+    monitor = TrainingMonitor(data.test, every=1)
+    with pytest.raises(ValueError, match="Nothing has run"):
+        monitor.figure()
+    former = signal.getsignal(signal.SIGINT)
+
+    def press(run):
+        assert not monitor.button.disabled or monitor._asked.is_set()
+        if run.step == 3:
+            monitor.button.click()
+
+    run = fit(model, data.train, 5, batch_size=4, callbacks=[monitor, press], progress=False)
+    assert run.step == 4 and run.stop and list(monitor.history.epoch) == [1, 2] and monitor.button.disabled
+    report = evaluate(model, data.test, progress=False)  # usable, and as the last line of the history saw it
+    assert monitor.history.aupro.iloc[-1] == pytest.approx(report.aupro) and "Stopped after 4" in monitor.words.value
+    assert Image.open(io.BytesIO(monitor.picture.value)).width > 400
+    assert monitor.figure().summary in monitor.words.value and signal.getsignal(signal.SIGINT) is former
+    fit(model, data.train, 1, batch_size=4, callbacks=[monitor], progress=False)  # and again, from the start
+    assert len(monitor.history) == 1 and "Finished after 2" in monitor.words.value
+
+
+def test_an_interrupt_ends_the_run_gently(data):
+    model, monitor = ReverseDistillation("resnet18", sigma=1.0), TrainingMonitor()
+    former = signal.getsignal(signal.SIGINT)
+    run = fit(model, data.train, 5, batch_size=4, progress=False,
+              callbacks=[monitor, lambda run: signal.raise_signal(signal.SIGINT) if run.step == 1 else None])
+    assert run.step == 2 and not model.training and signal.getsignal(signal.SIGINT) is former
+    assert monitor.history.empty and len(monitor.figure().axes) == 1
+
+
+def test_the_monitor_sees_the_averaged_weights_and_leaves_the_others(data):
+    def train(callbacks):
+        model = ReverseDistillation("resnet18", sigma=1.0)
+        fit(model, data.train, 2, batch_size=4, ema=0.5, callbacks=callbacks, progress=False)
+        return model
+
+    monitor = TrainingMonitor(data.test, every=2)
+    watched, alone = train([monitor]), train([])
+    assert all(torch.equal(a, b) for a, b in zip(watched.state_dict().values(), alone.state_dict().values(), strict=True))
+    assert monitor.history.aupro.iloc[0] == pytest.approx(evaluate(alone, data.test, progress=False).aupro)
+    with pytest.raises(ValueError, match="every"):
+        TrainingMonitor(every=0)
+
+
+def test_static_twins_say_the_same_numbers(bench, data, report):
+    own = bench.settings
+    figure = figures.map_settings(bench, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
+    view = bench.view(4, own)
+    assert f"own {view.score / view.normal:.2f}" in figure.summary and data.test.defects[4] in figure.summary
+    layers = {"small": spot((SIZE, SIZE), 0.5, 0.3, 0.03), "large": spot((SIZE, SIZE), 0.5, 0.3, 0.2)}
+    figure = figures.drawn_defects(bench, data.test[0].image, layers)
+    view = bench.view_of(painted(data.test[0].image, layers["large"]), own)
+    assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
+    figure = figures.designed_defects("gear", ["missing_hole"], [0.5, 1.0], 2, bench)
+    view = bench.view_of(as_image(designed("gear", "missing_hole", 1.0, 2, size=SIZE)[0]), own)
+    assert f"{view.score / view.normal:.2f} x" in figure.summary and "2 images" in figure.summary
+    point = operating_point(report, 0.5)
+    figure = figures.threshold_view(report, 0.5)
+    assert f"{point.hits} of 5 anomalous" in figure.summary and len(figure.axes) == 3
+
+
+def test_static_twins_refuse_nothing_to_draw(bench, data):
+    with pytest.raises(ValueError, match="0 to 7"):
+        figures.map_settings(bench, 8, {"own": bench.settings})
+    with pytest.raises(ValueError, match="at least one column"):
+        figures.map_settings(bench, 0, {})
+    with pytest.raises(ValueError, match="at least one kind"):
+        figures.designed_defects("gear", [], [0.5])
+    with pytest.raises(ValueError, match="broken_tooth"):
+        figures.designed_defects("gear", ["hole"], [0.5])
