@@ -21,11 +21,14 @@ from rdlib.files import written_atomically
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run every cell in place, with a progress bar. Raises CellExecutionError at the first cell that fails."""
+def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Run every cell of the notebook that lies at `path`, in place, with a progress bar.
+
+    Raises CellExecutionError at the first cell that fails.
+    """
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=cells, unit="cell", desc="quickstart") as bar:
-        NotebookClient(notebook, kernel_name="python3", timeout=None, resources={"metadata": {"path": str(folder)}},
+    with tqdm(total=cells, unit="cell", desc=path.stem) as bar:
+        NotebookClient(notebook, kernel_name="python3", timeout=None, resources={"metadata": {"path": str(path.parent)}},
                        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own TCP ports
                        on_cell_executed=lambda **_: bar.update()).execute()
 
@@ -90,7 +93,7 @@ def main() -> int:
             sys.exit(f"The demo cannot use {args.data}: {problem}")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     try:
-        execute(notebook, NOTEBOOK.parent)
+        execute(notebook, NOTEBOOK)
     except CellExecutionError as error:
         print(f"The demo stopped with {error.ename}: {error.evalue}", file=sys.stderr)
         return 1

@@ -24,7 +24,7 @@ def warnings(notebook: nbformat.NotebookNode) -> list[str]:
 def store(path: Path) -> None:
     """Execute one notebook and write it back. Raises SystemExit where it warns."""
     notebook, began = nbformat.read(path, as_version=4), time.perf_counter()
-    execute(notebook, path.parent)
+    execute(notebook, path)
     seconds = time.perf_counter() - began
     if found := warnings(notebook):
         sys.exit(f"{path} was not stored, since it warns:\n" + "\n".join(found))
