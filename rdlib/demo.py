@@ -28,7 +28,8 @@ def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
     """
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, unit="cell", desc=path.stem) as bar:
-        NotebookClient(notebook, kernel_name="python3", timeout=None, resources={"metadata": {"path": str(path.parent)}},
+        NotebookClient(notebook, kernel_name="python3", timeout=None,
+                       resources={"metadata": {"path": str(path.parent)}},
                        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own TCP ports
                        on_cell_executed=lambda **_: bar.update()).execute()
 
