@@ -35,7 +35,9 @@ class Styled:
     def _repr_html_(self) -> str:
         css = self._colours.map(lambda colour: f"background-color: {colour}; color: black" if colour else "")
         styler = self.frame.style.apply(lambda _: css, axis=None).set_caption(self.title).set_table_styles(SHAPE)
-        styler = styler if self._named else styler.hide(axis="index")
+        if not self._named:
+            styler = styler.hide(axis="index").set_table_styles(
+                [{"selector": ".col0", "props": "text-align: left"}], overwrite=False)
         # pandas would draw a new id each time, and stored pages would differ for nothing.
         name = sha256(repr(self).encode()).hexdigest()[:8]
         return f'<div style="overflow-x: auto">{styler.set_uuid(name).to_html()}</div>'
