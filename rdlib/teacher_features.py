@@ -1,7 +1,7 @@
 """The teacher's features of a training set, batch by batch: computed once and kept, or afresh every time.
 
-The teacher never changes, so without augmentation neither do its features, and half of a training step is saved by
-keeping them.
+The teacher never changes, so without augmentation neither do its features, and keeping them saves the
+teacher's share of every training step but those of the first epoch.
 """
 from collections.abc import Iterator, Sequence
 from itertools import repeat

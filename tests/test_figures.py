@@ -355,6 +355,8 @@ def test_metric_curves_show_mean_and_range_of_the_seeds():
     assert gear.lines[0].get_ydata() == pytest.approx([0.4, 0.5])
     assert weave.collections[0].get_datalim(weave.transData).intervaly == pytest.approx([0.5, 0.8])
     assert "after epoch 2, mean over weave, gear: a 0.600, b 0.900." in figure.summary
+    assert "band" in figure.legends[0].get_title().get_text()
+    assert "band" not in figures.metric_curves(frame[frame["seed"] == 0]).legends[0].get_title().get_text()
     for rows in ([], list("abcde")):
         with pytest.raises(ValueError, match="one to 4 ways"):
             figures.metric_curves(pd.DataFrame([(r, "weave", 0, 1, 0.5) for r in rows], columns=frame.columns))

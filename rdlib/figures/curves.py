@@ -7,7 +7,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from rdlib.evaluation import Report
-from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, check_finite, counted, number, thinned
+from rdlib.figures.canvas import (BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, check_finite, counted, number,
+                                  thinned)
 from rdlib.run import Run
 
 
@@ -136,8 +137,8 @@ def per_defect(report: Report) -> Figure:
 
 
 def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
-    """A metric by epoch, a panel for each category, a line for each way to train: mean of the seeds, band from the lowest
-    to the highest of them.
+    """A metric by epoch, a panel for each category, a line for each way to train: mean of the seeds, band from the
+    lowest to the highest of them.
 
     Args:
         frame: one line an evaluation, with columns row (how it was trained), category, seed, epoch, value.
@@ -168,7 +169,7 @@ def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                      title="mean of the seeds; band: lowest to highest")
+                      title="mean of the seeds; band: lowest to highest" if frame["seed"].nunique() > 1 else None)
     last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()
     figure.summary = (f"{name} after epoch {frame['epoch'].max()}, mean over {', '.join(map(str, categories))}: "
                       + ", ".join(f"{row} {value:.3f}" for row, value in last.items()) + ".")
