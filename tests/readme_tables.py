@@ -1,17 +1,17 @@
 """The README's tables of ablations and baselines, from the runs on record.
 
-    python tests/readme_tables.py
+    python tests/readme_tables.py     # writes them between their markers in the README
 """
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured
 from rdlib.reproduction.config import weights_id
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.tables import Cell
 
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- ablations: python tests/readme_tables.py -->", "<!-- end of the ablations -->"
 STORE = ResultStore(Path(__file__).parents[1] / "data/results/runs")
 TEACHERS = {"imagenet": "c598fc015ca0", "embedded": weights_id("embedded")}  # the files that the runs were made with
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
@@ -26,23 +26,44 @@ def on_record(table: str, ground: str, **choice) -> list[Cell]:
             for cell in cells(TABLES[table], GROUNDS[ground], **choice)]
 
 
-def overview(table: str, ground: str) -> str:
-    """Markdown: a line a row, mean over categories ± standard deviation over seeds of three metrics."""
+def overview(table: str, ground: str) -> str | None:
+    """Markdown: a line a row, mean over categories ± deviation over seeds of three metrics; None without runs."""
     frame = measured(on_record(table, ground), STORE)
-    alone = len(GROUNDS[ground].categories) == 1
-    frame = frame if alone else frame[frame["category"] == "mean"]
-    cell = {(line["row"], line["metric"]): f"{line['mean']:.3f}" + (f" ± {line['std']:.3f}" if line["std"] >= 0 else "")
-            for _, line in frame.iterrows()}
-    head = ["| " + " | ".join([TABLES[table].title, *SHOWN.values()]) + " |", "|---" * (1 + len(SHOWN)) + "|"]
+    frame = frame if len(GROUNDS[ground].categories) == 1 else frame[frame["category"] == "mean"]
+    if frame.empty:
+        return None
+    spread = [f" ± {std:.3f}" if std >= 0 else "" for std in frame["std"]]  # one seed has none
+    cell = {(row, metric): f"{mean:.3f}{std}" for row, metric, mean, std in
+            zip(frame["row"], frame["metric"], frame["mean"], spread, strict=True)}
+    head = [f"| {TABLES[table].title}: {GROUNDS[ground].title} | " + " | ".join(SHOWN.values()) + " |",
+            "|---" * (1 + len(SHOWN)) + "|"]
     return "\n".join(head + [f"| {row.label} | " + " | ".join(cell.get((row.label, m), "not run here") for m in SHOWN)
                              + " |" for row in TABLES[table].rows])
 
 
-def steadiness() -> str:
-    """Markdown: how the metrics of the last epochs swing, by schedule and averaging."""
-    found: pd.DataFrame = swings(curves(on_record("stability", "synthetic"), STORE))
-    return found.rename_axis("image AUROC by epoch").to_markdown(disable_numparse=True)
+def steadiness() -> str | None:
+    """Markdown: how image AUROC swings from epoch to epoch, by schedule and averaging, on the categories that all rows
+    have; None without runs."""
+    by_epoch = curves(on_record("stability", "synthetic"), STORE)
+    if by_epoch.empty:
+        return None
+    runs = by_epoch.groupby("category")[["row", "seed"]].apply(lambda part: len(part.drop_duplicates()))
+    whole = runs.index[runs == len(TABLES["stability"].rows) * len(GROUNDS["synthetic"].seeds)]
+    found = swings(by_epoch[by_epoch["category"].isin(whole)])
+    return found.rename_axis(f"image AUROC by epoch: {', '.join(whole)}").to_markdown(disable_numparse=True)
+
+
+def page() -> str:
+    """All of them that have runs."""
+    return "\n\n".join(filter(None, [*(overview(*names) for names in ABLATIONS), steadiness()]))
+
+
+def put(readme: str) -> str:
+    """The README's text with the tables as they are now."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{page()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    print("\n\n".join([*(overview(*names) for names in ABLATIONS), steadiness()]))
+    README.write_text(put(README.read_text(encoding="utf-8")), encoding="utf-8")

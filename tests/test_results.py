@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
+import readme_tables  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
 from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured  # noqa: E402
@@ -67,3 +68,8 @@ def test_novelty_in_the_readme_is_what_the_runs_gave(ground, title):
         values = frame[(frame["row"] == row.label) & (frame["metric"] == "image_auroc")].set_index("category")["mean"]
         line = " | ".join(f"{values[category]:.3f}" for category in (*map(str, range(10)), "mean"))
         assert f"| {title}, {row.label} | {line} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_ablations_in_the_readme_are_those_on_record():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme_tables.BEGIN in readme and readme_tables.put(readme) == readme, "run python tests/readme_tables.py"
