@@ -129,6 +129,12 @@ def test_one_category_for_all_rows_is_more_than_two_for_one(store):
     assert {cell.category for cell in complete(wanted, store)} == {"b"}
 
 
+def test_a_row_without_its_reference_says_so(store):
+    wanted = two_rows(["a"], [0])
+    file(store, wanted[1].config, 0.5)
+    assert effects(wanted, store, "usual")["verdict"].tolist() == [NOT_RUN, "its reference was not run"]
+
+
 def test_an_effect_of_a_reading_is_read_there(store):
     config = RunConfig("toy/a")
     wanted = [Cell(Row("usual"), "a", config), Cell(Row("two scales", reading="12"), "a", config)]

@@ -75,7 +75,8 @@ def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: s
         pairs = [(own[seed], values[reference][seed]) for seed in own if seed in values[reference]]
         configs = {cell.config for cell in cells if cell.row.label == label}
         done = sum(map(store.has, configs))
-        missing = f"{done} of {len(configs)} runs so far" if done else NOT_RUN
+        missing = NOT_RUN if not done else f"{done} of {len(configs)} runs so far"
+        missing = "its reference was not run" if own and not values[reference] else missing
         lines.append((label, *_effect(pairs, label == reference, missing)))
     return pd.DataFrame(lines, columns=EFFECTS)
 
