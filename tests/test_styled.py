@@ -213,4 +213,5 @@ def test_worth_has_every_row_run_or_not(store):
     frame = worth(rows, store, "usual", "Toy").frame
     assert frame.index.tolist() == ["usual", "other", "third"]
     assert frame["Δ image AUROC"].tolist() == ["–", "▲ +0.100", "–"] and frame["AUPRO"].iloc[2] == NOT_RUN
-    assert frame["AUPRO: verdict"].tolist() == ["reference (3 seeds)", "clearly better (3 seeds)", NOT_RUN]
+    assert frame["AUPRO: verdict"].tolist() == ["reference", "clearly better", NOT_RUN]
+    assert frame["seeds"].tolist() == ["3", "3", "0"]

@@ -113,14 +113,13 @@ def worth(cells: Sequence[Cell], store: ResultStore, reference: str, title: str,
           metrics: Sequence[str] = ("image_auroc", "aupro")) -> Styled:
     """What every row of a table is worth against its row `reference`, metric by metric, with a verdict in words.
 
-    Each metric has its value, the difference, and what `effects` says of it; rows that were not run say so. Raises as
-    `effects`.
+    Each metric has its value, the difference, and what `effects` says of it; then come the seeds. Rows that were not run
+    say so. Raises as `effects`.
     """
     parts, differences = [], []
     for metric in metrics:
         found = effects(cells, store, reference, metric).set_index("row").rename_axis(None)
-        verdict = found["verdict"] + [f" ({n} seeds)" if n > 1 else "" for n in found["seeds"]]
         parts.append(pd.DataFrame({METRICS[metric]: found["value"], f"Δ {METRICS[metric]}": found["difference"],
-                                   f"{METRICS[metric]}: verdict": verdict}))
+                                   f"{METRICS[metric]}: verdict": found["verdict"]}))
         differences.append(f"Δ {METRICS[metric]}")
-    return styled(pd.concat(parts, axis=1), title, differences)
+    return styled(pd.concat([*parts, found["seeds"]], axis=1), title, differences)
