@@ -160,12 +160,13 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=16, help="images at a time; default 16")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images; default none")
     parser.add_argument("--overlays", choices=OVERLAYS, default=OVERLAYS[0], help="pictures to draw; default anomalous")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     args = parser.parse_args()
     try:
         onnx = args.model.suffix.lower() == ".onnx"
         model = OnnxDetector(args.model) if onnx else ReverseDistillation.load(args.model).to(best_device())
         table = score_folder(model, args.folder, args.out, size=args.size, overlays=args.overlays,
-                             batch_size=args.batch_size, workers=args.workers)
+                             batch_size=args.batch_size, workers=args.workers, progress=not args.quiet)
     except (DataError, WeightsError, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
