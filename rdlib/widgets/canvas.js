@@ -4,8 +4,8 @@ function render({ model, el }) {
   const width = model.get("width"), height = model.get("height");
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height, className: "rdlib-canvas" });
-  Object.assign(canvas.style, { width: "100%", aspectRatio: `${width} / ${height}`, touchAction: "none",
-                                cursor: "crosshair", backgroundSize: "100% 100%", display: "block" });
+  Object.assign(canvas.style, { width: "calc(100% - 4px)", aspectRatio: `${width} / ${height}`, touchAction: "none",
+                                cursor: "crosshair", backgroundSize: "100% 100%", display: "block", margin: "2px" });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "A good image; paint on it with mouse, pen or finger.");
   el.append(canvas);

@@ -81,7 +81,7 @@ def colour_bar(view: View) -> str:
     top = TOP * view.normal
 
     def mark(value: float, sign: str) -> str:
-        left = min(100, 100 * value / top)
+        left = min(98, 100 * value / top)  # all of the sign stays in sight
         return f"<span style='position:absolute;left:{left:.1f}%;transform:translateX(-50%)'>{sign}</span>"
 
     ticks = "".join(f"<span>{value:.2f}</span>" for value in (0, view.normal, top))

@@ -86,7 +86,8 @@ def matrix_html(point: OperatingPoint) -> str:
     body = "".join(f"<tr><th scope='row' {PADDED}>is {kind}</th>{cell(a, first)}{cell(b, second)}</tr>"
                    for kind, a, first, b, second in rows)
     return ("<table style='border-collapse:collapse'><caption>images</caption><tr><td></td>"
-            f"<th scope='col' {PADDED}>called normal</th><th scope='col' {PADDED}>called anomalous</th></tr>{body}</table>")
+            f"<th scope='col' {PADDED}>called normal</th><th scope='col' {PADDED}>called anomalous</th></tr>"
+            f"{body}</table>")
 
 
 def words(point: OperatingPoint) -> str:

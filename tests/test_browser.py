@@ -1,0 +1,233 @@
+"""The explorers where they are used: notebook 07 in JupyterLab, in a real browser.
+
+Needs the Chromium that the system has (`apt-get install chromium`, or its path in RDLIB_CHROMIUM); without one the tests
+are skipped, unless RDLIB_REQUIRE_BROWSER=1 says that they must not be. Screenshots go to build/browser.
+"""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHOTS = ROOT / "build/browser"
+WAIT = 1000 * int(os.environ.get("RDLIB_BROWSER_SECONDS", 240))  # for a notebook to run; a busy machine is no bug
+ROUTINE = """
+import torch
+from rdlib import ReverseDistillation, fit, load_dataset
+from rdlib.widgets import TrainingMonitor, threshold_explorer
+data = load_dataset("synthetic/gear", size=64, n_train=16)
+model = ReverseDistillation("resnet18", sigma=1)
+monitor = TrainingMonitor()
+monitor.show()
+%%
+run = fit(model, data.train, 5000, batch_size=4, callbacks=[monitor], progress=False)
+%%
+assert 0 < run.epoch < 5000 and not model.training
+print("usable after the stop:", bool(torch.isfinite(model.predict(data.test[0].image[None])[0]).all()))
+%%
+from rdlib import evaluate
+threshold_explorer(evaluate(model, data.test, progress=False))
+"""
+
+
+def chromium():
+    """The browser's path; the test ends here where there is none."""
+    found = os.environ.get("RDLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if found:
+        return found
+    reason = "no Chromium: apt-get install chromium, or set RDLIB_CHROMIUM to its path"
+    if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # which root cannot have
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on a folder with notebook 07, without outputs, and one that is stopped on the way."""
+    folder = tmp_path_factory.mktemp("lab")
+    notebook = nbformat.read(ROOT / "notebooks/07_anomaly_maps.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, folder / "07_anomaly_maps.ipynb")
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in ROUTINE.split("%%")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "stopped.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"ServerApp.root_dir": folder, "ServerApp.port": port, "ServerApp.open_browser": False,
+                "ServerApp.allow_root": True, "IdentityProvider.token": "", "ServerApp.password": ""}
+    env = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(folder / "config"),
+                        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *(f"--{k}={v}" for k, v in settings.items())],
+                                  stdout=log, stderr=subprocess.STDOUT, env=env)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(address, server, folder / "server.log")
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def wait_for(address, server, log):
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5)
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.5)
+    pytest.fail(f"JupyterLab did not start: {log.read_text()}")
+
+
+class Page:
+    """A notebook that is open in JupyterLab."""
+
+    def __init__(self, browser, address, name):
+        self.errors = []
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/{name}")  # one of its own: no other tab
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=WAIT)
+        self.page.locator("#jp-MainLogo").wait_for()
+
+    def run_all(self):
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
+
+    def cell(self, word):
+        """The code cell that has this in its source, in view: JupyterLab draws cells as they are reached."""
+        return self.page.locator(".jp-CodeCell", has=self.page.locator(".cm-content", has_text=word)).first
+
+    def shoot(self, name, cell):
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        cell.scroll_into_view_if_needed()
+        self.page.wait_for_timeout(300)
+        cell.screenshot(path=SHOTS / f"{name}.png")
+
+    def no_error(self):
+        assert not self.page.locator(".jp-OutputArea-output[data-mime-type*='error']").count()
+        assert not self.page.get_by_text("Click to show javascript error").count()
+        assert not [text for text in self.errors if "view" in text or "widget" in text.lower()], self.errors
+
+    def pixels(self, image):
+        """What an image on the page looks like, as bytes that change where it does."""
+        return image.evaluate("""async (image) => {
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const pen = canvas.getContext("2d");
+            pen.drawImage(image, 0, 0);
+            return canvas.toDataURL();
+        }""")
+
+    def changes(self, image, act):
+        """Whether an image looks otherwise soon after something was done."""
+        before = self.pixels(image)
+        act()
+        for _ in range(50):
+            self.page.wait_for_timeout(200)
+            if self.pixels(image) != before:
+                return True
+        return False
+
+    def move(self, slider):
+        """A slider by five steps, as the keyboard does."""
+        slider.focus()
+        for _ in range(5):
+            slider.press("ArrowRight")
+
+
+def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
+    book = Page(browser, lab, "07_anomaly_maps.ipynb")
+    book.run_all()
+    last = book.cell("defect_designer(\"gear\", model, data)")
+    last.locator(".widget-image img, img.widget-image").first.wait_for(timeout=WAIT)
+    book.no_error()
+
+    explorer = book.cell("defect_explorer(model, data)")
+    explorer.scroll_into_view_if_needed()
+    outlined, shown = (explorer.locator("img.widget-image").nth(k) for k in range(2))
+    words = explorer.locator(".rdlib-words")
+    said = words.inner_text()
+    smoothing, threshold, fine = (explorer.get_by_role("slider").nth(k) for k in (1, 2, 3))
+    assert book.changes(shown, lambda: book.move(fine)) and words.inner_text() != said
+    assert book.changes(shown, lambda: book.move(smoothing))
+    assert book.changes(outlined, lambda: book.move(threshold))
+    explorer.get_by_role("combobox").first.select_option("missing_hole")
+    words.filter(has_text="missing_hole").wait_for()
+    book.shoot("07_defect_explorer", explorer)
+
+    board = book.cell("draw_defect(model, data)")
+    board.scroll_into_view_if_needed()
+    box = board.locator(".rdlib-canvas").bounding_box()
+    mouse = book.page.mouse
+
+    def paint():
+        mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.25 * box["height"])
+        mouse.down()
+        mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.3 * box["height"], steps=6)
+        mouse.up()
+
+    answer = board.locator("img.widget-image").nth(1)
+    clean = book.pixels(answer)
+    assert book.changes(answer, paint)
+    board.locator(".rdlib-words").filter(has_text="called anomalous").wait_for()
+    book.shoot("07_draw_defect", board)
+    assert book.changes(answer, board.get_by_role("button", name="wipe off").click)
+    book.page.wait_for_timeout(500)
+    assert book.pixels(answer) == clean
+
+    last.scroll_into_view_if_needed()
+    assert book.changes(last.locator("img.widget-image").first, lambda: book.move(last.get_by_role("slider").nth(1)))
+    book.shoot("07_defect_designer", last)
+    book.no_error()
+
+
+def test_the_stop_button_reaches_a_kernel_that_is_training(lab, browser):
+    book = Page(browser, lab, "stopped.ipynb")
+    book.run_all()
+    monitor = book.cell("monitor.show()")
+    stop = monitor.get_by_role("button", name="stop")
+    monitor.locator("img.widget-image").wait_for(timeout=WAIT)
+    monitor.get_by_text(re.compile("Step [1-9][0-9]")).wait_for(timeout=WAIT)
+    book.shoot("monitor_running", monitor)
+    stop.click()
+    monitor.get_by_text("Stopped after").wait_for()
+    book.page.get_by_text("usable after the stop: True").wait_for()
+    book.shoot("monitor_stopped", monitor)
+
+    explorer = book.cell("threshold_explorer(evaluate")
+    curves = explorer.locator("img.widget-image")
+    curves.wait_for(timeout=WAIT)
+    table = explorer.locator("table")
+    counts = table.inner_text()
+    assert book.changes(curves, lambda: [book.move(explorer.get_by_role("slider")) for _ in range(8)])
+    assert table.inner_text() != counts
+    book.shoot("threshold_explorer", explorer)
+    book.no_error()
