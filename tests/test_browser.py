@@ -1,8 +1,9 @@
 """The explorers where they are used: notebook 07 in JupyterLab, in a real browser.
 
-Needs the Chromium that the system has (`apt-get install chromium`, or its path in RDLIB_CHROMIUM); without one the tests
-are skipped, unless RDLIB_REQUIRE_BROWSER=1 says that they must not be. Screenshots go to build/browser.
+Needs the Chromium that the system has (`apt-get install chromium`, or its path in RDLIB_CHROMIUM); without one the
+tests are skipped, unless RDLIB_REQUIRE_BROWSER=1 says that they must not be. Screenshots go to build/browser.
 """
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build/browser"
 WAIT = 1000 * int(os.environ.get("RDLIB_BROWSER_SECONDS", 240))  # for a notebook to run; a busy machine is no bug
+LAB = {"notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn, in sight or not
+       "apputils-extension/notification": {"fetchNews": "false"}}  # and nothing pops up in front of them
 ROUTINE = """
 import torch
 from rdlib import ReverseDistillation, fit, load_dataset
@@ -71,6 +74,10 @@ def lab(tmp_path_factory):
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in ROUTINE.split("%%")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "stopped.ipynb")
+    for name, values in LAB.items():
+        file = folder / f"settings/@jupyterlab/{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -108,6 +115,7 @@ class Page:
     """A notebook that is open in JupyterLab."""
 
     def __init__(self, browser, address, name):
+        SHOTS.mkdir(parents=True, exist_ok=True)
         self.errors = []
         self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
@@ -121,11 +129,18 @@ class Page:
         self.page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
 
     def cell(self, word):
-        """The code cell that has this in its source, in view: JupyterLab draws cells as they are reached."""
+        """The first code cell that has this in its source."""
         return self.page.locator(".jp-CodeCell", has=self.page.locator(".cm-content", has_text=word)).first
 
+    def wait_for(self, what):
+        """Until something is to be seen on the page; if it never is, there is a picture of what was."""
+        try:
+            what.wait_for(timeout=WAIT)
+        except Exception:
+            self.page.screenshot(path=SHOTS / "failed.png")
+            raise
+
     def shoot(self, name, cell):
-        SHOTS.mkdir(parents=True, exist_ok=True)
         cell.scroll_into_view_if_needed()
         self.page.wait_for_timeout(300)
         cell.screenshot(path=SHOTS / f"{name}.png")
@@ -167,7 +182,7 @@ def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
     book = Page(browser, lab, "07_anomaly_maps.ipynb")
     book.run_all()
     last = book.cell("defect_designer(\"gear\", model, data)")
-    last.locator(".widget-image img, img.widget-image").first.wait_for(timeout=WAIT)
+    book.wait_for(last.locator("img.widget-image").first)
     book.no_error()
 
     explorer = book.cell("defect_explorer(model, data)")
@@ -214,8 +229,7 @@ def test_the_stop_button_reaches_a_kernel_that_is_training(lab, browser):
     book.run_all()
     monitor = book.cell("monitor.show()")
     stop = monitor.get_by_role("button", name="stop")
-    monitor.locator("img.widget-image").wait_for(timeout=WAIT)
-    monitor.get_by_text(re.compile("Step [1-9][0-9]")).wait_for(timeout=WAIT)
+    book.wait_for(monitor.get_by_text(re.compile("Step [1-9][0-9]")))
     book.shoot("monitor_running", monitor)
     stop.click()
     monitor.get_by_text("Stopped after").wait_for()
@@ -224,7 +238,7 @@ def test_the_stop_button_reaches_a_kernel_that_is_training(lab, browser):
 
     explorer = book.cell("threshold_explorer(evaluate")
     curves = explorer.locator("img.widget-image")
-    curves.wait_for(timeout=WAIT)
+    book.wait_for(curves)
     table = explorer.locator("table")
     counts = table.inner_text()
     assert book.changes(curves, lambda: [book.move(explorer.get_by_role("slider")) for _ in range(8)])

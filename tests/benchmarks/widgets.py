@@ -23,7 +23,8 @@ def bench_of(size: int) -> Bench:
     """The embedded teacher and an untrained student: what the maps show does not change how long they take."""
     data = load_dataset("synthetic/gear", size=size, n_train=16)
     tests = [*data.test.samples[:10], *data.test.samples[40:70]]
-    return Bench(ReverseDistillation("resnet18"), AnomalyData(data.name, data.train, AnomalyDataset(tests, (size, size))))
+    test = AnomalyDataset(tests, (size, size))
+    return Bench(ReverseDistillation("resnet18"), AnomalyData(data.name, data.train, test))
 
 
 def callbacks(bench: Bench) -> Iterator[tuple[str, int, Callable[[int], None]]]:
@@ -47,7 +48,8 @@ def callbacks(bench: Bench) -> Iterator[tuple[str, int, Callable[[int], None]]]:
     report = evaluate(bench.model, bench.data.test, progress=False)
     thresholds = threshold_explorer(report)
     low = thresholds.threshold.min
-    yield "threshold explorer, 40 images", AT_HAND, lambda k: setattr(thresholds.threshold, "value", low * (1 + 0.05 * k))
+    yield "threshold explorer, 40 images", AT_HAND, lambda k: setattr(
+        thresholds.threshold, "value", low * (1 + 0.05 * k))
 
 
 def main() -> None:
