@@ -87,7 +87,7 @@ def effects(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
         axis.plot(frame["difference"], places, "D", color=VERMILION, markeredgecolor="black", label="difference",
                   zorder=4)
         axis.set_yticks(places, [_row_name(line) for _, line in frame.iterrows()])
-        axis.set(xlabel=f"{name}: difference from '{reference}'", ylim=(-0.6, len(frame) - 0.4))
+        axis.set(xlabel=f"{name}: difference from the reference", ylim=(-0.6, len(frame) - 0.4))
         figure.legend(loc="outside upper center", ncols=3)
     figure.summary = f"{name} against '{reference}': " + "; ".join(
         f"{line['row']} {line['difference']:+.3f}, {line['verdict']}" for _, line in run.iterrows()) + "."

@@ -33,7 +33,7 @@ class Styled:
             columns=self.frame.columns, fill_value="")
 
     def _repr_html_(self) -> str:
-        css = self._colours.map(lambda colour: f"background-color: {colour}; color: black" if colour else "")
+        css = self._colours.map(lambda colour: f"background-color: {colour}; color: black; white-space: nowrap" if colour else "")
         styler = self.frame.style.apply(lambda _: css, axis=None).set_caption(self.title).set_table_styles(SHAPE)
         if not self._named:
             styler = styler.hide(axis="index").set_table_styles(
