@@ -116,8 +116,8 @@ def class_matrix(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
         shown = axis.imshow(values, vmin=min(0.9, np.nanmin(values)), vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(values):
             if value == value:
-                dark = value < sum(shown.get_clim()) / 2
-                axis.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
+                colour = "white" if value < sum(shown.get_clim()) / 2 else "black"
+                axis.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=8, color=colour)
         axis.set_xticks(range(len(frame.columns)), frame.columns)
         axis.set_yticks(range(len(frame)), frame.index)
         axis.spines[:].set_visible(False)

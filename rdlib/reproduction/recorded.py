@@ -46,7 +46,8 @@ def complete(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
     missing = {(cell.row, cell.category) for cell in cells if not store.has(cell.config)}
     rows, categories = dict.fromkeys(cell.row for cell in cells), dict.fromkeys(cell.category for cell in cells)
     finished = [frozenset(category for category in categories if (row, category) not in missing) for row in rows]
-    best = max(finished, key=lambda own: (len(own) * (comparable := sum(own <= other for other in finished)), comparable))
+    rows_with = {own: sum(own <= other for other in finished) for own in finished}
+    best = max(finished, key=lambda own: (len(own) * rows_with[own], rows_with[own]))
     return [cell for cell in cells if not best or cell.category in best]
 
 
@@ -58,8 +59,8 @@ def effects(cells: Sequence[Cell], store: ResultStore, reference: str, metric: s
     Returns:
         One line a row, in the table's order: value, the mean of the seeds that count (of all of its own complete ones
         in the reference's line); difference from the reference; std, the difference's standard deviation over seeds;
-        low and high, its 95 % interval over resampled test images, which are the same ones in both rows; seeds, how many
-        count; verdict, in words. "Clearly" asks both of the interval to leave out 0 and, from two seeds on, of the
+        low and high, its 95 % interval over resampled test images, which are the same ones in both rows; seeds, how
+        many count; verdict, in words. "Clearly" asks both of the interval to leave out 0 and, from two seeds on, of the
         difference to exceed two of its standard deviations; "unclear" names what it fails by.
 
     Raises:

@@ -33,7 +33,8 @@ class Styled:
             columns=self.frame.columns, fill_value="")
 
     def _repr_html_(self) -> str:
-        css = self._colours.map(lambda colour: f"background-color: {colour}; color: black; white-space: nowrap" if colour else "")
+        look = "background-color: {}; color: black; white-space: nowrap"
+        css = self._colours.map(lambda colour: look.format(colour) if colour else "")
         styler = self.frame.style.apply(lambda _: css, axis=None).set_caption(self.title).set_table_styles(SHAPE)
         if not self._named:
             styler = styler.hide(axis="index").set_table_styles(
@@ -113,8 +114,8 @@ def worth(cells: Sequence[Cell], store: ResultStore, reference: str, title: str,
           metrics: Sequence[str] = ("image_auroc", "aupro")) -> Styled:
     """What every row of a table is worth against its row `reference`, metric by metric, with a verdict in words.
 
-    Each metric has its value, the difference, and what `effects` says of it; then come the seeds. Rows that were not run
-    say so. Raises as `effects`.
+    Each metric has its value, the difference, and what `effects` says of it; then come the seeds. Rows that were not
+    run say so. Raises as `effects`.
     """
     parts, differences = [], []
     for metric in metrics:
