@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build/browser"
-WAIT = 1000 * int(os.environ.get("RDLIB_BROWSER_SECONDS", 240))  # for a notebook to run; a busy machine is no bug
+SECONDS = int(os.environ.get("RDLIB_BROWSER_SECONDS", 300))  # for a notebook to run; a busy machine is no bug
 LAB = {"notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn, in sight or not
        "apputils-extension/notification": {"fetchNews": "false"}}  # and nothing pops up in front of them
 ROUTINE = """
@@ -57,7 +57,7 @@ def chromium():
 def browser():
     path = chromium()
     with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # which root cannot have
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
 
@@ -121,8 +121,9 @@ class Page:
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/{name}")  # one of its own: no other tab
-        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=WAIT)
-        self.page.locator("#jp-MainLogo").wait_for()
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=1000 * SECONDS)
+        # What is run before the kernel listens is lost without a word.
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=1000 * SECONDS)
 
     def run_all(self):
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -133,12 +134,16 @@ class Page:
         return self.page.locator(".jp-CodeCell", has=self.page.locator(".cm-content", has_text=word)).first
 
     def wait_for(self, what):
-        """Until something is to be seen on the page; if it never is, there is a picture of what was."""
-        try:
-            what.wait_for(timeout=WAIT)
-        except Exception:
-            self.page.screenshot(path=SHOTS / "failed.png")
-            raise
+        """Until something is to be seen on the page, or a cell has failed; then there is a picture of the page."""
+        broken = self.page.locator(".jp-OutputArea-output[data-mime-type*='error']")
+        for _ in range(2 * SECONDS):
+            if what.is_visible():
+                return
+            if broken.count():
+                break
+            self.page.wait_for_timeout(500)
+        self.page.screenshot(path=SHOTS / "failed.png")
+        pytest.fail(broken.first.inner_text() if broken.count() else f"not to be seen after {SECONDS} s: {what}")
 
     def shoot(self, name, cell):
         cell.scroll_into_view_if_needed()
