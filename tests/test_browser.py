@@ -122,12 +122,20 @@ class Page:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/{name}")  # one of its own: no other tab
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=1000 * SECONDS)
-        # What is run before the kernel listens is lost without a word.
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=1000 * SECONDS)
 
     def run_all(self):
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
+        """Run all cells. What is run before the kernel listens is lost without a word: then once more."""
+        first = self.page.locator(".jp-CodeCell .jp-InputPrompt").first
+        for _ in range(SECONDS):
+            if first.inner_text().strip() == "[ ]:":
+                self.page.get_by_role("menuitem", name="Run", exact=True).click()
+                self.page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
+                self.page.wait_for_timeout(2000)
+            if first.inner_text().strip() == "[1]:":
+                return
+            self.page.wait_for_timeout(1000)
+        self.page.screenshot(path=SHOTS / "failed.png")
+        pytest.fail(f"the first cell has not run after {SECONDS} s")
 
     def cell(self, word):
         """The first code cell that has this in its source."""
