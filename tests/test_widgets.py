@@ -19,7 +19,7 @@ from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.baselines import ForwardStudent
 from rdlib.exploring import Bench, Settings, operating_point, weighted_map
 from rdlib.folding import fold_batchnorm
-from rdlib.handmade import as_image, can_be_placed, designed, painted, spot
+from rdlib.handmade import as_image, painted, spot
 from rdlib.samples import AnomalyData, AnomalyDataset
 from rdlib.widgets import (TrainingMonitor, defect_designer, defect_explorer, draw_defect, paint, picture,
                            threshold_explorer)
@@ -153,30 +153,6 @@ def test_a_spot_has_its_place_and_area():
     assert tuple(spot((8, 8), 0, 0, 1, "#0a141e")[0, 0, :3]) == (10, 20, 30)
 
 
-def test_a_designed_defect_is_the_benchmarks_unless_it_is_moved():
-    for kind in synthetic.DEFECTS["gear"]:
-        expected = synthetic.render("gear", size=SIZE, seed=3, defect=kind, strength=0.6)
-        for place in (None, (0.5, 0.8)):
-            image, mask = designed("gear", kind, 0.6, 3, place, SIZE)
-            same = np.array_equal(image, expected[0]) and np.array_equal(mask, expected[1])
-            assert same == (place is None or not can_be_placed(kind))
-
-
-def test_a_moved_defect_keeps_its_shape_and_leaves_the_rest_alone():
-    """On cloth, where every place can have a hole."""
-    good = synthetic.render("weave", size=128, seed=5)[0]
-    masks = []
-    for x, y in ((0.25, 0.25), (0.5, 0.75)):
-        image, mask = designed("weave", "hole", 1.0, 5, (x, y), 128)
-        assert np.array_equal(image[~mask], good[~mask]) and mask.any()
-        rows, columns = np.nonzero(mask)
-        assert abs(columns.mean() - 128 * x) < 6 and abs(rows.mean() - 128 * y) < 6
-        masks.append(mask)
-    moved = np.roll(masks[0], (64, 32), axis=(0, 1))
-    assert (moved & masks[1]).sum() / (moved | masks[1]).sum() > 0.8
-    assert not designed("gear", "dent", 1.0, 5, (0.01, 0.01), 128)[1].any()  # off the gear
-
-
 def test_a_heat_picture_has_viridis_colours():
     values = np.array([[0, 0.5], [1, 9]], np.float32)
     shown = np.asarray(picture.heat(values, 1.0, side=2))
@@ -256,8 +232,8 @@ def test_the_designer_shows_the_call_that_draws_the_same(model, data):
         designer.kind.value, designer.strength.value, designer.seed.value = "dent", 0.9, 4
         designer.by_seed.value = False
         designer.x.value, designer.y.value = 0.5, 0.2
-        call = designer.call.value.removeprefix("<code>rdlib.handmade.").removesuffix("</code>")
-        image, mask = eval(call, {"designed": designed})
+        call = designer.call.value.removeprefix("<code>rdlib.").removesuffix("</code>")
+        image, mask = eval(call, {"synthetic": synthetic})
         assert f"{mask.sum()} pixels" in designer.words.value and not designer.x.disabled
         designer.kind.value = "missing_hole"
         assert designer.x.disabled and "place" not in designer.call.value and "faulty part" in designer.words.value
@@ -346,7 +322,7 @@ def test_static_twins_say_the_same_numbers(bench, data, report):
     view = bench.view_of(painted(data.test[0].image, layers["large"]), own)
     assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
     figure = figures.designed_defects("gear", ["missing_hole"], [0.5, 1.0], 2, bench)
-    view = bench.view_of(as_image(designed("gear", "missing_hole", 1.0, 2, size=SIZE)[0]), own)
+    view = bench.view_of(as_image(synthetic.render("gear", size=SIZE, seed=2, defect="missing_hole")[0]), own)
     assert f"{view.score / view.normal:.2f} x" in figure.summary and "2 images" in figure.summary
     point = operating_point(report, 0.5)
     figure = figures.threshold_view(report, 0.5)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rdlib.exploring import Bench, Settings, View
 from rdlib.figures.canvas import HALO, MARKED, TRUTH, WIDTH, canvas, check_indices, counted, handle, outline
-from rdlib.handmade import as_image, designed, painted
+from rdlib.handmade import as_image, painted
+from rdlib.synthetic import render
 
 TOP = 2.0  # where the colours end: twice what good training images reach
 
@@ -81,7 +82,7 @@ def designed_defects(category: str, kinds: Sequence[str], strengths: Sequence[fl
         found = {}
         for row, kind in zip(axes, kinds, strict=True):
             for axis, strength in zip(row, strengths, strict=True):
-                image, mask = designed(category, kind, strength, seed, size=size)
+                image, mask = render(category, size=size, seed=seed, defect=kind, strength=strength)
                 axis.imshow(image)
                 _frame(axis, mask)
                 axis.set_axis_off()

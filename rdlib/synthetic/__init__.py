@@ -84,23 +84,31 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
             + [Scene(category, first + 2 * (good + k) + 1, kinds[k % len(kinds)], s) for k, s in enumerate(strengths)])
 
 
-def render(category: str, *, size: int = 256, seed: int, defect: str | None = None,
-           strength: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
+def render(category: str, *, size: int = 256, seed: int, defect: str | None = None, strength: float = 0.7,
+           place: tuple[float, float] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene: image uint8 RGB (size, size, 3) and mask bool (size, size), True = defect.
 
     `seed` (0 or more) chooses the scene and the defect's place; `defect` is None or one of DEFECTS[category];
     `strength` in (0, 1] goes from barely visible to obvious; a logical defect (a part missing, added, moved or swapped)
-    is there or not, whatever the strength. Outside the mask the image is, to the bit, the good one of the same seed and
-    size. Raises ValueError for an unknown name or a number out of its range.
+    is there or not, whatever the strength. `place`, (x, y) in image sides, moves damage (one of DAMAGE) there and
+    leaves its shape; off the object there is nothing to damage, and the mask is empty. Outside the mask the image is,
+    to the bit, the good one of the same seed and size.
+
+    Raises ValueError for an unknown name, a number out of its range, or a place for what is no damage.
     """
     check("category", category, CATEGORIES)
     check("defect", defect, (None, *DEFECTS[category]))
     if not 0 < strength <= 1:
         raise ValueError(f"strength goes from just above 0 (barely visible) to 1 (obvious), got {strength}.")
+    if place is not None and defect not in DAMAGE:
+        raise ValueError(f"Only damage can be put somewhere ({', '.join(DAMAGE)}); got defect={defect!r}. Leave place "
+                         "out.")
     if size < MIN_SIZE:
         raise ValueError(f"The smallest picture is {MIN_SIZE} pixels a side, got size={size}.")
     with single_threaded_blas():
         good = paint(category, seed, size, None)
+        if place:
+            good.pin(place)
         picture, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
         if defect:
             faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)

@@ -58,9 +58,17 @@ class Surface:
 
     def spot(self, rng: Generator) -> tuple[float, float]:
         """A place for a defect: anywhere but close to the border, or on the part, as the painter says in `spots`."""
-        if self.spots is None:
-            return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
-        return self.spots(rng)
+        return (self.spots or anywhere)(rng)
+
+    def pin(self, place: tuple[float, float]) -> None:
+        """From now on a defect lies at `place`, (x, y); what is drawn after the place, its shape, stays as it was."""
+        free = self.spots or anywhere
+
+        def pinned(rng: Generator) -> tuple[float, float]:
+            free(rng)
+            return place
+
+        self.spots = pinned
 
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates (u, v) around (x, y) whose u axis points at `turns`."""
@@ -155,6 +163,11 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
         np.copyto(place[window], (k + t) / (len(points) - 1), where=d < distance[window])
         np.minimum(distance[window], d, out=distance[window])
     return distance, place
+
+
+def anywhere(rng: Generator) -> tuple[float, float]:
+    """A place (x, y) that is not close to the picture's border."""
+    return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 
 def ring_spots(x: float, y: float, low: float, high: float) -> Spots:

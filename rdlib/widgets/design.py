@@ -4,7 +4,7 @@ import ipywidgets as widgets
 from rdlib import synthetic
 from rdlib.distillation import Distillation
 from rdlib.exploring import Bench
-from rdlib.handmade import as_image, can_be_placed, designed
+from rdlib.handmade import as_image
 from rdlib.samples import AnomalyData
 from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import draw_outlines, photo
@@ -51,20 +51,21 @@ class DefectDesigner(widgets.VBox):
 
     def update(self) -> None:
         """Draw the defect as the controls say, and ask the model, if there is one."""
-        movable = can_be_placed(self.kind.value)
+        movable = self.kind.value in synthetic.DAMAGE  # a faulty part stays its part
         self.by_seed.disabled = not movable
         self.x.disabled = self.y.disabled = not movable or self.by_seed.value
         place = None if self.x.disabled else (self.x.value, self.y.value)
-        image, mask = designed(self.category, self.kind.value, self.strength.value, self.seed.value, place, self.size)
+        scene = {"size": self.size, "seed": self.seed.value, "defect": self.kind.value,
+                 "strength": self.strength.value, "place": place}
+        image, mask = synthetic.render(self.category, **scene)
         words = f"The mask has {int(mask.sum())} pixels, {mask.mean():.2%} of the picture."
         if not mask.any():
             words = "There is nothing to see: the place lies off the object, or the defect is too faint."
         if not movable:
             words += " This defect is a faulty part; the seed chooses which one."
         self.words.value = words
-        arguments = f'"{self.category}", "{self.kind.value}", {self.strength.value:g}, seed={self.seed.value}'
-        arguments += (f", place=({place[0]:g}, {place[1]:g})" if place else "") + f", size={self.size}"
-        self.call.value = f"<code>rdlib.handmade.designed({arguments})</code>"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in scene.items() if value is not None)
+        self.call.value = f"<code>rdlib.synthetic.render({self.category!r}, {arguments})</code>"
         if self.bench:
             self.panels.show(self.bench.view_of(as_image(image), self.bench.settings, mask))
         else:
