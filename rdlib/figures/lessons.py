@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
-from rdlib.figures.canvas import (BLUE, GREY, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
+from rdlib.figures.canvas import (BLUE, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
                                   head, number, outline)
+from rdlib.figures.operating import draw_confusion
 from rdlib.samples import GOOD, AnomalyDataset, Item
 
 
@@ -133,7 +134,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
         axes[0].axvline(threshold, color=ORANGE, linestyle="dashed", linewidth=2)
         axes[0].set(yticks=[0, 1], yticklabels=[GOOD, "anomalous"], ylim=(-0.5, 1.5), xlabel=unit, ylabel="truth",
                     title=f"threshold {number(threshold)}: anomalous to its right")
-        _matrix(axes[1], table)
+        draw_confusion(axes[1], table)
     (kept, false_alarms), (missed, found) = table
     figure.summary = (f"Threshold {number(threshold)}: {counted(false_alarms, 'false alarm')} in "
                       f"{counted(kept + false_alarms, 'good image')}, {missed} of "
@@ -146,15 +147,3 @@ def _image_with_truth(axis: Axes, dataset: AnomalyDataset, index: int) -> None:
     axis.imshow(item.image.permute(1, 2, 0).numpy())
     axis.set_title(f"{dataset.defects[index]} ({index})", loc="left", fontsize=9, pad=3)
     outline(axis, item.mask.numpy(), TRUTH)
-
-
-def _matrix(axis: Axes, table: NDArray) -> None:
-    words = [["right: passed", "false alarm"], ["miss", "right: found"]]
-    axis.imshow(np.eye(2), cmap=ListedColormap(["#FBE3D0", "#D5E8F3"]))
-    for row in (0, 1):
-        for column in (0, 1):
-            axis.text(column, row, f"{table[row, column]}\n{words[row][column]}", ha="center", va="center")
-    axis.set(xticks=[0, 1], xticklabels=[GOOD, "anomalous"], yticks=[0, 1], yticklabels=[GOOD, "anomalous"],
-             xlabel="said to be", ylabel="truth", title="confusion matrix")
-    axis.axhline(0.5, color=GREY, linewidth=1)
-    axis.axvline(0.5, color=GREY, linewidth=1)

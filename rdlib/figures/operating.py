@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
 from rdlib.evaluation import Report
@@ -25,7 +26,7 @@ def threshold_view(report: Report, threshold: float) -> Figure:
     panels = 2 + (report.pixels is not None)
     with canvas(1, panels, 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
-        _confusion(axes[0], point)
+        draw_confusion(axes[0], [[point.passed, point.false_alarms], [point.misses, point.hits]])
         for axis, (x, y) in zip(axes[1:], draw_threshold_curves(axes[1:], report, point), strict=True):
             axis.plot(x, y, "o", color=ORANGE, markeredgecolor="black", markersize=10, clip_on=False, zorder=5)
     figure.summary = (f"At threshold {number(threshold)}: {point.hits} of {point.hits + point.misses} anomalous images "
@@ -59,11 +60,13 @@ def draw_threshold_curves(axes: list[Axes], report: Report, point: OperatingPoin
     return places
 
 
-def _confusion(axis: Axes, point: OperatingPoint) -> None:
-    counts = np.array([[point.passed, point.false_alarms], [point.misses, point.hits]])
+def draw_confusion(axis: Axes, counts: ArrayLike) -> None:
+    """A confusion matrix: (2, 2) images, a row for what they are, good then anomalous, a column for what they are
+    called, in the same order; colours are the shares of the row."""
+    counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    names = [["right", "false alarm"], ["miss", "found"]]
+    names = [["right: passed", "false alarm"], ["miss", "right: found"]]
     for (row, column), count in np.ndenumerate(counts):
         axis.text(column, row, f"{count}\n{names[row][column]}", ha="center", va="center", fontsize=9,
                   color="black" if shares[row, column] > 0.5 else "white")
