@@ -51,9 +51,10 @@ class ResultStore:
         return found if isinstance(found, dict) and all(key in found for key in KEYS) else None
 
     def write(self, config: RunConfig, result: dict) -> None:
-        """File a result; an earlier error of the same run is forgotten."""
+        """File a result, a line a key; an earlier error of the same run is forgotten."""
+        lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
         with written_atomically(self.path(config)) as temporary:
-            temporary.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
+            temporary.write_text(f"{{\n{lines}\n}}\n")
         self.error_path(config).unlink(missing_ok=True)
 
     def write_error(self, config: RunConfig, error: BaseException) -> None:
