@@ -110,7 +110,7 @@ class FeatureMemory(Detector):
         if self.coreset and len(drawn) > self.size:
             direction = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(drawn.device)
             drawn = drawn[greedy_coreset(drawn @ direction / PROJECTED**0.5, self.size)]
-        self.memory = drawn
+        self.memory, self.threshold = drawn, None  # what was chosen before belongs to another memory
         return self
 
     def _draw(self, dataset: Dataset, batch_size: int, precision: str, progress: bool,

@@ -40,7 +40,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     protocol.
 
     Args:
-        model: changed in place; in eval mode when `fit` returns.
+        model: changed in place; in eval mode when `fit` returns, and without the threshold that was chosen before.
         dataset: good images, as items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.samples.Item`.
         epochs: passes over the images, in all: a resumed run does what is missing.
         batch_size: the last, smaller batch of an epoch is kept, except a lone image where the embedding is 1 x 1
@@ -86,6 +86,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     if checkpoint and Path(checkpoint).exists():
         read_checkpoint(Path(checkpoint), run, optimiser)
     source = _feature_source(run, dataset, cache, batch_size, workers, progress)
+    model.threshold = None
     model.train()
     try:
         done = run.step * run.images_per_epoch // run.steps_per_epoch

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
-from rdlib import ReverseDistillation, figures
+from rdlib import FeatureMemory, ReverseDistillation, figures, fit, load_dataset
 from rdlib.errors import WeightsError
 from rdlib.threshold import (Threshold, agreed_size, images_needed, rate_bound, rate_interval, threshold_from_both,
                              threshold_from_good)
@@ -177,6 +177,17 @@ def test_official_weights_take_the_threshold_away(tmp_path):
     model.threshold = from_good(np.linspace(1, 2, 40), 0.1)
     torch.save({"bn": donor.ocbe.state_dict(), "decoder": donor.student.state_dict()}, tmp_path / "official.pth")
     assert model.load_official(tmp_path / "official.pth").threshold is None
+
+
+def test_training_takes_the_threshold_away():
+    data = load_dataset("synthetic/gear", size=64, n_train=4)
+    for learner in (ReverseDistillation("resnet18"), FeatureMemory("resnet18")):
+        learner.threshold = from_good(np.linspace(1, 2, 40), 0.1)
+        if isinstance(learner, FeatureMemory):
+            learner.fit(data.train, progress=False)
+        else:
+            fit(learner, data.train, 1, progress=False)
+        assert learner.threshold is None
 
 
 def test_the_figure_says_what_alarms():
