@@ -2,28 +2,25 @@
 
     python tests/readme_tables.py     # writes them between their markers in the README
 """
-from dataclasses import replace
 from pathlib import Path
 
 from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured
-from rdlib.reproduction.config import weights_id
+from rdlib.reproduction.recorded import recorded
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.tables import Cell
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- ablations: python tests/readme_tables.py -->", "<!-- end of the ablations -->"
 STORE = ResultStore(Path(__file__).parents[1] / "data/results/runs")
-TEACHERS = {"imagenet": "c598fc015ca0", "embedded": weights_id("embedded")}  # the files that the runs were made with
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 ABLATIONS = (("ocbe", "synthetic"), ("scales", "synthetic"), ("readout", "synthetic"), ("teacher", "synthetic"),
              ("baselines", "synthetic"), ("ocbe", "magnetic_tile"), ("readout", "magnetic_tile"),
              ("teacher", "magnetic_tile"))
 
 
-def on_record(table: str, ground: str, **choice) -> list[Cell]:
-    """The table's cells, each with the file its teacher came from; `choice` as `cells` takes it."""
-    return [cell._replace(config=replace(cell.config, weights_id=TEACHERS.get(cell.config.weights)))
-            for cell in cells(TABLES[table], GROUNDS[ground], **choice)]
+def on_record(table: str, ground: str) -> list[Cell]:
+    """The table's cells, each with its run on record."""
+    return recorded(cells(TABLES[table], GROUNDS[ground]), STORE)
 
 
 def overview(table: str, ground: str) -> str | None:

@@ -12,11 +12,9 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import readme_tables  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
-from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured  # noqa: E402
-from rdlib.reproduction.config import weights_id  # noqa: E402
+from rdlib.reproduction import TABLES, measured  # noqa: E402
 
 ROWS = benchmark.records()
-FILES = {"mnist": "c598fc015ca0", "digits": weights_id("embedded")}  # the teachers' files: ImageNet's, and the one that ships
 
 
 @pytest.mark.parametrize("metric", benchmark.COLUMNS)
@@ -62,8 +60,7 @@ def test_the_benchmark_leaves_room_for_ablations():
 
 @pytest.mark.parametrize("ground, title", [("mnist", "MNIST"), ("digits", "digits")])
 def test_novelty_in_the_readme_is_what_the_runs_gave(ground, title):
-    wanted = cells(TABLES["novelty"], GROUNDS[ground], weights_id=FILES[ground])
-    frame = measured(wanted, ResultStore(ROOT / "data/results/runs"))
+    frame = measured(readme_tables.on_record("novelty", ground), readme_tables.STORE)
     for row in TABLES["novelty"].rows:
         values = frame[(frame["row"] == row.label) & (frame["metric"] == "image_auroc")].set_index("category")["mean"]
         line = " | ".join(f"{values[category]:.3f}" for category in (*map(str, range(10)), "mean"))
