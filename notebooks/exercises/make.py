@@ -95,7 +95,7 @@ def store_pictures() -> None:
     for name in ASSIGNMENTS:
         folder = HERE / "source" / name
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-        execute(notebook, folder)
+        execute(notebook, folder / f"{name}.ipynb")
         for file, content in pictures(notebook).items():
             with written_atomically(folder / "pictures" / file) as temporary:
                 temporary.write_bytes(content)
