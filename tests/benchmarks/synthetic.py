@@ -2,12 +2,13 @@
 
     python tests/benchmarks/synthetic.py --teacher embedded random_calibrated random imagenet=FILE --seeds 0 1 2
     python tests/benchmarks/synthetic.py --teacher embedded --ema
+    python tests/benchmarks/synthetic.py --teacher embedded random --ema --batch 2
     python tests/benchmarks/synthetic.py --table
 
 ResNet-18, 128 x 128, 100 good images to train, 15 epochs in batches of 4, sigma 2; test: 40 good, 100 defective. The
-last epoch is the result. Seeds vary student and order, the scenes are the same. `--ema` takes
-the moving average of the student's weights, decay 0.99 a step, at the end of the same training. One JSON file a run in
-data/results/synthetic; what is there is not run again.
+last epoch is the result. Seeds vary student and order, the scenes are the same. `--ema` takes the moving average of the
+student's weights, decay 0.99 a step, at the end of the same training; `--batch 2` takes twice the steps in the same
+epochs. One JSON file a run in data/results/synthetic; what is there is not run again.
 """
 import argparse
 import json
@@ -25,20 +26,27 @@ from rdlib.files import written_atomically
 from rdlib.synthetic import CATEGORIES
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
-EPOCHS, BATCH_SIZE, IMAGES, SIZE, SIGMA = 15, 4, 100, 128, 2
-DECAY, AVERAGED = 0.99, "_averaged"  # of --ema, and how its columns and files are marked
-TEACHERS = {"embedded": "embedded", "embedded_averaged": "embedded, EMA", "random_calibrated": "random, calibrated",
-            "random": "random", "imagenet": "ImageNet"}
+EPOCHS, IMAGES, SIZE, SIGMA = 15, 100, 128, 2
+BATCHES = 4, 2  # the first is the default
+DECAY = 0.99  # of --ema
+TEACHERS = {"embedded": "embedded", "random_calibrated": "random, calibrated", "random": "random",
+            "imagenet": "ImageNet"}
+WAYS = {"": "", "_averaged": ", EMA", "_batch2": ", batches of 2", "_averaged_batch2": ", EMA, batches of 2"}
 COLUMNS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
-def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str,
-                   ema: float | None) -> dict:
+def way(ema: float | None, batch_size: int) -> str:
+    """How files and columns of a way of training are marked, a key of WAYS."""
+    return ("_averaged" if ema else "") + (f"_batch{batch_size}" if batch_size != BATCHES[0] else "")
+
+
+def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str, ema: float | None,
+                   batch_size: int) -> dict:
     """One run: train, evaluate, and what its result file holds."""
     began = time.perf_counter()
     data = load_dataset(f"synthetic/{category}", size=SIZE, n_train=IMAGES)
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
-    run = fit(model, data.train, EPOCHS, batch_size=BATCH_SIZE, ema=ema, seed=seed, precision=precision,
+    run = fit(model, data.train, EPOCHS, batch_size=batch_size, ema=ema, seed=seed, precision=precision,
               progress=False)
     report = evaluate(model, data.test, progress=False)
     found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher,
@@ -51,7 +59,7 @@ def records() -> pd.DataFrame:
     """One row a run on record: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     rows = [{"category": run["config"]["dataset"].split("/")[1],
-             "teacher": run["config"]["teacher"] + (AVERAGED if run["config"].get("ema") else ""),
+             "teacher": run["config"]["teacher"] + way(run["config"].get("ema"), run["config"]["batch_size"]),
              "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"] for run in runs]
     return pd.DataFrame(rows, columns=["category", "teacher", "seed", "minutes", *COLUMNS])
 
@@ -61,11 +69,12 @@ def table(rows: pd.DataFrame, metric: str) -> str:
 
     The mean is of seeds with every category on record.
     """
-    teachers = [name for name in TEACHERS if name in set(rows["teacher"])]
+    columns = {name + way: title + how for name, title in TEACHERS.items() for way, how in WAYS.items()}
+    teachers = [name for name in columns if name in set(rows["teacher"])]
     whole = rows.groupby(["teacher", "seed"]).filter(lambda seed: len(seed) == len(CATEGORIES))
     whole = whole.groupby(["teacher", "seed"])[metric].mean().reset_index().assign(category="**mean**")
     cells = pd.concat([rows, whole]).groupby(["category", "teacher"])[metric].agg(["mean", "std"])
-    lines = [f"| {COLUMNS[metric]} | {' | '.join(TEACHERS[name] for name in teachers)} |",
+    lines = [f"| {COLUMNS[metric]} | {' | '.join(columns[name] for name in teachers)} |",
              "|---" * (len(teachers) + 1) + "|"]
     for category in [*CATEGORIES, "**mean**"]:
         found = [cells.loc[category, name] if (category, name) in cells.index else None for name in teachers]
@@ -81,8 +90,9 @@ def check_protocol(path: Path) -> None:
     config = json.loads(path.read_text())["config"]
     if config["teacher"] == "embedded" and config.get("teacher_crc") != fingerprint(TeacherEncoder()):
         raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
-    found = tuple(config[key] for key in ("epochs", "batch_size", "size", "sigma")) + (config["images"][0],)
-    if found != (EPOCHS, BATCH_SIZE, SIZE, SIGMA, IMAGES) or config.get("ema") not in (None, DECAY):
+    found = tuple(config[key] for key in ("epochs", "size", "sigma")) + (config["images"][0],)
+    if (found != (EPOCHS, SIZE, SIGMA, IMAGES) or config.get("ema") not in (None, DECAY)
+            or config["batch_size"] not in BATCHES):
         raise ValueError(f"{path} is of another protocol. Move it away to run anew.")
 
 
@@ -98,6 +108,7 @@ def main() -> None:
     parser.add_argument("--category", nargs="+", default=CATEGORIES, choices=CATEGORIES, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ema", action="store_true", help=f"average the student's weights, decay {DECAY} a step")
+    parser.add_argument("--batch", type=int, default=BATCHES[0], choices=BATCHES, help="images a step (default %(default)s)")
     parser.add_argument("--precision", default="auto", choices=["float32", "bf16", "auto"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is on record")
@@ -106,15 +117,16 @@ def main() -> None:
     unknown = {named.partition("=")[0] for named in args.teacher} - set(TEACHERS)
     if unknown:
         parser.error(f"there is no teacher {', '.join(unknown)}; choose of {', '.join(TEACHERS)}")
+    ema = DECAY if args.ema else None
     jobs = [] if args.table else [(t, s, c) for t in args.teacher for s in args.seeds for c in args.category]
     for named, seed, category in jobs:
         teacher, _, file = named.partition("=")
-        path = RESULTS / f"{category}_{teacher}{AVERAGED if args.ema else ''}_seed{seed}.json"
+        path = RESULTS / f"{category}_{teacher}{way(ema, args.batch)}_seed{seed}.json"
         if path.exists():
             check_protocol(path)
             continue
         weights = file or (None if teacher == "random" else teacher)
-        found = train_and_test(category, teacher, weights, seed, args.precision, DECAY if args.ema else None)
+        found = train_and_test(category, teacher, weights, seed, args.precision, ema, args.batch)
         with written_atomically(path) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{category}, {teacher}, seed {seed}: " + ", ".join(
