@@ -1,4 +1,6 @@
 """Figures of what goes on inside the networks: what is drawn where, and summaries that can be worked out by hand."""
+import io
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -80,3 +82,11 @@ def test_scatter_counts_the_neighbours_of_anomalous_images():
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 3
     with pytest.raises(ValueError, match="points"):
         scatter({"line": line[:3]}, kinds)
+
+
+@pytest.mark.parametrize("scale", ["row", "all"])
+def test_bars_and_their_words_stay_inside_the_picture(scale):
+    maps = [Panel(np.linspace(0, 1, 256 ** 2).reshape(256, 256), "f1: 64 channels")] * 3
+    figure = panels([[Panel(np.zeros((3, 256, 256)), "image"), *maps]], "gradient", scale=scale)
+    figure.savefig(io.BytesIO(), format="png")
+    assert figure.get_tightbbox().x1 <= figure.get_size_inches()[0]

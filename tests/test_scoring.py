@@ -9,7 +9,7 @@ from PIL import Image
 
 from rdlib import ReverseDistillation, scoring
 from rdlib.errors import DataError
-from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.figures.overlay import STRIP, overlay, overlay_size
 from rdlib.scoring import score_folder
 from rdlib.threshold import Threshold
 
@@ -140,15 +140,15 @@ def test_an_overlay_outlines_what_reaches_the_threshold():
     image, values = np.full((100, 200, 3), 128, np.uint8), np.zeros((50, 100))
     values[10:20, 30:40] = 0.9
     marked = np.asarray(overlay(image, values, 0.9, THRESHOLD))
-    left = marked[26:, :200]
+    left = marked[STRIP:, :200]
     orange = (left == [230, 159, 0]).all(2)
     rows, columns = np.nonzero(orange)
     assert 18 <= rows.min() <= 22 and 37 <= rows.max() <= 41 and 58 <= columns.min() <= 62 and 77 <= columns.max() <= 81
     assert not orange[28:32, 68:72].any(), "a line, not an area"
-    assert marked.shape[1] >= 408 and (marked[:26] == 0).any(), "words above"
+    assert marked.shape[1] >= 408 and (marked[:STRIP] == 0).any(), "words above"
     quiet = np.asarray(overlay(image, values / 9, 0.1, THRESHOLD))
-    assert not (quiet[26:, :200] == [230, 159, 0]).all(2).any()
-    assert (quiet[:26] != marked[:26]).any(), "the verdict differs"
+    assert not (quiet[STRIP:, :200] == [230, 159, 0]).all(2).any()
+    assert (quiet[:STRIP] != marked[:STRIP]).any(), "the verdict differs"
     assert overlay(image[:, :9], values, 0.9, None).width > 50, "words fit beside a narrow picture"
 
 

@@ -54,9 +54,9 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
             for axis, p in zip(axes[i], row, strict=True):
                 drawn = _panel(axis, p, norm) or drawn
             if scale == "row" and own:
-                figure.colorbar(drawn, ax=axes[i], label=label)
+                figure.colorbar(drawn, ax=axes[i], label=label, pad=0.01)
         if scale == "all" and every:
-            figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+            figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, pad=0.01)
     maps = [(p.title.replace("\n", " "), p.values) for row in grid for p in row if p and p.values.ndim == 2]
     figure.summary = (f"{label[:1].upper() + label[1:] or 'Maps'}, lowest to highest: "
                       + "; ".join(f"{title} {number(v.min())} to {number(v.max())}" for title, v in maps) + ".")

@@ -9,7 +9,7 @@ from rdlib.figures.canvas import ORANGE, number
 from rdlib.threshold import Threshold
 
 SIDES = 320, 1024  # pixels; the longer side is brought into this range, so that words fit and files stay small
-STRIP, GAP = 26, 8  # height of the line of words, width of the gap between the two pictures
+STRIP, GAP = 32, 8  # height of the line of words, width of the gap between the two pictures
 
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
@@ -42,7 +42,7 @@ def overlay(image: NDArray, values: NDArray, score: float, threshold: Threshold 
         image = _outlined(image, values >= threshold.pixel)
         verdict = "ANOMALOUS" if score >= threshold.score else "good"
         words = f"{verdict}: {words}, threshold {number(threshold.score)}"
-    font = ImageFont.load_default(14)
+    font = ImageFont.load_default(20)
     canvas = Image.new("RGB", (max(2 * width + GAP, int(font.getlength(words)) + 8), height + STRIP), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((4, 4), words, fill="black", font=font)

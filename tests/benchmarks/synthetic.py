@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--category", nargs="+", default=CATEGORIES, choices=CATEGORIES, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ema", action="store_true", help=f"average the student's weights, decay {DECAY} a step")
-    parser.add_argument("--batch", type=int, default=BATCHES[0], choices=BATCHES, help="images a step (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=BATCHES[0], choices=BATCHES,
+                        help="images a step (default %(default)s)")
     parser.add_argument("--precision", default="auto", choices=["float32", "bf16", "auto"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is on record")
