@@ -21,7 +21,8 @@ from rdlib.hardware import best_device
 from rdlib.reproduction.config import RunConfig, weights_id
 from rdlib.reproduction.cost import COLUMNS, costs, measure_all
 from rdlib.reproduction.engine import run_all
-from rdlib.reproduction.report import write_report
+from rdlib.reproduction.report import latex_table, write_report
+from rdlib.reproduction.recorded import recorded
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
@@ -31,11 +32,11 @@ COST = "complexity"
 
 
 def named(text: str) -> tuple[str, str]:
-    """NAME=VALUE, as --weights and --root take it."""
+    """NAME=PATH, as --weights and --root take it."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got '{text}'")
-    return name, value
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
+    return name, str(Path(value).expanduser().resolve())  # a worker may stand in another folder
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -63,11 +64,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tables", type=Path, default=Path("data/results/tables"), help="folder of the reports")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table from what is on record")
     parser.add_argument("--list", action="store_true", help="only list the runs and whether they are on record")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.results = args.results.resolve()
+    return args
 
 
-def asked_for(args: argparse.Namespace) -> list[Cell]:
-    """The table's cells under the command line's settings, each with the identity of its teacher's file."""
+def asked_for(args: argparse.Namespace, store: ResultStore) -> list[Cell]:
+    """The table's cells under the command line's settings, each with the identity of its teacher's file.
+
+    Where no file is named, a run on record counts whichever file its teacher came from.
+    """
     changes = {field: getattr(args, field) for field in ("epochs", "batch_size", "size", "n_train", "threads",
                                                          "backbone", "precision") if getattr(args, field) is not None}
     changes |= {"weights": args.teacher} if args.teacher else {}
@@ -75,8 +81,12 @@ def asked_for(args: argparse.Namespace) -> list[Cell]:
 
     def identified(config: RunConfig) -> RunConfig:
         return replace(config, weights_id=weights_id(config.weights, files.get(config.weights)))
-    return [cell._replace(config=identified(cell.config)) for cell in
-            cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)]
+    wanted = cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)
+    if not wanted:
+        raise ValueError("No row of this table can be run so: the embedded teacher is a ResNet-18. Name another one, "
+                         "--teacher imagenet, or --backbone resnet18.")
+    return [cell._replace(config=identified(cell.config)) if cell.config.weights in files else on_record
+            for cell, on_record in zip(wanted, recorded(wanted, store), strict=True)]
 
 
 def cost(args: argparse.Namespace) -> int:
@@ -90,7 +100,7 @@ def cost(args: argparse.Namespace) -> int:
         return 2
     shown = frame.rename(columns=COLUMNS)
     texts = {"csv": frame.to_csv(index=False), "md": shown.to_markdown(index=False) + "\n",
-             "html": shown.to_html(index=False), "tex": shown.style.hide(axis="index").to_latex(hrules=True)}
+             "html": shown.to_html(index=False), "tex": latex_table(shown, index=False)}
     for suffix, text in texts.items():
         with written_atomically(args.tables / f"{COST}.{suffix}") as temporary:
             temporary.write_text(text)
@@ -104,11 +114,15 @@ def main(arguments: list[str] | None = None) -> int:
     if args.table == COST:
         return cost(args)
     try:
-        wanted = asked_for(args)
+        store = ResultStore(args.results)
+        wanted = asked_for(args, store)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    store, configs = ResultStore(args.results), list(dict.fromkeys(cell.config for cell in wanted))
+    configs = list(dict.fromkeys(cell.config for cell in wanted))
+    left_out = [row.label for row in TABLES[args.table].rows if row not in {cell.row for cell in wanted}]
+    if left_out:
+        print(f"Left out, since the embedded teacher is a ResNet-18: {', '.join(left_out)}.", file=sys.stderr)
     if args.list:
         for config in configs:
             print("done   " if store.has(config) else "missing", config.key, config.label)

@@ -43,7 +43,7 @@ def measure_all(device: str, size: int, precision: str, threads: int, folder: Pa
 def costs(folder: Path) -> pd.DataFrame:
     """What is on record: one line a backbone, device, size and precision."""
     lines = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):  # a name with a dot in front is half a file
         found = json.loads(path.read_text())
         weights = {name: round(count / 1e6, 2) for name, count in found["parameters"].items()}
         lines.append({**found["config"], **weights, "gflops": round(found["flops"] / 1e9, 1),

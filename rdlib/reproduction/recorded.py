@@ -26,7 +26,7 @@ def recorded(cells: Sequence[Cell], store: ResultStore) -> list[Cell]:
     for path in sorted(store.folder.glob("*.json")):
         try:
             config = from_dict(json.loads(path.read_text())["config"])
-        except (json.JSONDecodeError, KeyError, TypeError):  # no result, or one of another version of the kit
+        except (ValueError, KeyError, TypeError):  # no result, or one of another version of the kit
             continue
         if path == store.path(config):
             found.setdefault(replace(config, weights_id=None), config)

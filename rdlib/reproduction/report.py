@@ -9,11 +9,11 @@ from rdlib.errors import DataError
 from rdlib.files import shipped, written_atomically
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import ResultStore
-from rdlib.reproduction.tables import Cell, Ground, Table
+from rdlib.reproduction.tables import NOT_STATED, Cell, Ground, Table
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO",
            "aupro_per_image": "AUPRO per image (official)"}
-PAPER, RERUN = "RD4AD (paper)", "official code"  # how the published numbers' variants begin
+PAPER, RERUN = "RD4AD (paper", "official code"  # how the published numbers' variants begin
 MEAN = "mean"
 
 
@@ -70,9 +70,12 @@ def _line(row: str, category: str, metric: str, values: np.ndarray, resampled: n
 
 def beside_published(frame: pd.DataFrame, table: Table, ground: Ground) -> pd.DataFrame:
     """`measured`'s lines with columns paper, rerun and difference (measured - paper), in parts of 1; blank where
-    nothing was published."""
+    nothing was published. A published mean stands beside a mean over all of the ground's categories, and no other."""
     numbers = published_numbers()
-    numbers = numbers[numbers["dataset"] == ground.title].replace({"category": {"average": MEAN}})
+    numbers = numbers[numbers["dataset"] == ground.title].fillna({"backbone": NOT_STATED}).replace(
+        {"category": {"average": MEAN}, "metric": {"auroc": "image_auroc"}})
+    if not set(ground.categories) <= set(frame["category"]):
+        numbers = numbers[numbers["category"] != MEAN]
 
     def look(line: pd.Series, variant: str) -> float:
         backbone, metric = table.published.get(line["row"]), line["metric"]
@@ -143,7 +146,7 @@ def write_report(table: Table, ground: Ground, cells: Sequence[Cell], store: Res
     name = f"{table.name}-{ground.family}"
     markdown = [f"**{title}**", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]
     html = [f"<h2>{title}</h2>", *(block.to_html() for block in blocks), f"<p>{origin}</p>"]
-    latex = [f"% {title}", *(block.style.to_latex(hrules=True) for block in _escaped(blocks)), f"% {origin}"]
+    latex = [f"% {title}", *(f"% {block.columns.name}\n{latex_table(block)}" for block in blocks), f"% {origin}"]
     texts = {"csv": frame.to_csv(index=False), "md": "\n\n".join(markdown) + "\n",
              "html": "<!doctype html>\n<meta charset='utf-8'>\n" + "\n".join(html) + "\n",
              "tex": "\n\n".join(latex) + "\n"}
@@ -160,6 +163,10 @@ def _headed(blocks: list[pd.DataFrame]) -> list[pd.DataFrame]:
     return [block.rename_axis(block.columns.name) for block in blocks]
 
 
-def _escaped(blocks: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """With ± as LaTeX writes it."""
-    return [block.map(lambda text: text.replace("±", r"$\pm$")) for block in blocks]
+def latex_table(block: pd.DataFrame, index: bool = True) -> str:
+    """A frame as a LaTeX tabular (package booktabs): names escaped, ± as LaTeX writes it."""
+    style = block.rename_axis(columns=None).style.format(str, escape="latex")
+    for axis in ("index", "columns"):
+        style = style.format_index(str, escape="latex", axis=axis)
+    style = style if index else style.hide(axis="index")
+    return style.to_latex(hrules=True).replace("±", r"$\pm$")

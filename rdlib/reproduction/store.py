@@ -46,7 +46,7 @@ class ResultStore:
         """The result of a run, or None."""
         try:
             found = json.loads(self.path(config).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError):  # ValueError: no JSON, or no text at all
             return None
         return found if isinstance(found, dict) and all(key in found for key in KEYS) else None
 
