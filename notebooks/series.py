@@ -10,16 +10,18 @@ ROOT = Path(__file__).parents[1]
 TIME = re.compile(r"^\| Time \| (.+) on a 2-core CPU; (.+) on a T4 \|$", re.M)
 SETUP = '''\
 import importlib.util
+from pathlib import Path
 
 REPOSITORY = ""  # where the kit is published
 if importlib.util.find_spec("rdlib") is None:  # as in Colab: fetch the kit. Elsewhere there is nothing to do.
     if not REPOSITORY:
         raise SystemExit("Install the kit first: see 'Without make' in its README.")
-    get_ipython().system(f"git clone --quiet --depth 1 {REPOSITORY} kit && pip install --quiet -e kit[notebooks]")
-    get_ipython().run_line_magic("cd", "kit/notebooks")
+    get_ipython().system(f"git clone -q --depth 1 {REPOSITORY} kit && pip install -q -e kit[notebooks,export]")
     import site
     site.main()  # an editable install is found from the next start on, or now
-    get_ipython().system("nvidia-smi -L || echo 'No GPU: Runtime > Change runtime type gives one.'")'''
+    get_ipython().system("nvidia-smi -L || echo 'No GPU: Runtime > Change runtime type gives one.'")
+if Path("kit/notebooks").is_dir():  # in Colab, also after a restart: paths begin where the notebooks are
+    get_ipython().run_line_magic("cd", "kit/notebooks")'''
 
 
 def planned(root: Path = ROOT) -> dict[str, str]:

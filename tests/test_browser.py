@@ -1,4 +1,4 @@
-"""The explorers where they are used: notebook 07 in JupyterLab, in a real browser.
+"""The explorers where they are used: notebook 07 in JupyterLab, others in Notebook 7 as well, in a real browser.
 
 Needs the Chromium that the system has (`apt-get install chromium`, or its path in RDLIB_CHROMIUM); without one the
 tests are skipped, unless RDLIB_REQUIRE_BROWSER=1 says that they must not be. Screenshots go to build/browser.
@@ -42,21 +42,25 @@ threshold_explorer(evaluate(model, data.test, progress=False))
 """
 
 
+def give_up(reason):
+    """The test ends here; with RDLIB_REQUIRE_BROWSER=1 it has failed."""
+    (pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
+
+
 def chromium():
     """The browser's path; the test ends here where there is none."""
     found = os.environ.get("RDLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if found:
-        return found
-    reason = "no Chromium: apt-get install chromium, or set RDLIB_CHROMIUM to its path"
-    if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return found or give_up("no Chromium: apt-get install chromium, or set RDLIB_CHROMIUM to its path")
 
 
 @pytest.fixture(scope="module")
 def browser():
     path = chromium()
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up("no Playwright: pip install playwright")
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
@@ -73,7 +77,8 @@ def lab(tmp_path_factory):
     nbformat.write(notebook, folder / "07_anomaly_maps.ipynb")
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in ROUTINE.split("%%")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "stopped.ipynb")
+    for where in ("lab", "notebook"):  # a file each: pages of one file share its kernel
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"stopped_{where}.ipynb")
     for name, values in LAB.items():
         file = folder / f"settings/@jupyterlab/{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -112,15 +117,16 @@ def wait_for(address, server, log):
 
 
 class Page:
-    """A notebook that is open in JupyterLab."""
+    """A notebook that is open in JupyterLab, or in Notebook 7, which the same server has."""
 
-    def __init__(self, browser, address, name):
+    def __init__(self, browser, address, name, where="lab"):
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.errors = []
         self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/{name}")  # one of its own: no other tab
+        path = {"lab": f"lab/workspaces/{Path(name).stem}/tree", "notebook": "notebooks"}[where]  # no other tab
+        self.page.goto(f"{address}/{path}/{name}")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=1000 * SECONDS)
 
     def run_all(self):
@@ -184,6 +190,16 @@ class Page:
                 return True
         return False
 
+    def drag(self, slider, pixels):
+        """A slider by so many pixels to the right, as the mouse does."""
+        slider.scroll_into_view_if_needed()
+        box, mouse = slider.bounding_box(), self.page.mouse
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        mouse.move(x, y)
+        mouse.down()
+        mouse.move(x + pixels, y, steps=5)
+        mouse.up()
+
     def move(self, slider):
         """A slider by five steps, as the keyboard does."""
         slider.focus()
@@ -237,24 +253,27 @@ def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
     book.no_error()
 
 
-def test_the_stop_button_reaches_a_kernel_that_is_training(lab, browser):
-    book = Page(browser, lab, "stopped.ipynb")
+@pytest.mark.parametrize("where", ["lab", "notebook"])
+def test_the_stop_button_reaches_a_kernel_that_is_training(lab, browser, where):
+    if where == "notebook":
+        pytest.importorskip("notebook", minversion="7", reason="Notebook 7 comes with nbgrader")
+    book = Page(browser, lab, f"stopped_{where}.ipynb", where)
     book.run_all()
     monitor = book.cell("monitor.show()")
     stop = monitor.get_by_role("button", name="stop")
     book.wait_for(monitor.get_by_text(re.compile("Step [1-9][0-9]")))
-    book.shoot("monitor_running", monitor)
+    book.shoot(f"monitor_running_{where}", monitor)
     stop.click()
     monitor.get_by_text("Stopped after").wait_for()
     book.page.get_by_text("usable after the stop: True").wait_for()
-    book.shoot("monitor_stopped", monitor)
+    book.shoot(f"monitor_stopped_{where}", monitor)
 
     explorer = book.cell("threshold_explorer(evaluate")
     curves = explorer.locator("img.widget-image")
     book.wait_for(curves)
     table = explorer.locator("table")
     counts = table.inner_text()
-    assert book.changes(curves, lambda: [book.move(explorer.get_by_role("slider")) for _ in range(8)])
+    assert book.changes(curves, lambda: book.drag(explorer.get_by_role("slider"), 30))
     assert table.inner_text() != counts
-    book.shoot("threshold_explorer", explorer)
+    book.shoot(f"threshold_explorer_{where}", explorer)
     book.no_error()

@@ -123,6 +123,33 @@ def test_the_first_two_code_cells(book):
     assert "__version__" in imports.source and tagged(imports)
 
 
+@pytest.mark.parametrize("installed, cloned, expected", [
+    (False, False, ["git clone", "nvidia-smi", "cd kit/notebooks"]),
+    (True, True, ["cd kit/notebooks"]),  # in Colab, after a restart
+    (True, False, [])])
+def test_the_set_up_cell_fetches_the_kit_where_it_is_missing_and_finds_it_again(installed, cloned, expected, tmp_path,
+                                                                                monkeypatch):
+    done = []
+
+    class Shell:
+        def system(self, command):
+            done.append(command)
+            if command.startswith("git clone"):
+                (tmp_path / "kit/notebooks").mkdir(parents=True)
+
+        def run_line_magic(self, name, line):
+            done.append(f"{name} {line}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
+    monkeypatch.setattr("site.main", lambda: None)
+    if cloned:
+        (tmp_path / "kit/notebooks").mkdir(parents=True)
+    exec(setup_cell("https://github.com/someone/kit"), {"get_ipython": Shell})
+    assert [command for command, start in zip(done, expected, strict=True) if command.startswith(start)] == done
+    assert all("kit[notebooks,export]" in command for command in done if "pip" in command)
+
+
 def test_cells_with_a_progress_bar_are_not_compared(book):
     _, notebook = book
     for cell in code(notebook):

@@ -50,8 +50,8 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
     assert listed[1] == "pip" and len(listed) == 3
     (line,) = listed[2]["pip"]
-    extra = re.fullmatch(r"--editable \.\[(\w+)\]", line).group(1)
-    assert extra in PROJECT["optional-dependencies"]
+    extras = re.fullmatch(r"--editable \.\[([\w,]+)\]", line).group(1).split(",")
+    assert extras == ["notebooks", "export"] and set(extras) <= set(PROJECT["optional-dependencies"])
 
 
 def test_the_readme_names_only_commands_that_there_are():

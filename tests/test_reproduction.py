@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,11 +22,13 @@ from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig
 from rdlib.reproduction.__main__ import main
 from rdlib.reproduction.config import from_dict
 from rdlib.reproduction.cost import costs, measure_and_file
+from rdlib.reproduction.engine import STARTS
 from rdlib.reproduction.report import beside_published
 from rdlib.reproduction.single import build, load
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.tables import Row
+from rdlib.uncertainty import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -128,41 +132,94 @@ def test_order_and_processes_do_not_matter(config, tmp_path):
 LONG = """
 import sys
 from dataclasses import replace
-from rdlib.reproduction import ResultStore, RunConfig, run_all
-config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4, sigma=1)
-run_all([replace(config, seed=seed) for seed in range(4)], ResultStore(sys.argv[2]), progress=False)
+from rdlib.reproduction import Machine, ResultStore, RunConfig, run_all
+config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", epochs=int(sys.argv[3]), batch_size=4,
+                   sigma=1)
+run_all([replace(config, seed=seed) for seed in range(4)], ResultStore(sys.argv[2]), Machine(checkpoints=sys.argv[4]),
+        progress=False)
 """
+
+
+def killed_as_soon_as(condition, *arguments):
+    """Run LONG in a process of its own, and kill it when the condition holds."""
+    process = subprocess.Popen([sys.executable, "-c", LONG, *map(str, arguments)])
+    deadline = time.monotonic() + 120
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
+    config, checkpoints = replace(config, epochs=30), tmp_path / "checkpoints"
+    store, machine = ResultStore(tmp_path / "runs"), Machine(checkpoints=str(checkpoints))
+    kept = checkpoints / f"{config.key}.ckpt"
+    killed_as_soon_as(kept.exists, config.dataset, store.folder, 30, checkpoints)
+    assert kept.exists() and not store.has(config)
+    assert run_all([config], store, machine, progress=False).done == [config]
+    assert same(store.read(config), execute(config)) and not kept.exists()
 
 
 def test_kill_9_loses_no_finished_run(config, tmp_path):
     store = ResultStore(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", LONG, config.dataset, str(tmp_path)])
     configs = [replace(config, seed=seed) for seed in range(4)]
-    deadline = time.monotonic() + 120
-    while not store.has(configs[0]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed_as_soon_as(lambda: store.has(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
     there = [c for c in configs if store.has(c)]
     assert there and len(there) < 4
     outcome = run_all(configs, store, progress=False)
     assert outcome.there == there and len(outcome.done) == 4 - len(there)
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".json" and not path.name.startswith(".")]
+    assert {path.suffix for path in tmp_path.glob("[!.]*") if path.is_file()} == {".json"}
 
 
-def test_a_cluster_gives_the_same_bits_and_survives_a_killed_worker(config, tmp_path):
+@contextmanager
+def killing(store, config, times):
+    """Kill the process that does this run, so many times; gives the list of those killed."""
+    killed, over, path = [], threading.Event(), store.started_path(config)
+
+    def watch():
+        while len(killed) < times and not over.is_set():
+            lines = path.read_text().split("\n")[:-1] if path.exists() else []
+            if len(lines) > len(killed):
+                killed.append(int(lines[-1].split()[1]))
+                os.kill(killed[-1], signal.SIGKILL)
+            time.sleep(0.01)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield killed
+    over.set()
+    thread.join()
+
+
+@pytest.fixture
+def cluster():
     distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_a_cluster_gives_the_same_bits_and_survives_a_killed_worker(config, cluster, tmp_path):
     configs = [replace(config, seed=seed) for seed in range(4)]
     serial, spread = ResultStore(tmp_path / "serial"), ResultStore(tmp_path / "cluster")
     run_all(configs, serial, progress=False)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        victim = next(iter(cluster.workers.values()))
-        script = f"import os, signal, threading; threading.Timer(1.5, os.kill, ({victim.pid}, signal.SIGKILL)).start()"
-        subprocess.Popen([sys.executable, "-c", script])
+    workers = {worker.pid for worker in cluster.workers.values()}
+    with killing(spread, configs[1], times=1) as killed:
         outcome = run_all(configs, spread, scheduler=cluster.scheduler_address, progress=False)
+    assert len(killed) == 1 and killed[0] in workers
     assert outcome.complete and sorted(c.seed for c in outcome.done) == [0, 1, 2, 3]
     for c in configs:
         assert same(serial.read(c), spread.read(c))
+    assert not [path for path in (tmp_path / "cluster").iterdir() if path.suffix != ".json"]
+
+
+@pytest.mark.parametrize("way", ["processes", "cluster"])
+def test_a_run_that_always_kills_its_worker_fails_and_the_others_go_on(way, config, request, tmp_path):
+    store, bad = ResultStore(tmp_path), replace(config, epochs=1000)
+    where = {"jobs": 2} if way == "processes" else {"scheduler": request.getfixturevalue("cluster").scheduler_address}
+    others = [replace(config, seed=1, epochs=1), replace(config, seed=2, epochs=1)]
+    with killing(store, bad, times=STARTS) as killed:
+        outcome = run_all([*others, bad], store, progress=False, **where)
+    assert len(set(killed)) == STARTS and set(outcome.done) == set(others)
+    assert "was killed 3 times" in outcome.failed[bad] and "was killed 3 times" in store.error_path(bad).read_text()
 
 
 def filed(store, config, image, pixel, resampled):
@@ -199,6 +256,7 @@ def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
     for cell in wanted:
         filed(store, cell.config, 0.95, 0.97, [9400, 9600])
     frame = beside_published(measured(wanted, store), table, ground).set_index(["row", "category", "metric"])
+    assert np.isnan(frame.loc[("WRN-50-2", "mean", "image_auroc"), "paper"]), "of two categories; the paper's has fifteen"
     carpet = frame.loc[("WRN-50-2", "carpet", "image_auroc")]
     assert carpet["paper"] == pytest.approx(0.989) and carpet["difference"] == pytest.approx(0.95 - 0.989)
     assert frame.loc[("WRN-50-2", "carpet", "aupro_per_image"), "paper"] == pytest.approx(0.97)
@@ -207,6 +265,51 @@ def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
     assert set(paths) == {".csv", ".md", ".html", ".tex"}
     assert "paper 0.989 (-0.039); official code 0.986" in paths[".md"] and "2026-01-01" in paths[".md"] and r"\toprule" in paths[".tex"]
     assert len(pd.read_csv(tmp_path / "tables/main-mvtec.csv")) == len(frame)
+
+
+def test_the_papers_means_stand_beside_whole_tables(tmp_path):
+    store = ResultStore(tmp_path)
+    for table, ground, row, paper in (("main", "mvtec", "WRN-50-2", 0.985), ("novelty", "cifar10", "sum of the map", 0.865),
+                                      ("novelty", "fashion_mnist", "sum of the map", 0.950)):
+        wanted = cells(TABLES[table], GROUNDS[ground])
+        for cell in wanted:
+            filed(store, cell.config, 0.9, 0.97, [9400, 9600])
+        frame = beside_published(measured(wanted, store), TABLES[table], GROUNDS[ground])
+        frame = frame.set_index(["row", "category", "metric"])
+        assert frame.loc[(row, "mean", "image_auroc"), "paper"] == pytest.approx(paper)
+
+
+def test_latex_is_escaped(tmp_path):
+    table, ground = TABLES["main"], GROUNDS["mvtec"]
+    wanted = cells(table, ground, ["metal_nut"])
+    for cell, value in zip(wanted, (0.9, 0.8, 0.7), strict=True):
+        filed(ResultStore(tmp_path), cell.config, value, 0.97, [9400, 9600])
+    tex = write_report(table, ground, wanted, ResultStore(tmp_path), tmp_path)[3].read_text()
+    rows = [line for line in tex.splitlines() if not line.startswith("%")]
+    assert r" & metal\_nut \\" in rows and not any(c in line.replace(r"\_", "") for line in rows for c in "_%#±")
+
+
+def test_rows_without_a_teacher_are_left_out_and_named(tmp_path, capsys):
+    words = ["--list", "--results", str(tmp_path)]
+    assert main(["teacher", "--on", "mvtec", *words]) == 0
+    shown = capsys.readouterr()
+    assert "procedural images (embedded)" in shown.err and "embedded" not in shown.out
+    assert main(["main", *words]) == 0
+    assert "WRN-50-2, ResNet-50" in (shown := capsys.readouterr()).err and "resnet18" in shown.out
+    assert main(["main", "--backbone", "resnet50", "--on", "digits", "--category", "3", *words]) == 0
+    assert main(["novelty", "--on", "digits", "--backbone", "resnet50", *words]) == 2
+    assert "--teacher imagenet" in capsys.readouterr().err
+
+
+def test_a_report_needs_no_teachers_file(tmp_path, capsys):
+    store, (cell, _) = ResultStore(tmp_path), cells(TABLES["novelty"], GROUNDS["mnist"], ["3"])
+    filed(store, replace(cell.config, weights_id="0" * 12), 0.87, np.nan, [8600, 8800])
+    words = ["novelty", "--on", "mnist", "--category", "3", "--results", str(tmp_path), "--tables", str(tmp_path / "t")]
+    assert main([*words, "--report"]) == 0 and "0.870" in capsys.readouterr().out
+    assert main([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
+    (tmp_path / "other.pt").write_bytes(b"another file")
+    assert main([*words, "--list", "--weights", f"imagenet={tmp_path / 'other.pt'}"]) == 0
+    assert "missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -254,14 +357,18 @@ def test_a_swing_is_the_mean_step_of_the_last_half(tmp_path):
     for cell, curve in zip(wanted, ([0.1, 0.9, 0.8, 0.9, 0.7, 0.8], [0.1, 0.9, 0.8, 0.8, 0.8, 0.8]), strict=True):
         filed(store, cell.config, curve[-1], 0.7, [1, 2])
         found = store.read(cell.config)
-        store.write(cell.config, found | {"curve": {str(i): {"image_auroc": v} for i, v in enumerate(curve, 1)}})
+        store.write(cell.config, found | {"curve": {str(i): dict.fromkeys(METRICS, v) for i, v in enumerate(curve, 1)}})
     frame = curves(wanted, store)
     assert len(frame) == 12 and set(frame["epoch"]) == set(range(1, 7))
     line = swings(frame).loc["usual"]
-    assert (line["last epoch"], line["best of last half"], line["worst of last half"]) == ("0.800", "0.850", "0.750")
-    assert line["swing"] == "0.075"  # 0.2 and 0.1 with the one seed, nothing with the other
+    assert (line["last epoch"], line["best of last half"], line["worst of last half"]) == (
+        "0.800 ± 0.000", "0.850 ± 0.071", "0.750 ± 0.071")
+    assert line["swing"] == "0.075 ± 0.106"  # 0.15 with the one seed, nothing with the other
+    assert swings(frame[frame["seed"] == 1]).loc["usual", "swing"] == "0.000"
     (_, page, *_) = write_report(TABLES["stability"], ground, wanted, store, tmp_path / "tables")
     assert "0.075" in page.read_text()
+    by_epoch = pd.read_csv(tmp_path / "tables/stability-synthetic-epochs.csv")
+    assert len(by_epoch) == 12 and by_epoch.query("seed == 0 and epoch == 5")["aupro"].item() == 0.7
 
 
 def test_costs_are_measured_filed_and_shown(tmp_path, capsys):

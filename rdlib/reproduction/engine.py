@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -13,7 +14,7 @@ from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.single import Machine, execute
 from rdlib.reproduction.store import ResultStore
 
-ROUNDS = 3  # how often runs are handed out anew after a worker was killed
+STARTS = 3  # of a run; whose worker was killed so often, it fails
 
 
 @dataclass
@@ -30,9 +31,12 @@ class Outcome:
         return not self.failed
 
 
-def run_and_file(config: RunConfig, store: ResultStore, machine: Machine) -> tuple[RunConfig, dict | str]:
+def run_and_file(config: RunConfig, store: ResultStore, machine: Machine,
+                 session: str) -> tuple[RunConfig, dict | str]:
     """Do one run and write its result, or its error; the result's metrics, or the error in a line."""
     try:
+        if store.note_start(config, session) >= STARTS:  # counted here, since joblib waits forever where dask gives up
+            raise ChildProcessError(f"its worker was killed {STARTS} times: is the memory too small?")
         result = execute(config, machine)
     except Exception as error:  # whatever it is, the other runs go on
         store.write_error(config, error)
@@ -55,21 +59,21 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
 
     Returns:
         What was done, what failed and what had been there. Failed runs leave KEY.error.txt, and are tried again next
-        time.
+        time. A run fails that raises, or whose worker was killed three times.
 
     Raises:
         ImportError: `scheduler` without dask.distributed.
     """
-    configs = list(dict.fromkeys(configs))
+    configs, session = list(dict.fromkeys(configs)), uuid4().hex
     outcome = Outcome(there=[config for config in configs if store.has(config)])
     missing = [config for config in configs if config not in set(outcome.there)]
     with tqdm(total=len(configs), initial=len(outcome.there), unit="run", disable=not progress,
               file=sys.stderr) as bar, _backend(jobs, scheduler):
-        for _ in range(ROUNDS):
+        for _ in range(STARTS * len(missing) + 1):
             try:
                 left, at_once = len(missing), _workers(jobs, scheduler)
                 bar.set_postfix(_counts(outcome, left, at_once))
-                for config, found in _results(missing, store, machine):
+                for config, found in _results(missing, store, machine, session):
                     left -= 1
                     _note(outcome, config, found, bar)
                     bar.set_postfix(_counts(outcome, left, at_once))
@@ -79,13 +83,13 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
             outcome.done += [c for c in configs if store.has(c) and c not in {*outcome.done, *outcome.there}]
             if not missing:
                 break
-    outcome.failed |= dict.fromkeys(missing, "its worker was killed, again and again: is the memory too small?")
+    outcome.failed |= dict.fromkeys(missing, "workers are killed before they begin: is the memory too small?")
     return outcome
 
 
-def _results(configs: list[RunConfig], store: ResultStore, machine: Machine) -> Iterator[tuple]:
+def _results(configs: list[RunConfig], store: ResultStore, machine: Machine, session: str) -> Iterator[tuple]:
     return Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-        delayed(run_and_file)(config, store, machine) for config in configs)
+        delayed(run_and_file)(config, store, machine, session) for config in configs)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rdlib.errors import DataError
 from rdlib.files import shipped, written_atomically
-from rdlib.reproduction.stability import curves, swings
+from rdlib.reproduction.stability import curves, every_metric, swings
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import NOT_STATED, Cell, Ground, Table
 
@@ -136,12 +136,17 @@ def provenance_text(cells: Sequence[Cell], store: ResultStore) -> str:
 
 
 def write_report(table: Table, ground: Ground, cells: Sequence[Cell], store: ResultStore, folder: Path) -> list[Path]:
-    """Write NAME.csv (every line), NAME.md, NAME.html and NAME.tex (one block a metric, with provenance)."""
+    """Write NAME.csv (every line), NAME.md, NAME.html and NAME.tex (one block a metric, with provenance).
+
+    Where runs noted curves, also NAME-epochs.csv, which is not among the paths returned.
+    """
     frame = beside_published(measured(cells, store), table, ground)
     blocks = [wide(frame, metric) for metric in METRICS if (frame["metric"] == metric).any()]
     by_epoch = curves(cells, store)
     if len(by_epoch):
         blocks.append(swings(by_epoch))
+        with written_atomically(folder / f"{table.name}-{ground.family}-epochs.csv") as temporary:
+            every_metric(cells, store).to_csv(temporary, index=False)
     title, origin = f"{table.title}: {ground.title}", provenance_text(cells, store)
     name = f"{table.name}-{ground.family}"
     markdown = [f"**{title}**", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]

@@ -6,6 +6,7 @@ import pandas as pd
 
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell
+from rdlib.uncertainty import METRICS
 
 COLUMNS = ["row", "category", "seed", "epoch", "value"]
 
@@ -21,17 +22,25 @@ def curves(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def every_metric(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
+    """`curves` of all metrics side by side: row, category, seed, epoch, and a column a metric."""
+    frames = [curves(cells, store, metric).set_index(COLUMNS[:-1])["value"].rename(metric) for metric in METRICS]
+    return pd.concat(frames, axis=1).round(5).reset_index()
+
+
 def swings(frame: pd.DataFrame) -> pd.DataFrame:
-    """How steady the last half of every curve is, means over seeds and categories: one line a row, as text.
+    """How steady the last half of every curve is: one line a row, as text, mean ± standard deviation over seeds.
 
     Columns: last, the value after the last epoch; best and worst of the last half, and the swing, the mean change from
-    one evaluation to the next, without its sign.
+    one evaluation to the next, without its sign. A seed's value is its mean over the categories.
     """
     lines = []
-    for (row, _, _), part in frame.groupby(["row", "category", "seed"], sort=False):
+    for (row, _, seed), part in frame.groupby(["row", "category", "seed"], sort=False):
         values = part.sort_values("epoch")["value"].to_numpy()
         half = values[len(values) // 2:]
-        lines.append((row, half[-1], half.max(), half.min(), np.abs(np.diff(half)).mean() if len(half) > 1 else np.nan))
-    found = pd.DataFrame(lines, columns=["row", "last epoch", "best of last half", "worst of last half", "swing"])
-    found = found.groupby("row", sort=False).mean()
-    return found.map("{:.3f}".format).rename_axis(index=None, columns="image AUROC by epoch")
+        lines.append((row, seed, half[-1], half.max(), half.min(), np.abs(np.diff(half)).mean() if len(half) > 1 else np.nan))
+    found = pd.DataFrame(lines, columns=["row", "seed", "last epoch", "best of last half", "worst of last half", "swing"])
+    seeds = found.groupby(["row", "seed"], sort=False).mean().groupby("row", sort=False)
+    text = seeds.mean().map("{:.3f}".format)
+    text += seeds.std().map(lambda std: f" ± {std:.3f}" if std >= 0 else "")  # one seed has no spread
+    return text.rename_axis(index=None, columns="image AUROC by epoch")

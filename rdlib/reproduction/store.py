@@ -55,13 +55,28 @@ class ResultStore:
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
         with written_atomically(self.path(config)) as temporary:
             temporary.write_text(f"{{\n{lines}\n}}\n")
-        self.error_path(config).unlink(missing_ok=True)
+        for path in (self.error_path(config), self.started_path(config)):
+            path.unlink(missing_ok=True)
+
+    def started_path(self, config: RunConfig) -> Path:
+        """Where the starts of a run that has neither result nor error are noted."""
+        return self.folder / f".{config.key}.started"
+
+    def note_start(self, config: RunConfig, session: str) -> int:
+        """Note that a run begins in this process; how often it had begun in the same session, and was killed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.started_path(config).open("a+") as file:
+            file.seek(0)
+            earlier = sum(line.startswith(f"{session} ") for line in file)
+            file.write(f"{session} {os.getpid()}\n")
+        return earlier
 
     def write_error(self, config: RunConfig, error: BaseException) -> None:
         """File why a run failed."""
         text = "".join(traceback.format_exception(error))
         with written_atomically(self.error_path(config)) as temporary:
             temporary.write_text(f"{config.label}\n\n{text}")
+        self.started_path(config).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
