@@ -334,7 +334,7 @@ def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
              "--device", "cpu"]
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert "maps multiplied" in shown.out and "image AUROC" in shown.err
+    assert "maps multiplied" in shown.out and "image AUROC" in shown.err and "done=2, running=0, failed=0" in shown.err
     assert main([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
     assert main(["main", "--on", "mvtec", "--category", "carpet", "--root", f"mvtec={tmp_path}", *words[3:]]) == 1
     assert "MVTec AD is not at" in capsys.readouterr().err

@@ -9,10 +9,11 @@ from PIL import Image
 
 from rdlib import ReverseDistillation, scoring
 from rdlib.errors import DataError
-from rdlib.figures.overlay import STRIP, overlay, overlay_size
+from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.scoring import score_folder
 from rdlib.threshold import Threshold
 
+STRIP = 32  # height of the line of words above a picture of no more than 320 pixels
 THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=1, alarms=0)
 
 
@@ -149,6 +150,8 @@ def test_an_overlay_outlines_what_reaches_the_threshold():
     quiet = np.asarray(overlay(image, values / 9, 0.1, THRESHOLD))
     assert not (quiet[STRIP:, :200] == [230, 159, 0]).all(2).any()
     assert (quiet[:STRIP] != marked[:STRIP]).any(), "the verdict differs"
+    wide = np.asarray(overlay(np.zeros((10, 1024, 3), np.uint8), values, 0.9, THRESHOLD))
+    assert wide.shape == (10 + 64 * 8 // 5, 2 * 1024 + 8, 3), "larger words above larger pictures"
     assert overlay(image[:, :9], values, 0.9, None).width > 50, "words fit beside a narrow picture"
 
 

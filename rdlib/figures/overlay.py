@@ -9,7 +9,7 @@ from rdlib.figures.canvas import ORANGE, number
 from rdlib.threshold import Threshold
 
 SIDES = 320, 1024  # pixels; the longer side is brought into this range, so that words fit and files stay small
-STRIP, GAP = 32, 8  # height of the line of words, width of the gap between the two pictures
+FONT, GAP = 20, 8  # of the words, at least: a sixteenth of a wide picture; width of the gap between the two pictures
 
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
@@ -42,14 +42,15 @@ def overlay(image: NDArray, values: NDArray, score: float, threshold: Threshold 
         image = _outlined(image, values >= threshold.pixel)
         verdict = "ANOMALOUS" if score >= threshold.score else "good"
         words = f"{verdict}: {words}, threshold {number(threshold.score)}"
-    font = ImageFont.load_default(20)
-    canvas = Image.new("RGB", (max(2 * width + GAP, int(font.getlength(words)) + 8), height + STRIP), "white")
+    letters = max(FONT, width // 16)
+    font, strip = ImageFont.load_default(letters), letters * 8 // 5
+    canvas = Image.new("RGB", (max(2 * width + GAP, int(font.getlength(words)) + 8), height + strip), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((4, 4), words, fill="black", font=font)
+    draw.text((4, letters // 5), words, fill="black", font=font)
     row, column = np.unravel_index(values.argmax(), values.shape)
     for left, part in ((0, image), (width + GAP, colours)):
-        canvas.paste(Image.fromarray(part), (left, STRIP))
-        _cross(draw, left + int(column), STRIP + int(row))
+        canvas.paste(Image.fromarray(part), (left, strip))
+        _cross(draw, left + int(column), strip + int(row))
     return canvas
 
 
