@@ -28,7 +28,7 @@ from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
 
 
-COST = "complexity"
+COST, COST_TITLE = "complexity", "Parameters, operations, memory, speed"
 
 
 def named(text: str) -> tuple[str, str]:
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rdlib.reproduction", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    titles = {name: table.title for name, table in TABLES.items()} | {COST: "Parameters, operations, memory, speed"}
+    titles = {name: table.title for name, table in TABLES.items()} | {COST: COST_TITLE}
     parser.add_argument("table", choices=titles, help="; ".join(f"{name}: {title}" for name, title in titles.items()))
     parser.add_argument("--on", choices=GROUNDS, default="synthetic", help="the data (default: synthetic, offline)")
     parser.add_argument("--category", nargs="+", metavar="NAME", help="only these")
@@ -99,7 +99,7 @@ def cost(args: argparse.Namespace) -> int:
         print(f"Nothing is on record in {folder}. Leave --report out to measure.", file=sys.stderr)
         return 2
     shown = frame.rename(columns=COLUMNS)
-    texts = {"csv": frame.to_csv(index=False), "md": shown.to_markdown(index=False) + "\n",
+    texts = {"csv": frame.to_csv(index=False), "md": f"# {COST_TITLE}\n\n{shown.to_markdown(index=False)}\n",
              "html": shown.to_html(index=False), "tex": latex_table(shown, index=False)}
     for suffix, text in texts.items():
         with written_atomically(args.tables / f"{COST}.{suffix}") as temporary:
