@@ -45,14 +45,16 @@ def of(teacher, metric="image_auroc"):
     return ROWS[ROWS["teacher"] == teacher].groupby("category")[metric].agg(["mean", "count"])
 
 
-@pytest.mark.parametrize("teacher", [*benchmark.TEACHERS, "embedded_averaged", "embedded_averaged_batch2"])
+@pytest.mark.parametrize("teacher", [*benchmark.TEACHERS, "embedded_averaged", "embedded_averaged_batch2",
+                                     "random_averaged_batch2"])
 def test_every_category_has_three_seeds(teacher):
     assert (of(teacher)["count"] == 3).all() and len(of(teacher)) == 9
 
 
+@pytest.mark.parametrize("way", ["", "_averaged_batch2"])
 @pytest.mark.parametrize("metric", benchmark.COLUMNS)
-def test_the_embedded_teacher_beats_random_weights_everywhere(metric):
-    assert (of("embedded", metric)["mean"] > of("random", metric)["mean"]).all()
+def test_the_embedded_teacher_beats_random_weights_everywhere(metric, way):
+    assert (of(f"embedded{way}", metric)["mean"] > of(f"random{way}", metric)["mean"]).all()
 
 
 @pytest.mark.parametrize("teacher", ["embedded", "embedded_averaged_batch2"])
