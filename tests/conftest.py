@@ -1,5 +1,6 @@
 """What several tests share."""
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,6 +27,23 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section(f"notebooks, {sum(seconds.values()):.0f} s in all")
         for name, spent in seconds.most_common():
             terminalreporter.write_line(f"{spent:6.0f}s {name}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright; a test without either is skipped, or fails under RDLIB_REQUIRE_BROWSER=1."""
+    give_up = pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1" else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up("no Playwright: pip install playwright")
+    path = os.environ.get("RDLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        give_up("no Chromium: apt-get install chromium, or set RDLIB_CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

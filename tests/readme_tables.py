@@ -1,17 +1,24 @@
-"""The README's tables of ablations and baselines, from the runs on record.
+"""The README's tables of the benchmark, ablations and baselines, from the runs on record.
 
     python tests/readme_tables.py     # writes them between their markers in the README
 """
+import sys
 from pathlib import Path
 
-from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured
-from rdlib.reproduction.recorded import recorded
-from rdlib.reproduction.stability import curves, swings
-from rdlib.reproduction.tables import Cell
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- ablations: python tests/readme_tables.py -->", "<!-- end of the ablations -->"
-STORE = ResultStore(Path(__file__).parents[1] / "data/results/runs")
+import synthetic  # noqa: E402
+
+from rdlib.reproduction import GROUNDS, TABLES, ResultStore, cells, measured  # noqa: E402
+from rdlib.reproduction.recorded import recorded  # noqa: E402
+from rdlib.reproduction.stability import curves, swings  # noqa: E402
+from rdlib.reproduction.tables import Cell  # noqa: E402
+
+README = ROOT / "README.md"
+PLACES = {name: (f"<!-- {name}: python tests/readme_tables.py -->", f"<!-- end of the {name} -->")
+          for name in ("benchmark", "ablations")}
+STORE = ResultStore(ROOT / "data/results/runs")
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 ABLATIONS = (("ocbe", "synthetic"), ("scales", "synthetic"), ("readout", "synthetic"), ("teacher", "synthetic"),
              ("baselines", "synthetic"), ("ocbe", "magnetic_tile"), ("readout", "magnetic_tile"),
@@ -50,16 +57,25 @@ def steadiness() -> str | None:
     return found.rename_axis(f"image AUROC by epoch: {', '.join(whole)}").to_markdown(disable_numparse=True)
 
 
-def page() -> str:
+def benchmark() -> str:
+    """The procedural benchmark by teacher and way of training, a table a metric."""
+    rows = synthetic.records()
+    return "\n\n".join(synthetic.table(rows, metric) for metric in synthetic.COLUMNS)
+
+
+def ablations() -> str:
     """All of them that have runs."""
     return "\n\n".join(filter(None, [*(overview(*names) for names in ABLATIONS), steadiness()]))
 
 
 def put(readme: str) -> str:
     """The README's text with the tables as they are now."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{page()}\n\n{END}{after}"
+    for name, tables in (("benchmark", benchmark()), ("ablations", ablations())):
+        begin, end = PLACES[name]
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{begin}\n\n{tables}\n\n{end}{after}"
+    return readme
 
 
 if __name__ == "__main__":

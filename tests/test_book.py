@@ -1,6 +1,5 @@
 """`make book`: every page complete, every link alive, readable in a browser at two widths, without a network."""
 import html
-import os
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -158,23 +157,6 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ValueError, match="something else than a book"):
         Book(ROOT, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, where there is one; RDLIB_REQUIRE_BROWSER turns the skip into a failure."""
-    give_up = pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") else pytest.skip
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        give_up("playwright is not installed: pip install playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
-        give_up("there is no Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

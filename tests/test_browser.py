@@ -6,7 +6,6 @@ tests are skipped, unless RDLIB_REQUIRE_BROWSER=1 says that they must not be. Sc
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -40,30 +39,6 @@ print("usable after the stop:", bool(torch.isfinite(model.predict(data.test[0].i
 from rdlib import evaluate
 threshold_explorer(evaluate(model, data.test, progress=False))
 """
-
-
-def give_up(reason):
-    """The test ends here; with RDLIB_REQUIRE_BROWSER=1 it has failed."""
-    (pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
-
-
-def chromium():
-    """The browser's path; the test ends here where there is none."""
-    found = os.environ.get("RDLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    return found or give_up("no Chromium: apt-get install chromium, or set RDLIB_CHROMIUM to its path")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        give_up("no Playwright: pip install playwright")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,11 @@ from rdlib.hardware import best_device
 from rdlib.reproduction.config import RunConfig, weights_id
 from rdlib.reproduction.cost import COLUMNS, costs, measure_all
 from rdlib.reproduction.engine import run_all
-from rdlib.reproduction.report import latex_table, write_report
 from rdlib.reproduction.recorded import recorded
+from rdlib.reproduction.report import latex_table, write_report
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
-
 
 COST, COST_TITLE = "complexity", "Parameters, operations, memory, speed"
 

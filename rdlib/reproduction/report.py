@@ -7,7 +7,7 @@ import pandas as pd
 
 from rdlib.errors import DataError
 from rdlib.files import shipped, written_atomically
-from rdlib.reproduction.stability import curves, every_metric, swings
+from rdlib.reproduction.stability import evaluations, swings
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import NOT_STATED, Cell, Ground, Table
 
@@ -142,13 +142,13 @@ def write_report(table: Table, ground: Ground, cells: Sequence[Cell], store: Res
     """
     frame = beside_published(measured(cells, store), table, ground)
     blocks = [wide(frame, metric) for metric in METRICS if (frame["metric"] == metric).any()]
-    by_epoch = curves(cells, store)
-    if len(by_epoch):
-        blocks.append(swings(by_epoch))
-        with written_atomically(folder / f"{table.name}-{ground.family}-epochs.csv") as temporary:
-            every_metric(cells, store).to_csv(temporary, index=False)
-    title, origin = f"{table.title}: {ground.title}", provenance_text(cells, store)
     name = f"{table.name}-{ground.family}"
+    by_epoch = evaluations(cells, store)
+    if len(by_epoch):
+        blocks.append(swings(by_epoch.rename(columns={"image_auroc": "value"})))
+        with written_atomically(folder / f"{name}-epochs.csv") as temporary:
+            by_epoch.round(5).to_csv(temporary, index=False)
+    title, origin = f"{table.title}: {ground.title}", provenance_text(cells, store)
     markdown = [f"**{title}**", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]
     html = [f"<h2>{title}</h2>", *(block.to_html() for block in blocks), f"<p>{origin}</p>"]
     latex = [f"% {title}", *(f"% {block.columns.name}\n{latex_table(block)}" for block in blocks), f"% {origin}"]

@@ -8,24 +8,24 @@ from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell
 from rdlib.uncertainty import METRICS
 
-COLUMNS = ["row", "category", "seed", "epoch", "value"]
+EVALUATION = ["row", "category", "seed", "epoch"]
 
 
-def curves(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc") -> pd.DataFrame:
-    """One line an evaluation on the way: row, category, seed, epoch, value. Empty where no run noted any."""
+def evaluations(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
+    """One line an evaluation on the way: row, category, seed, epoch, and a column a metric. Empty where no run noted
+    any."""
     lines = []
     for cell in cells:
         found = store.read(cell.config)
         curve = found.get("curve", {}) if found else {}
-        lines += [(cell.row.label, cell.category, cell.config.seed, int(epoch), values[metric])
+        lines += [(cell.row.label, cell.category, cell.config.seed, int(epoch), *(values[name] for name in METRICS))
                   for epoch, values in curve.items()]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines, columns=[*EVALUATION, *METRICS])
 
 
-def every_metric(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
-    """`curves` of all metrics side by side: row, category, seed, epoch, and a column a metric."""
-    frames = [curves(cells, store, metric).set_index(COLUMNS[:-1])["value"].rename(metric) for metric in METRICS]
-    return pd.concat(frames, axis=1).round(5).reset_index()
+def curves(cells: Sequence[Cell], store: ResultStore, metric: str = "image_auroc") -> pd.DataFrame:
+    """`evaluations` of one metric, in the column "value", as `swings` and `figures.metric_curves` take them."""
+    return evaluations(cells, store)[[*EVALUATION, metric]].rename(columns={metric: "value"})
 
 
 def swings(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,8 +38,10 @@ def swings(frame: pd.DataFrame) -> pd.DataFrame:
     for (row, _, seed), part in frame.groupby(["row", "category", "seed"], sort=False):
         values = part.sort_values("epoch")["value"].to_numpy()
         half = values[len(values) // 2:]
-        lines.append((row, seed, half[-1], half.max(), half.min(), np.abs(np.diff(half)).mean() if len(half) > 1 else np.nan))
-    found = pd.DataFrame(lines, columns=["row", "seed", "last epoch", "best of last half", "worst of last half", "swing"])
+        swing = np.abs(np.diff(half)).mean() if len(half) > 1 else np.nan
+        lines.append((row, seed, half[-1], half.max(), half.min(), swing))
+    names = ["last epoch", "best of last half", "worst of last half", "swing"]
+    found = pd.DataFrame(lines, columns=["row", "seed", *names])
     seeds = found.groupby(["row", "seed"], sort=False).mean().groupby("row", sort=False)
     text = seeds.mean().map("{:.3f}".format)
     text += seeds.std().map(lambda std: f" ± {std:.3f}" if std >= 0 else "")  # one seed has no spread
