@@ -4,7 +4,9 @@
 """
 import argparse
 import base64
+import copy
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from rdlib.errors import DataError
 from rdlib.files import written_atomically
 
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")  # where a Markdown link leads, if to another file
+REMOTE = re.compile(r'<script[^>]* src="https?://[^>]*>\s*</script>')
 
 
 def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
@@ -71,6 +75,16 @@ def pictures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
     return found
 
 
+def page_of(notebook: nbformat.NotebookNode, folder: Path) -> str:
+    """The notebook as HTML to lie in `folder`: its links lead from there, and it asks nothing of a network."""
+    notebook, there = copy.deepcopy(notebook), os.path.relpath(NOTEBOOK.parent, folder)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(lambda link: os.path.normpath(os.path.join(there, link[1])).replace(os.sep, "/"),
+                                   cell.source)
+    return REMOTE.sub("", HTMLExporter().from_notebook_node(notebook)[0])  # for widgets and formulas: it has none
+
+
 def metrics_text(notebook: nbformat.NotebookNode) -> str:
     """What the cell tagged "metrics" printed or showed."""
     for cell in notebook.cells:
@@ -101,7 +115,7 @@ def main() -> int:
     tidy(notebook)
     page = args.out / "quickstart.html"
     with written_atomically(page) as temporary:
-        temporary.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+        temporary.write_text(page_of(notebook, args.out), encoding="utf-8")
     for name, content in pictures(notebook).items():
         with written_atomically(args.out / "quickstart" / name) as temporary:
             temporary.write_bytes(content)

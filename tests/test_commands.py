@@ -1,5 +1,6 @@
 """`make demo` on a reader's own folder, and `make doctor`."""
 import http.server
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def test_demo_on_a_folder(folder, tmp_path):
     assert "image_auroc" in done.stdout and "aupro" in done.stdout and "quickstart.html" in done.stdout
     page = (tmp_path / "out/quickstart.html").read_text()
     assert "24 good images to train; 8 to test" in page and "widget-view" not in page
+    links = re.findall(r'href="(?!https?:)([^"#]+)', page)
+    assert len(links) > 10 and [link for link in links if not (tmp_path / "out" / link).is_file()] == []
+    assert not re.search(r'<(script|img|link|iframe)[^>]* (src|href)="https?:', page), "nothing is asked of a network"
     pictures = {path.stem for path in (tmp_path / "out/quickstart").iterdir()}
     assert {"heatmaps", "scores", "loss", "curves"} <= pictures
     (heatmaps,) = (tmp_path / "out/quickstart").glob("heatmaps.*")
