@@ -14,6 +14,7 @@ import readme_tables  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
 from rdlib.reproduction import GROUNDS, TABLES, cells, measured, write_report  # noqa: E402
+from rdlib.reproduction.cost import costs  # noqa: E402
 from rdlib.reproduction.recorded import recorded  # noqa: E402
 
 ROWS = benchmark.records()
@@ -87,3 +88,9 @@ def test_the_tables_on_record_are_those_of_the_runs(path, tmp_path):
     for file in path.parent.glob(f"{path.stem}*"):
         if file.suffix != ".html":  # the pages are not kept
             assert (tmp_path / file.name).read_text() == file.read_text()
+
+
+def test_the_speeds_in_the_readme_are_those_on_record():
+    speeds = costs(ROOT / "data/results/costs").set_index("backbone")["images_per_second"]
+    said = f"ResNet-18 passes {speeds['resnet18']} images/s, Wide-ResNet-50-2 {speeds['wide_resnet50_2']}"
+    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
