@@ -1,7 +1,12 @@
 """How one image gets its anomaly map."""
+from collections.abc import Iterable
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
 from rdlib.figures.canvas import HALO, ORANGE, TRUTH, canvas, check_indices, number, outline, show_mask
@@ -37,12 +42,8 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
             show_mask(axes[1, 0], item.mask.numpy())
             axes[1, 0].set_title("ground truth")
             outline(axes[1, 3], item.mask.numpy(), TRUTH)
-        for axis, size, values in zip(axes[0, 1:], sizes, scales, strict=True):
-            fine = axis.imshow(values, norm=one_scale)
-            axis.set_title(f"distance {size}")
-        for axis, values, title in ((axes[1, 1], fused, joined), (axes[1, 2], smoothed, f"smoothed, σ {sigma:g} px")):
-            joint = axis.imshow(values, norm=all_scales)
-            axis.set_title(title)
+        fine = _row(axes[0, 1:], scales, [f"distance {size}" for size in sizes], one_scale)
+        joint = _row(axes[1, 1:3], (fused, smoothed), (joined, f"smoothed, σ {sigma:g} px"), all_scales)
         for axis in axes.flat:
             axis.set_axis_off()
         figure.colorbar(fine, ax=axes[0], label="cosine distance")
@@ -53,3 +54,11 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     figure.summary = (f"Image {index} ({dataset.defects[index]}): highest distance {highest}; score "
                       f"{number(score)}{highest_at} row {peak[0]}, column {peak[1]}{where}.")
     return figure
+
+
+def _row(axes: Iterable[Axes], maps: Iterable[NDArray], titles: Iterable[str], norm: Normalize) -> AxesImage:
+    """Maps side by side in one scale of colours; one of them, for the bar."""
+    for axis, values, title in zip(axes, maps, titles, strict=True):
+        drawn = axis.imshow(values, norm=norm)
+        axis.set_title(title)
+    return drawn
