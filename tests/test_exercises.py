@@ -99,8 +99,10 @@ def course(made, handed_out, environment):
                 path = folder / f"downloaded/{name}/archive/{student}_{name}.ipynb"
             path.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, path)
+    (folder / "students.csv").write_text("id,first_name,last_name\nada,Ada,Lovelace\nbob,Bob,\n")
+    run(["-m", "nbgrader", "db", "student", "import", "students.csv"], environment, folder)
     run(["-m", "nbgrader", "zip_collect", NAMES[0]], environment, folder)
-    with ThreadPoolExecutor(2) as pool:  # from the last one on: the ablation trains longest
+    with ThreadPoolExecutor(2) as pool:  # as the teachers' page allows once the class is listed; the longest first
         list(pool.map(lambda name: run(["-m", "nbgrader", "autograde", name], environment, folder), NAMES[::-1]))
     return folder
 
@@ -140,6 +142,7 @@ def test_grades_as_csv_and_feedback_as_pages(course, environment):
     rows = {(row["assignment"], row["student_id"]): row for row in csv.DictReader((course / "grades.csv").open())}
     assert len(rows) == 2 * len(NAMES)
     assert all(float(rows[name, "bob"]["score"]) == 0 < float(rows[name, "ada"]["score"]) for name in NAMES)
+    assert rows[NAMES[0], "ada"]["last_name"] == "Lovelace"
     run(["-m", "nbgrader", "generate_feedback", NAMES[0], "--student", "bob"], environment, course)
     assert "NotImplementedError" in (course / f"feedback/bob/{NAMES[0]}/{NAMES[0]}.html").read_text("utf-8")
 
