@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
+from rdlib.checkpoint import fingerprint
 from rdlib.files import written_atomically
 from rdlib.hardware import peak_memory_mb
 from rdlib.reproduction.store import provenance
@@ -38,14 +39,14 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in curve[str(epochs)].items())
         print(f"{teacher}, seed {seed}, {epochs} epochs: {shown}", flush=True)
         with written_atomically(path) as temporary:
-            found = result(run, curve[str(run.epochs)], dataset="magnetic_tile", size=128, sigma=2,
-                           teacher=teacher)
+            found = result(run, curve[str(run.epochs)], dataset="magnetic_tile", size=128, sigma=2, teacher=teacher)
             temporary.write_text(json.dumps(found | {"curve": curve}, indent=1) + "\n")
 
 
 def result(run: Run, metrics: dict, **config: object) -> dict:
     """What a result file holds: configuration, metrics of the last evaluation, provenance."""
-    return {"config": {**config, "epochs": run.epochs, "threads": torch.get_num_threads(), **run.settings},
+    config |= {"teacher_crc": fingerprint(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
+    return {"config": config | run.settings,
             "metrics": metrics, "seconds": round(run.seconds, 1),
             "peak_memory_mb": round(peak_memory_mb(run.model.device)), **provenance(run.model.device)}
 

@@ -49,8 +49,7 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
     run = fit(model, data.train, EPOCHS, batch_size=batch_size, ema=ema, seed=seed, precision=precision,
               progress=False)
     report = evaluate(model, data.test, progress=False)
-    found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher,
-                   teacher_crc=fingerprint(model.teacher))
+    found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher)
     per_defect = report.per_defect().to_dict(orient="index")
     return found | {"per_defect": per_defect, "seconds": round(time.perf_counter() - began, 1)}
 
