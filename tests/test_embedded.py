@@ -1,8 +1,10 @@
 """The teacher that ships: its file, its card, and that it works where there is no network."""
+import ast
 import hashlib
 import json
 import re
 import socket
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import rdlib
 from rdlib import ReverseDistillation, load_dataset
+from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
 from rdlib.errors import WeightsError
 from rdlib.weights import EMBEDDED, embedded_teacher
 
-CARD = (Path(__file__).parents[1] / "data" / "teacher" / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+RECIPE, RESULTS = ROOT / "data" / "teacher", ROOT / "data" / "results" / "teacher"
+CARD = (RECIPE / "README.md").read_text(encoding="utf-8")
+HALF_WAY = "half-way between 1 and 3"  # where version 4 begins: it was not judged as a teacher
 
 
 def test_the_file_is_small_half_precision_and_the_one_on_the_card():
@@ -25,11 +32,49 @@ def test_the_file_is_small_half_precision_and_the_one_on_the_card():
     assert hashlib.sha256(path.read_bytes()).hexdigest() in CARD
 
 
-def test_it_says_what_made_it():
+def test_it_was_made_by_the_recipe_as_it_stands(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPE))
+    import bank
+    import train
     with safe_open(embedded_teacher(), "pt") as file:
         about = json.loads(file.metadata()["about"])
-    assert {"recipe", "bank", "images_seen", "precision"} <= set(about)
-    assert f"{about['images_seen']:,}" in CARD
+    recipe = train.Recipe()
+    assert about["recipe"] == json.loads(json.dumps(asdict(recipe))) and about["bank"] == bank.Bank().record
+    assert (about["version"], about["step"], about["precision"]) == (train.VERSION, recipe.steps, "bf16")
+    assert f"{about['images_seen']:,}, in {about['step']:,} steps" in CARD
+
+
+def test_the_numbers_on_the_card_are_those_on_record():
+    """Of every teacher that was judged on held-out classes, its own row, to the printed digit."""
+    found = {name: json.loads((RESULTS / f"{name}.json").read_text())["teachers"] for name in ("validate", "rehearse")}
+    shipped = fingerprint(TeacherEncoder())
+    assert all(rows["version 4"]["teacher_crc"] == shipped for rows in found.values())
+
+    def shown(values, metrics):
+        return " | ".join(f"{values[metric]:.3f}" for metric in metrics)
+    metrics = ("image AUROC", "pixel AUROC", "AUPRO")
+    for name, row in found["validate"].items():
+        ratios = ", ".join(f"{ratio:.1f}" for ratio in row["line over grain"])
+        assert name == HALF_WAY or f"| {ratios} | {shown(row, metrics)} |" in CARD
+        ways = ", ".join(f"{number:.0f}" for number in row["directions"])
+        learnt = shown(found["rehearse"][name], metrics) if name in found["rehearse"] else " | | "
+        assert f"| {ways} | {learnt.strip()} |" in CARD, name
+
+
+def test_recipe_and_benchmark_share_no_code():
+    """Neither imports the other, whatever helpers of theirs have the same name."""
+    def imported(path):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                yield from [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+    recipe = {path: set(imported(path)) for path in RECIPE.glob("*.py")}
+    benchmark = {path: set(imported(path)) for path in (Path(rdlib.__file__).parent / "synthetic").glob("*.py")}
+    assert len(recipe) >= 9 and len(benchmark) >= 8
+    assert not [path for path, names in recipe.items() if any(name.startswith("rdlib.synthetic") for name in names)]
+    own = {path.stem for path in recipe}
+    assert not [path for path, names in benchmark.items() if own & {name.split(".")[0] for name in names}]
 
 
 def test_it_gives_the_features_on_the_card():

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from rdlib.encoder import TeacherEncoder
 
 RECIPE = Path(__file__).parents[1] / "data" / "teacher"
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture
@@ -45,6 +46,18 @@ def test_images_follow_from_their_seeds_alone(recipe):
         assert not np.array_equal(images[0], images[1])
         assert not np.array_equal(images, bank.draw_images(family, 4, 2, 48, seed=5))
         assert not np.array_equal(images, bank.draw_images(family, 3, 2, 48, seed=6))
+
+
+def test_the_families_look_as_they_did_when_the_teacher_learnt_them(recipe):
+    """Mean and deviation, 0 to 255, of an image of eight classes each; drawn with floats, so not to the bit."""
+    bank, _ = recipe
+    from generators import FAMILIES
+    recorded = json.loads((FIXTURES / "teacher_bank.json").read_text())
+    found = {family: [[image.mean(), image.std()] for number in range(8)
+                      for image in bank.draw_images(family, number, 1, 48, seed=5)] for family in FAMILIES}
+    assert found.keys() == recorded.keys()
+    for family in FAMILIES:
+        assert np.allclose(found[family], recorded[family], atol=0.05), family
 
 
 def test_masks_are_regions(recipe):
@@ -84,6 +97,19 @@ def test_a_killed_run_ends_with_the_same_weights_and_a_teacher(recipe, tmp_path,
     features = TeacherEncoder("resnet18", weights=whole)(torch.randn(2, 3, 64, 64))
     assert [tuple(f.shape) for f in features] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
     assert all(f.isfinite().all() and f.std() > 0 for f in features)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_takes_the_same_first_step(recipe, tmp_path):
+    bank, train = recipe
+    stock, plan = small(bank, train)
+    bank.render(tmp_path / "bank", stock, progress=False)
+    first = [next(train.Training(plan, stock, "float32", device).run(tmp_path / "bank")) for device in ("cpu", "cuda")]
+    assert first[1] == pytest.approx(first[0], rel=1e-3)
+    run = train.Training(plan, stock, device="cuda")
+    assert train.train(run, tmp_path / "bank", tmp_path / "state", progress=False)
+    run.export(tmp_path / "teacher.safetensors")
+    TeacherEncoder("resnet18", weights=tmp_path / "teacher.safetensors")
 
 
 def test_a_state_of_another_recipe_is_refused(recipe, tmp_path):

@@ -43,6 +43,10 @@ class Batch:
     visible: Tensor  # (B, 1, S, S) how much the region changed the image, mean over the channels, of a range of 1
     before: Tensor | None = None  # (B, 3, S, S): the images without the foreign region
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(*(None if x is None else x.to(device) for x in vars(self).values()))
+
 
 def uniform(n: int, low: float, high: float, draw: Generator) -> Tensor:
     """(n, 1, 1, 1) numbers, even between `low` and `high`."""

@@ -73,7 +73,7 @@ class Trainee(nn.Module):
 def mixed_cross_entropy(logits: Tensor, batch: Batch, smoothing: float = 0.05) -> Tensor:
     """Cross-entropy of logits (B, K, h, w) with each location's own mixture of the two classes, a little smoothed."""
     share = F.adaptive_avg_pool2d(batch.share, logits.shape[-2:])[:, 0]
-    log_p, rows = logits.log_softmax(1), torch.arange(len(logits))
+    log_p, rows = logits.log_softmax(1), torch.arange(len(logits), device=logits.device)
     right = (1 - share) * log_p[rows, batch.own] + share * log_p[rows, batch.other]
     return -((1 - smoothing) * right + smoothing * log_p.mean(1)).mean()
 

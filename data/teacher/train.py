@@ -1,9 +1,10 @@
 """Train the embedded teacher on procedural images and export it.
 
-    python data/teacher/train.py [--state FILE] [--bank FOLDER]
+    python data/teacher/train.py [--state FILE] [--bank FOLDER] [--device cuda]
 
 The bank is rendered first if it is not there. Stop it when you like, by Ctrl-C or by `kill`, and start it again with
 the same command: it goes on from its state file, and ends with the weights it would have had without the stop.
+Batches are drawn on the CPU whatever the device, so that every device sees the same pictures.
 """
 import argparse
 import math
@@ -21,7 +22,7 @@ from augment import Batch, Camera, make_batch, twins
 from bank import Bank, default_folder, render
 from network import Trainee, export
 from rdlib.files import written_atomically
-from rdlib.hardware import autocast, resolve_precision
+from rdlib.hardware import autocast, memory_format, resolve_precision
 
 VERSION = "4"  # goes into the exported file; changes whenever the weights would
 HERE = Path(__file__).parent
@@ -105,16 +106,18 @@ class Recipe:
 class Training:
     """A run under way: network, moving average, optimiser, step; all of it in one state file."""
 
-    def __init__(self, recipe: Recipe, bank: Bank, precision: str = "auto"):
+    def __init__(self, recipe: Recipe, bank: Bank, precision: str = "auto", device: str = "cpu"):
         self.recipe, self.bank, self.step, self.seen = recipe, bank, 0, 0
-        self.precision = resolve_precision(precision, torch.device("cpu"))
+        self.device = torch.device(device)
+        self.precision = resolve_precision(precision, self.device)
         self.exports: dict[int, dict[str, Tensor]] = {}  # what a stage came to, where a later one starts from it
         self._begin(recipe.seed)
 
     def _begin(self, seed: int, trunk: dict[str, Tensor] | None = None) -> None:
         """A new network, with this trunk if there is one already; its moving average has a short memory at first."""
         self.begun = self.step
-        self.network = Trainee(len(self.bank.classes), seed).to(memory_format=torch.channels_last).train()
+        network = Trainee(len(self.bank.classes), seed).train()
+        self.network = network.to(self.device, memory_format=memory_format(self.device))
         if trunk:
             self.network.trunk.load_state_dict(trunk, strict=False)
         self.average = {k: v.clone() for k, v in self.network.trunk.state_dict().items() if v.is_floating_point()}
@@ -148,7 +151,7 @@ class Training:
 
     def load(self, path: Path) -> None:
         """Go on from a state file. Raises ValueError if it belongs to another recipe, bank or arithmetic."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         for name, own in (("recipe", asdict(self.recipe)), ("bank", self.bank.record), ("precision", self.precision)):
             if state[name] != own:
                 raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
@@ -179,8 +182,8 @@ class Training:
         stage = self.recipe.stages[number]
         for group in self.optimiser.param_groups:
             group["lr"] = stage.rate_at(own_step)
-        with autocast(self.precision, torch.device("cpu")):
-            losses = self.network.losses(batch, *more, floor=stage.floor)
+        with autocast(self.precision, self.device):
+            losses = self.network.losses(batch.to(self.device), *(x.to(self.device) for x in more), floor=stage.floor)
         weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio", "spread")
                                                for i in (1, 2, 3)}
         total = sum(weights[name] * loss for name, loss in losses.items())
@@ -228,11 +231,12 @@ def main() -> None:
                         help="the state file, begun or gone on with")
     parser.add_argument("--bank", type=Path, default=default_folder(), help="the folder of the rendered images")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cuda or mps for another than the CPU")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long, to be gone on with later")
     parser.add_argument("--out", type=Path, default=HERE / "resnet18_procedural.safetensors")
     args = parser.parse_args()
     render(args.bank, Bank())
-    training = Training(Recipe(seed=args.seed), Bank())
+    training = Training(Recipe(seed=args.seed), Bank(), device=args.device)
     if args.state.exists():
         training.load(args.state)
     if train(training, args.bank, args.state, minutes=args.minutes):

@@ -8,9 +8,11 @@ at each layer, and the maps added up, as reverse distillation adds up its own. D
 training's foreign regions. About a minute on one core.
 
 And, on a plain grey picture: how much more a faint line changes the features than faint grain does, at each layer. Grain
-is what no student can foretell; a teacher that answers to it makes good images glow.
+is what no student can foretell; a teacher that answers to it makes good images glow. And in how many directions the
+features of training's own classes vary. `--out FILE` keeps it all, with the weights' fingerprints and the hardware.
 """
 import argparse
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,11 +26,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augment import MEAN, STD
-from bank import HELD_OUT, draw_images
+from bank import HELD_OUT, Bank, draw_images
 from fields import filtered, grid, log_uniform, smooth, spectrum
 from network import export
+from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
+from rdlib.files import written_atomically
 from rdlib.metrics import PixelRanking, auroc
+from rdlib.reproduction.store import provenance
 
 CLASSES = {"grain": 4, "weave": 4, "spectral": 2, "cells": 2, "lattice": 2, "leaves": 2, "objects": 2, "strokes": 2,
            "stripes": 1, "labyrinth": 1, "fractal": 1, "blend": 1}
@@ -142,6 +147,36 @@ def line_over_grain(teacher: TeacherEncoder) -> list[float]:
     return [float(a / (sum(g) / len(g))) for a, g in zip(line, zip(*grain, strict=True), strict=True)]
 
 
+@torch.no_grad()
+def directions(teacher: TeacherEncoder) -> list[float]:
+    """At each layer: in how many directions features of one length vary over the places of 96 images of the bank, the
+    exponential of the entropy of their covariance's eigenvalues. From 1 to the number of channels."""
+    bank = Bank()
+    chosen = [bank.classes[i * len(bank.classes) // 96] for i in range(96)]
+    images = np.concatenate([draw_images(*each, 1, SIZE, bank.seed) for each in chosen])
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    found = []
+    for layer in teacher((torch.from_numpy(images).float() / 255 - mean) / std):
+        v = F.normalize(layer, dim=1).transpose(0, 1).flatten(1).double()  # (C, B h w)
+        share = torch.linalg.eigvalsh(torch.cov(v)).clamp_min(1e-15)
+        share = share / share.sum()
+        found.append(torch.exp(-(share * share.log()).sum()).item())
+    return found
+
+
+def named(weights: str) -> tuple[str, str]:
+    """NAME=FILE as its two parts; anything else is its own name."""
+    name, _, file = weights.partition("=")
+    return name, file or name
+
+
+def keep(path: Path, teachers: dict[str, TeacherEncoder], found: dict[str, dict]) -> None:
+    """Write what was found of each teacher, and where and with which weights."""
+    rows = {name: found[name] | {"teacher_crc": fingerprint(teacher)} for name, teacher in teachers.items()}
+    with written_atomically(path) as temporary:
+        temporary.write_text(json.dumps({"teachers": rows} | provenance(torch.device("cpu")), indent=1) + "\n")
+
+
 def load_teacher(weights: str) -> TeacherEncoder:
     """A teacher from the word "random_calibrated", a weights file, or a training state (*.state), by its average."""
     if not weights.endswith(".state"):
@@ -154,9 +189,17 @@ def load_teacher(weights: str) -> TeacherEncoder:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="+", help="weights files, training states (*.state), or random_calibrated")
-    teachers = {name: load_teacher(name) for name in parser.parse_args().weights}
-    for name, teacher in teachers.items():
-        print(f"{name}: line over grain " + ", ".join(f"{ratio:.1f}" for ratio in line_over_grain(teacher)))
+    parser.add_argument("weights", nargs="+", metavar="[NAME=]WEIGHTS",
+                        help="weights files, training states (*.state), or random_calibrated")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    teachers = {name: load_teacher(file) for name, file in map(named, args.weights)}
+    found = {name: {"line over grain": line_over_grain(teacher), "directions": directions(teacher)}
+             for name, teacher in teachers.items()}
+    for name, values in found.items():
+        print(f"{name}: " + "; ".join(f"{what} {', '.join(f'{v:.1f}' for v in three)}" for what, three in values.items()))
     for name, values in validate(teachers).items():
-        print(name + ": " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()))
+        print(name + ": " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()), flush=True)
+        found[name] |= values
+    if args.out:
+        keep(args.out, teachers, found)
