@@ -49,9 +49,10 @@ book: $(READY)  ## the notebooks as pages to read without a kernel: build/book/i
 exercises: $(READY)  ## what students get, and what the teacher grades with: build/exercises (ARGS="--variant 7")
 	@$(BIN)/python notebooks/exercises/make.py $(ARGS)
 
-bench: $(READY)  ## speed against the official recipe, side by side in one run, and of the explorers
+bench: $(READY)  ## speed against the official recipe, side by side in one run; of the explorers; of drawing
 	@$(BIN)/python tests/benchmarks/speed.py
 	@$(BIN)/python tests/benchmarks/widgets.py
+	@$(BIN)/python tests/benchmarks/rendering.py
 
 reproduce: $(READY)  ## a table of the paper (TABLE=ocbe ARGS="--on mvtec --jobs 2"); without TABLE, what there is
 	@$(BIN)/python -m rdlib.reproduction $(or $(TABLE),--help) $(ARGS)

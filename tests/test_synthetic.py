@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 
 from rdlib import load_dataset
 from rdlib.errors import DataError
-from rdlib.synthetic import CATEGORIES, DAMAGE, DEFECTS, OBJECTS, TEXTURES, Scene, paint, render, scene_list, visible
+from rdlib.synthetic import (CATEGORIES, DAMAGE, DEFECTS, OBJECTS, TEXTURES, Scene, damaged, paint, render, scene_list,
+                             shown, visible)
 from rdlib.synthetic.export import export
 from rdlib.synthetic.noise import (angle, blas, blur, cell_distances, cosine, single_threaded_blas, smooth_noise,
                                    spline_weights, stream, uniform)
@@ -161,6 +162,18 @@ def test_masks_are_exact(category, defect, strength):
         core = binary_erosion(mask, iterations=2 if size == 256 else 1)
         for region in (mask, core):
             assert not region.any() or (changed[region] >= 2).mean() >= 0.95
+
+
+@pytest.mark.parametrize("category, defect", KINDS)
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_masks_hold_what_was_painted(category, defect, strength):
+    """Outside the mask the good picture is put back; what a defect of the benchmark loses by that is little."""
+    good = paint(category, 2, 128, None)
+    picture, faulty = (shown(image, good.lamp) for image in (good.image, damaged(good, category, 2, defect, strength)))
+    painted = np.abs(faulty - picture).max(0)
+    _, mask = render(category, size=128, seed=2, defect=defect, strength=strength)
+    assert painted[~mask].sum() <= 0.1 * painted.sum()
+    assert (painted[~mask] >= 2).sum() <= 0.1 * (painted >= 2).sum()
 
 
 @pytest.mark.parametrize("category, defect", KINDS)
