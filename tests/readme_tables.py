@@ -1,7 +1,9 @@
-"""The README's tables of the benchmark, ablations and baselines, from the runs on record.
+"""The README's tables of the tiles, the benchmark, ablations and baselines, from the runs on record.
 
     python tests/readme_tables.py     # writes them between their markers in the README
 """
+import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from rdlib.reproduction.tables import Cell  # noqa: E402
 
 README = ROOT / "README.md"
 PLACES = {name: (f"<!-- {name}: python tests/readme_tables.py -->", f"<!-- end of the {name} -->")
-          for name in ("benchmark", "ablations")}
+          for name in ("epochs", "tiles", "benchmark", "ablations")}
 STORE = ResultStore(ROOT / "data/results/runs")
 SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+TILES = SHOWN | {"aupro_per_image": "official per-image PRO"}
+TILE_EPOCHS = "6"  # of the protocol that compares teachers
 ABLATIONS = (("ocbe", "synthetic"), ("scales", "synthetic"), ("readout", "synthetic"), ("teacher", "synthetic"),
              ("baselines", "synthetic"), ("ocbe", "magnetic_tile"), ("readout", "magnetic_tile"),
              ("teacher", "magnetic_tile"))
@@ -57,10 +61,40 @@ def steadiness() -> str | None:
     return found.rename_axis(f"image AUROC by epoch: {', '.join(whole)}").to_markdown(disable_numparse=True)
 
 
+def tiles_of(teacher: str) -> dict[str, list[dict]]:
+    """The runs of a teacher on the magnetic tiles: by epochs, the metrics of every seed."""
+    found = [json.loads(path.read_text())["curve"]
+             for path in sorted((ROOT / "data/results").glob(f"magnetic_tile_{teacher}_seed?.json"))]
+    return {epochs: [curve[epochs] for curve in found] for epochs in found[0]} if found else {}
+
+
+def tile_line(name: str, runs: list[dict]) -> str:
+    """A row of a table of the tiles: mean ± standard deviation over seeds."""
+    cells = ([run[metric] for run in runs] for metric in TILES)
+    return f"| {name} | {' | '.join(f'{statistics.mean(v):.3f} ± {statistics.stdev(v):.3f}' for v in cells)} |"
+
+
+def tile_table(first: str, lines: list[str]) -> str:
+    """With its head."""
+    return "\n".join([f"| {first} | {' | '.join(TILES.values())} |", "|---" * (len(TILES) + 1) + "|", *lines])
+
+
+def epochs() -> str:
+    """The tiles by epochs, ImageNet's weights."""
+    return tile_table("epochs", [tile_line(number, runs) for number, runs in tiles_of("imagenet").items()])
+
+
+def tiles() -> str:
+    """The tiles by teacher."""
+    return tile_table("teacher", [tile_line(title, tiles_of(name)[TILE_EPOCHS])
+                                  for name, title in synthetic.TEACHERS.items() if tiles_of(name)])
+
+
 def benchmark() -> str:
-    """The procedural benchmark by teacher and way of training, a table a metric."""
+    """The procedural benchmark by teacher and way of training, a table a metric; and how long that took."""
     rows = synthetic.records()
-    return "\n\n".join(synthetic.table(rows, metric) for metric in synthetic.COLUMNS)
+    return "\n\n".join([*(synthetic.table(rows, metric) for metric in synthetic.COLUMNS),
+                        f"Minutes a run, one thread: {synthetic.minutes(rows)}."])
 
 
 def ablations() -> str:
@@ -70,8 +104,7 @@ def ablations() -> str:
 
 def put(readme: str) -> str:
     """The README's text with the tables as they are now."""
-    for name, tables in (("benchmark", benchmark()), ("ablations", ablations())):
-        begin, end = PLACES[name]
+    for tables, (begin, end) in zip((epochs(), tiles(), benchmark(), ablations()), PLACES.values(), strict=True):
         before, _, rest = readme.partition(begin)
         _, _, after = rest.partition(end)
         readme = f"{before}{begin}\n\n{tables}\n\n{end}{after}"

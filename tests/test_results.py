@@ -3,7 +3,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +12,8 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import readme_tables  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
+from rdlib.checkpoint import fingerprint
+from rdlib.encoder import TeacherEncoder
 from rdlib.reproduction import GROUNDS, TABLES, cells, measured, write_report  # noqa: E402
 from rdlib.reproduction.cost import costs  # noqa: E402
 from rdlib.reproduction.recorded import recorded  # noqa: E402
@@ -26,14 +27,17 @@ def test_every_run_has_the_protocol_of_the_benchmark():
         benchmark.check_protocol(path)
 
 
-@pytest.mark.parametrize("teacher, columns", [("embedded", ("0.790 ± 0.003", "0.712 ± 0.004", "0.503 ± 0.004"))])
-def test_the_tiles_in_the_readme_are_those_on_record(teacher, columns):
-    runs = [json.loads(path.read_text()) for path in (ROOT / "data/results").glob(f"magnetic_tile_{teacher}_seed?.json")]
-    assert len(runs) == 3
-    for metric, column in zip(("image_auroc", "pixel_auroc", "aupro"), columns, strict=True):
-        values = np.array([run["curve"]["6"][metric] for run in runs])
-        assert column == f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
-    assert " | ".join(columns) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tiles_were_measured_with_the_teacher_that_ships():
+    for seed in range(3):
+        run = json.loads((ROOT / f"data/results/magnetic_tile_embedded_seed{seed}.json").read_text())
+        assert run["config"]["teacher_crc"] == fingerprint(TeacherEncoder()) and run["config"]["epochs"] == 6
+
+
+def test_the_embedded_teacher_reaches_what_was_asked_of_it_on_the_tiles():
+    """And random weights, as they are or with BatchNorm calibrated, do not."""
+    found = {name: pd.DataFrame(readme_tables.tiles_of(name)["6"]).mean() for name in benchmark.TEACHERS}
+    assert found["embedded"]["image_auroc"] >= 0.78 and found["embedded"]["aupro"] >= 0.40
+    assert all(found[name]["image_auroc"] < 0.70 for name in ("random", "random_calibrated"))
 
 
 def of(teacher, metric="image_auroc"):

@@ -63,17 +63,22 @@ def records() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["category", "teacher", "seed", "minutes", *COLUMNS])
 
 
+def columns(rows: pd.DataFrame) -> dict[str, str]:
+    """The teachers and ways of training on record, with their titles."""
+    every = {name + way: title + how for name, title in TEACHERS.items() for way, how in WAYS.items()}
+    return {name: title for name, title in every.items() if name in set(rows["teacher"])}
+
+
 def table(rows: pd.DataFrame, metric: str) -> str:
     """Markdown: a line a category and one for the mean over categories; a column a teacher, mean ± spread of seeds.
 
     The mean is of seeds with every category on record.
     """
-    columns = {name + way: title + how for name, title in TEACHERS.items() for way, how in WAYS.items()}
-    teachers = [name for name in columns if name in set(rows["teacher"])]
+    teachers = columns(rows)
     whole = rows.groupby(["teacher", "seed"]).filter(lambda seed: len(seed) == len(CATEGORIES))
     whole = whole.groupby(["teacher", "seed"])[metric].mean().reset_index().assign(category="**mean**")
     cells = pd.concat([rows, whole]).groupby(["category", "teacher"])[metric].agg(["mean", "std"])
-    lines = [f"| {COLUMNS[metric]} | {' | '.join(columns[name] for name in teachers)} |",
+    lines = [f"| {COLUMNS[metric]} | {' | '.join(teachers.values())} |",
              "|---" * (len(teachers) + 1) + "|"]
     for category in [*CATEGORIES, "**mean**"]:
         found = [cells.loc[category, name] if (category, name) in cells.index else None for name in teachers]
@@ -96,8 +101,9 @@ def check_protocol(path: Path) -> None:
 
 
 def minutes(rows: pd.DataFrame) -> str:
-    """How long a run took."""
-    return ", ".join(f"{teacher} {mean:.1f}" for teacher, mean in rows.groupby("teacher")["minutes"].mean().items())
+    """How long a run took, the median of each column: some shared the machine with other work."""
+    found = rows.groupby("teacher")["minutes"].median()
+    return "; ".join(f"{title} {found[name]:.1f}" for name, title in columns(rows).items())
 
 
 def main() -> None:
