@@ -1,6 +1,7 @@
 """One image with its mask and label, and the list of them that a DataLoader reads."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -8,13 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from rdlib.errors import DataError
 from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
 
 GOOD = "good"
+CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any data set with "
+            "a length will do whose items are named tuples like rdlib.samples.Item, with an .image (3, H, W) float32, "
+            "RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, do not take a Subset, but "
+            "AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks).")
 KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory while a set needs less than this
 
 
@@ -147,6 +152,41 @@ class AnomalyDataset(Dataset[Item]):
 
     def _item(self, index: int, image: Tensor, mask: Tensor) -> Item:
         return Item(image.float() / 255, self.samples[index].label, mask.clone(), index)
+
+
+def check_dataset(dataset: object, *, test: bool = False) -> Callable[[list[Item]], Item]:
+    """Raise ValueError, saying what a data set must be, unless `dataset` is one. Only its first item is read.
+
+    Args:
+        dataset: to train on; it may be empty.
+        test: it is to be evaluated, so it needs all that an `AnomalyDataset` has.
+
+    Returns:
+        The `collate_fn` for a DataLoader. It refuses items of another kind, and images of another size than the first.
+    """
+    needed = ("__len__", "__getitem__") + ("samples", "size", "labels", "defects", "has_masks") * test
+    if missing := [name for name in needed if not hasattr(dataset, name)]:
+        raise ValueError(f"This {type(dataset).__name__} lacks {', '.join(missing)}. {CONTRACT}")
+    if not len(dataset):
+        return default_collate
+    first = dataset[0]
+    collate = partial(_collate, getattr(getattr(first, "image", None), "shape", None))
+    collate([first])
+    return collate
+
+
+def _collate(shape: Sequence[int], items: list[Item]) -> Item:
+    """A batch of items whose images all have one `shape`."""
+    for item in items:
+        image = getattr(item, "image", None)
+        if not (isinstance(item, tuple) and isinstance(image, Tensor) and image.ndim == 3 and len(image) == 3
+                and image.dtype == torch.float32):
+            found = f"an image {tuple(image.shape)} {image.dtype}" if isinstance(image, Tensor) else "no .image tensor"
+            raise ValueError(f"An item of the data set, a {type(item).__name__}, has {found}. {CONTRACT}")
+        if image.shape != shape:
+            raise ValueError(f"The images of the data set differ in size: the first is {shape[1]} x {shape[2]} pixels, "
+                             f"another {image.shape[1]} x {image.shape[2]}. Resize them to one size. {CONTRACT}")
+    return default_collate(items)
 
 
 @dataclass(frozen=True)
