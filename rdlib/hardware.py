@@ -1,5 +1,7 @@
 """Where to run and in which arithmetic: the best device there is, and bfloat16 where the hardware has it."""
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +35,26 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which networks run in `precision`, "auto" resolved; with float32, autocast is off."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+    """The context in which networks run in `precision`, "auto" resolved; with float32, autocast is off.
+
+    Nothing is cached: inside a caller's autocast the cache would outlive the step that changes the weights.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16",
+                          cache_enabled=False)
+
+
+@contextmanager
+def neutral(device: torch.device = torch.device("cpu")) -> Iterator[None]:  # noqa: B008 - never changes
+    """Undo the caller's switches in a block, or, as a decorator, in a function: autocast on the CPU and on `device`,
+    the default dtype, inference mode and grad mode are as in a fresh process. They come back afterwards."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False),
+              torch.autocast(device.type, enabled=False)):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def as_float(x: Tensor) -> Tensor:

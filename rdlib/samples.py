@@ -16,10 +16,10 @@ from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
 
 GOOD = "good"
-CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any data set with "
-            "a length will do whose items are named tuples like rdlib.samples.Item, with an .image (3, H, W) float32, "
-            "RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, do not take a Subset, but "
-            "AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks).")
+CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any data set will "
+            "do that has a length and whose items are named tuples like rdlib.samples.Item, with an .image (3, H, W) "
+            "float32, RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, do not take a Subset, "
+            "but AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks).")
 KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory while a set needs less than this
 
 
