@@ -55,7 +55,20 @@ def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> N
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}. Delete it to train from the start.")
     run.settings, run.losses, run.seconds = found, losses, seconds
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        load_optimiser(part, state[name]) if part is optimiser else part.load_state_dict(state[name])
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
+    """Load an optimiser's state and give each moment the memory layout of its parameter.
+
+    A file may come from a device with another layout. Fused kernels read parameter and moments as flat memory and
+    would pair the wrong numbers.
+    """
+    optimiser.load_state_dict(state)
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _parts(run: Run, optimiser: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:

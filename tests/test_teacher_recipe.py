@@ -112,6 +112,24 @@ def test_cuda_takes_the_same_first_step(recipe, tmp_path):
     TeacherEncoder("resnet18", weights=tmp_path / "teacher.safetensors")
 
 
+def test_a_state_from_another_memory_layout_gives_its_moments_the_own_one(recipe, tmp_path, monkeypatch):
+    bank, train = recipe
+    stock, plan = small(bank, train)
+    bank.render(tmp_path / "bank", stock, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "memory_format", lambda device: torch.contiguous_format)
+        run = train.Training(plan, stock)
+        next(run.run(tmp_path / "bank"))
+        run.save(tmp_path / "state")
+    other = train.Training(plan, stock)
+    other.load(tmp_path / "state")
+    for mine, theirs in zip(other.network.parameters(), run.network.parameters(), strict=True):
+        for name in ("exp_avg", "exp_avg_sq") if mine in other.optimiser.state else ():
+            assert torch.equal(other.optimiser.state[mine][name], run.optimiser.state[theirs][name])
+            assert other.optimiser.state[mine][name].stride() == mine.stride()
+    assert any(p.stride() != q.stride() for p, q in zip(other.network.parameters(), run.network.parameters()))
+
+
 def test_a_state_of_another_recipe_is_refused(recipe, tmp_path):
     bank, train = recipe
     stock, plan = small(bank, train)
