@@ -3,13 +3,13 @@
 The teacher never changes, so without augmentation neither do its features, and keeping them saves the
 teacher's share of every training step but those of the first epoch.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from rdlib.detector import Features
@@ -38,16 +38,19 @@ class LiveFeatures:
         seed: of a random augmentation, together with the epoch.
         precision: of the teacher, "float32" or "bf16".
         workers: processes that read images.
+        collate: makes a batch of items, see `check_dataset`.
     """
 
-    def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, workers: int = 0):
+    def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, workers: int = 0,
+                 collate: Callable = default_collate):
         self.model, self.dataset, self.seed = model, dataset, seed
-        self.precision, self.workers = precision, workers
+        self.precision, self.workers, self.collate = precision, workers, collate
 
     def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
         """For every chunk the images (B, 3, H, W), on the model's device."""
         loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
-                            num_workers=self.workers, generator=torch.Generator())  # else torch draws from its global one
+                            num_workers=self.workers, collate_fn=self.collate,
+                            generator=torch.Generator())  # else torch draws from its global one
         for item in loader:
             yield item.image.to(self.model.device)
 

@@ -26,7 +26,7 @@ from rdlib.distillation import Distillation
 from rdlib.hardware import as_float, autocast, memory_format, neutral, resolve_precision
 from rdlib.losses import LOSSES
 from rdlib.run import Run
-from rdlib.samples import Seeded, augments
+from rdlib.samples import Seeded, augments, check_dataset
 from rdlib.schedule import SCHEDULES
 from rdlib.teacher_features import Batch, CachedFeatures, FeatureSource, LiveFeatures, wants_cache
 
@@ -82,6 +82,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         ("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)))
     seed, workers, callbacks = _whole("seed", seed, 0), _whole("workers", workers, 0), tuple(callbacks)
     precision = resolve_precision(precision, model.device)
+    collate = check_dataset(dataset)
     with neutral(model.device), ExitStack() as ends:
         model.to(memory_format=memory_format(model.device))
         optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
@@ -99,7 +100,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
             if hasattr(callback, "on_end"):
                 ends.callback(callback.on_end, run)
         ends.callback(model.eval)
-        source = _feature_source(run, dataset, cache, workers, progress)
+        live = LiveFeatures(model, dataset, seed, precision, workers, collate)
+        source = _feature_source(run, live, cache, progress)
         model.threshold = None
         model.train()
         done = run.step * run.images_per_epoch // run.steps_per_epoch
@@ -149,14 +151,12 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     return chunks
 
 
-def _feature_source(run: Run, dataset: Dataset, cache: bool | str, workers: int, progress: bool) -> FeatureSource:
-    settings = run.settings
-    dtype = torch.bfloat16 if settings["precision"] == "bf16" else torch.float32
-    kept = settings.setdefault("cached", wants_cache(run.model, dataset, cache, dtype))
-    source = LiveFeatures(run.model, dataset, settings["seed"], settings["precision"], workers)
+def _feature_source(run: Run, live: LiveFeatures, cache: bool | str, progress: bool) -> FeatureSource:
+    dtype = torch.bfloat16 if live.precision == "bf16" else torch.float32
+    kept = run.settings.setdefault("cached", wants_cache(run.model, live.dataset, cache, dtype))
     if not kept or run.epoch >= run.epochs:
-        return source
-    return CachedFeatures(source, settings["batch_size"], progress)
+        return live
+    return CachedFeatures(live, run.settings["batch_size"], progress)
 
 
 def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],

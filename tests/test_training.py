@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from parity import assert_close, batch, official_outputs, official_state
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from rdlib import ForwardStudent, ReverseDistillation, fit
 from rdlib.checkpoint import load_optimiser
@@ -592,3 +592,20 @@ def test_options_of_training_that_there_are_not():
     for decay in (0, 1, 1.5, -0.1):
         with pytest.raises(ValueError, match=r"between 0 and 1, say 0\.99"):
             train(ema=decay)
+
+
+def sized(*sizes):
+    return [Item(torch.rand(3, size, size), 0, torch.zeros(size, size, dtype=torch.bool), i)
+            for i, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    (TensorDataset(torch.rand(4, 3, 64, 64)), "a tuple, has no .image tensor. A data set is an AnomalyDataset"),
+    ([torch.rand(3, 64, 64)] * 4, "a Tensor, has no .image tensor"),
+    ([item._replace(image=item.image.double()) for item in sized(64, 64)], "float64"),
+    (torch.utils.data.DataLoader(sized(64, 64)), "DataLoader lacks __getitem__"),
+    (sized(64, 64, 96, 64), "differ in size: the first is 64 x 64 pixels, another 96 x 96"),
+], ids=["tensors", "list", "double", "loader", "sizes"])
+def test_what_is_no_training_set_is_refused_in_words(data, message):
+    with pytest.raises(ValueError, match=message):
+        train(1, data=data)
