@@ -1,7 +1,7 @@
-"""What the notebooks share: how large everything is on this machine, and models that several of them look at.
+"""Settings and trained models that the notebooks share.
 
-`RDLIB_PROFILE` chooses the size: "cpu" (default), minutes on two cores, offline; or "paper", the paper's protocol, for
-a GPU and ImageNet's weights.
+The environment variable `RDLIB_PROFILE` chooses the settings: "cpu" (default) takes minutes on two cores, offline;
+"paper" is the paper's protocol, for a GPU and ImageNet's weights.
 """
 import json
 import os
@@ -45,7 +45,7 @@ PROFILES = {profile.name: profile for profile in (
 
 
 def profile() -> Profile:
-    """The profile that `RDLIB_PROFILE` names. Raises ValueError for one that there is not."""
+    """Return the profile that `RDLIB_PROFILE` names. Raises ValueError for an unknown name."""
     name = os.environ.get("RDLIB_PROFILE") or "cpu"
     if name not in PROFILES:
         raise ValueError(f"RDLIB_PROFILE is '{name}'. Set it to one of: {', '.join(PROFILES)}.")
@@ -53,7 +53,7 @@ def profile() -> Profile:
 
 
 class Lesson(NamedTuple):
-    """A data set and a model that has learnt from it, with the run that taught it."""
+    """A data set, a model trained on it, and the training run."""
 
     data: AnomalyData
     model: ReverseDistillation

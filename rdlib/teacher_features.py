@@ -1,7 +1,7 @@
-"""The teacher's features of a training set, batch by batch: computed once and kept, or every time.
+"""The teacher's features of a training set, batch by batch: computed once and cached, or every time.
 
-The teacher never changes, so without augmentation neither do its features, and keeping them saves the
-teacher's share of every training step but those of the first epoch.
+The teacher never changes, so without augmentation its features do not change either. A cache saves the teacher's
+share of every training step after the first epoch.
 """
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
@@ -23,10 +23,10 @@ Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None where the st
 
 
 class FeatureSource(Protocol):
-    """Something that gives the teacher's features of chosen images."""
+    """A source of the teacher's features of chosen images."""
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """For every chunk, (B,) int64 places in the data set, its `Batch`, on the model's device."""
+        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device."""
 
 
 class LiveFeatures:
@@ -47,7 +47,7 @@ class LiveFeatures:
         self.precision, self.workers, self.collate = precision, workers, collate
 
     def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
-        """For every chunk the images (B, 3, H, W), on the model's device."""
+        """Yield the images (B, 3, H, W) of each chunk, on the model's device."""
         loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
                             num_workers=self.workers, collate_fn=self.collate,
                             generator=torch.Generator())  # else torch draws from its global one
@@ -65,7 +65,7 @@ class LiveFeatures:
 class CachedFeatures:
     """Compute the features of all images once, and keep them in main memory in the dtype they are computed in.
 
-    Images that are augmented all the same stay as they were in epoch 0, for teacher and student.
+    Of an augmented data set the images of epoch 0 are kept, for teacher and student.
     """
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
@@ -92,7 +92,7 @@ class CachedFeatures:
 
 
 def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) -> bool:
-    """Whether the features of all images would take less than `MEMORY_SHARE` of the memory that is free now."""
+    """Return whether the features of all images take less than `MEMORY_SHARE` of the free memory."""
     features = model.teach(dataset[0].image[None].to(model.device))
     needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
     return needed < MEMORY_SHARE * available_memory()
@@ -100,7 +100,7 @@ def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) ->
 
 def wants_cache(model: Distillation, dataset: Dataset, cache: bool | Literal["auto"],
                 dtype: torch.dtype) -> bool:
-    """Whether to keep the features: as told, or, with "auto", if the images never change and memory allows."""
+    """Decide whether to cache the features: as told, or, with "auto", if the images never change and memory allows."""
     if cache != "auto":
         return bool(cache)
     return not augments(dataset) and fits_in_memory(model, dataset, dtype)

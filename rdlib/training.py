@@ -1,8 +1,8 @@
-"""Training the student (paper §4): a plain loop over batches, the official protocol by default.
+"""Training of the student: a plain loop over batches, with the official protocol as default.
 
-Adam at a constant rate, no augmentation, one model per category, the last epoch reported: nothing is chosen on test
-data. The order of the images depends on the seed and the epoch alone, so a run can stop after any step and go on later
-as if it had never stopped.
+The protocol is Adam at a constant rate, no augmentation, one model per category, and the last epoch is reported:
+nothing is chosen on test data. The order of the images depends on seed and epoch only, so a run can stop after any
+step and resume later with the same result.
 """
 import math
 import time
@@ -39,11 +39,12 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", workers: int = 0,
         callbacks: Iterable[Callback] = (), checkpoint: str | Path | None = None, checkpoint_every: int = 10,
         progress: bool = True) -> Run:
-    """Train OCBE and student (or a `ForwardStudent`) on good images, where the model is; the defaults are the official
-    protocol.
+    """Train OCBE and student (or a `ForwardStudent`) on good images, on the model's device.
+
+    The defaults are the official protocol.
 
     Args:
-        model: changed in place; in eval mode when `fit` returns, and without the threshold that was chosen before.
+        model: changed in place. When `fit` returns it is in eval mode and has no threshold.
         dataset: good images, as items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.samples.Item`. Random
             augmentation that draws from torch's, numpy's or Python's global generator follows `seed` and epoch.
         epochs: total number of epochs, 1 or more; a resumed run continues up to this number.
@@ -54,8 +55,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         scales: whose losses are summed; all three in the paper. What the map is made of is the model's own choice.
         schedule: of the learning rate: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
         ema: None (paper), or the decay per step of a moving average of the weights, such as 0.99, see
-            `rdlib.averaging`; the model carries the average when `fit` returns.
-        seed: of the order of the images.
+            `rdlib.averaging`. The model holds the average when `fit` returns.
+        seed: of the order of the images and of random augmentation.
         cache: keep the teacher's features in memory: True, False, or "auto" (no augmentation, and memory allows).
         precision: "float32", "bf16" (autocast) or "auto" (bf16 where the hardware has it).
         workers: processes that read images, where features are not kept.
@@ -65,9 +66,9 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         progress: show a progress bar with loss and images per second.
 
     Returns:
-        The `Run`. On one machine's CPU, equal arguments give equal weights bit for bit, stopped and resumed or not, as
-        long as `cache` comes out the same: kept and fresh features may differ in the last bit. A resumed run keeps to
-        what it began with, `run.settings["cached"]`. The caller's autocast, grad mode and default dtype play no part.
+        The `Run`. On the CPU of one machine, equal arguments give equal weights bit for bit, whether the run was
+        stopped and resumed or not. Cached and fresh features may differ by rounding, so a resumed run keeps to what
+        it began with, `run.settings["cached"]`. The caller's autocast, grad mode and default dtype have no effect.
 
     Raises:
         ValueError: a data set that is empty or of another form; a number, word or decay that makes no sense.
@@ -137,9 +138,9 @@ def _image_settings(dataset: Dataset, seed: int) -> dict:
 
 
 def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """The batches of an epoch: (B,) int64 places in the data set, shuffled by seed and epoch alone.
+    """Return the batches of an epoch, (B,) int64 indices into the data set each, shuffled by seed and epoch only.
 
-    Raises ValueError where there is nothing to train on.
+    Raises ValueError if nothing is left to train on.
     """
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     chunks = list(order.split(batch_size)) if len(order) else []
@@ -161,7 +162,7 @@ def _feature_source(run: Run, live: LiveFeatures, cache: bool | str, progress: b
 
 def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],
                  bar: tqdm) -> None:
-    """Train on what is left of an epoch, or until a callback stops the run."""
+    """Train on the remaining batches of an epoch, or until a callback stops the run."""
     began = time.perf_counter()
     for images, teacher in batches:
         value = _train_step(run, images, teacher, optimiser)
@@ -177,7 +178,7 @@ def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Opti
 
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimiser: torch.optim.Optimizer) -> float:
-    """One step down the loss, which is returned as it was before."""
+    """Do one step of the optimiser and return the loss before it."""
     settings = run.settings
     with autocast(settings["precision"], run.model.device):
         student = run.model.student_features(images, teacher)
