@@ -83,8 +83,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         ("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)))
     seed, workers, callbacks = _whole("seed", seed, 0), _whole("workers", workers, 0), tuple(callbacks)
     precision = resolve_precision(precision, model.device)
-    collate = check_dataset(dataset)
     with neutral(model.device), ExitStack() as ends:
+        collate = check_dataset(dataset)
         model.to(memory_format=memory_format(model.device))
         optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
                                      fused=model.device.type in ("cpu", "cuda"))

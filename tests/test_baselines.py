@@ -170,9 +170,9 @@ def test_the_memory_of_augmented_images_comes_from_the_seed():
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_callers_switches_change_no_memory(switch):
-    expected, model = memory(size=50).memory, FeatureMemory("resnet18", size=50)
+    expected, model, data = memory(size=50).memory, FeatureMemory("resnet18", size=50), images(6)
     with SWITCHES[switch]():
-        model.fit(images(6), progress=False)
+        model.fit(data, progress=False)
     assert torch.equal(model.memory, expected)
 
 

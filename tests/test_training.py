@@ -291,9 +291,9 @@ SWITCHES = {"autocast": lambda: torch.autocast("cpu", torch.bfloat16), "no_grad"
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_callers_switches_change_nothing(switch, cache):
     expected = train(epochs=1, cache=cache)
-    model = ReverseDistillation("resnet18", weights=None)
+    model, data = ReverseDistillation("resnet18", weights=None), images()
     with SWITCHES[switch]():
-        run = fit(model, images(), 1, batch_size=4, cache=cache, progress=False)
+        run = fit(model, data, 1, batch_size=4, cache=cache, progress=False)
         assert torch.get_default_dtype() == (torch.float64 if switch == "double" else torch.float32)
         assert torch.is_grad_enabled() == (switch not in ("no_grad", "inference"))
         assert torch.is_autocast_enabled("cpu") == (switch == "autocast")
