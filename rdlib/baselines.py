@@ -16,7 +16,7 @@ from rdlib.anomaly_map import SCALES
 from rdlib.detector import Config, Detector, Features, evaluating
 from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.encoder import CutResNet
-from rdlib.hardware import as_float, autocast
+from rdlib.hardware import as_float, autocast, neutral
 from rdlib.weights import initialise
 
 CANDIDATES = 10  # patches drawn for each that a coreset keeps
@@ -41,6 +41,7 @@ class ForwardStudent(Distillation):
 
     student_sees_images = True
 
+    @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalise: bool = True, seed: int = 0):
@@ -79,6 +80,7 @@ class FeatureMemory(Detector):
         WeightsError: see `TeacherEncoder`.
     """
 
+    @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalise: bool = True, seed: int = 0):
