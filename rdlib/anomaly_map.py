@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
+from rdlib.errors import NotFiniteError
+
 FUSIONS = ("add", "multiply")
 SCORES = ("max", "sum")
 SCALES = (1, 2, 3)  # f1, f2, f3: fine, middle, coarse
@@ -93,3 +95,11 @@ def image_score(maps: Tensor, score: str = "max") -> Tensor:
     if score not in SCORES:
         raise ValueError(f"There is no score '{score}'. Choose one of: {', '.join(SCORES)}.")
     return maps.amax(dim=(-2, -1)) if score == "max" else maps.sum(dim=(-2, -1))
+
+
+def check_finite(maps: Tensor, scores: Tensor | None = None) -> None:
+    """Raise NotFiniteError, with the places of the images, for NaN or infinity in maps (B, ...) or scores (B,)."""
+    finite = maps.flatten(1).isfinite().all(1)
+    finite = finite if scores is None else finite & scores.isfinite()
+    if not finite.all():
+        raise NotFiniteError((~finite).nonzero().flatten().tolist())

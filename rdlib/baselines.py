@@ -42,6 +42,7 @@ class ForwardStudent(Distillation):
 
     student_sees_images = True
 
+    @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalise: bool = True, seed: int = 0):
@@ -80,6 +81,7 @@ class FeatureMemory(Detector):
         WeightsError: see `TeacherEncoder`.
     """
 
+    @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalise: bool = True, seed: int = 0):

@@ -1,7 +1,8 @@
 """Checks with messages that help, for the exercises: what differs, by how much, where, and what to look at."""
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from rdlib.arrays import as_array
 
 
 def agree(what: str, got: object, expected: ArrayLike, hint: str = "", *, tolerance: float = 1e-5) -> None:
@@ -18,10 +19,10 @@ def agree(what: str, got: object, expected: ArrayLike, hint: str = "", *, tolera
     if got is None or got is NotImplemented:
         raise AssertionError(f"{what} is {got}: nothing was written there yet, or a return is missing.{end}")
     try:
-        got = _numbers(got)
+        got = as_array(got, np.float64)
     except (TypeError, ValueError) as error:
         raise AssertionError(f"{what} should be numbers, not {type(got).__name__} ({error}).{end}") from error
-    expected = _numbers(expected)
+    expected = as_array(expected, np.float64)
     if got.shape != expected.shape:
         raise AssertionError(f"{what} has the shape {got.shape}, expected {expected.shape}.{end}")
     wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
@@ -32,9 +33,3 @@ def agree(what: str, got: object, expected: ArrayLike, hint: str = "", *, tolera
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     raise AssertionError(f"{what} is wrong in {wrong.sum()} of {wrong.size} numbers, first at {list(place)}: "
                          f"{got[place]:.9g}, expected {expected[place]:.9g}.{end}")
-
-
-def _numbers(value: object) -> NDArray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-    return np.asarray(value, dtype=np.float64)

@@ -7,19 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rdlib.anomaly_map import SCALES, SCORES, checked_scales, gaussian_smooth, image_score
+from rdlib.anomaly_map import SCALES, SCORES, check_finite, checked_scales, gaussian_smooth, image_score
 from rdlib.encoder import TeacherEncoder
-from rdlib.hardware import memory_format
+from rdlib.hardware import memory_format, neutral
 from rdlib.threshold import Threshold
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
 IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
 
 Features = tuple[Tensor, Tensor, Tensor]
+
+
+class Scorer(Protocol):
+    """What predicts: a `Detector`, or a `rdlib.export.OnnxDetector`."""
+
+    threshold: Threshold | None
+
+    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) RGB in [0, 1] -> maps (B, H, W) and scores (B,), finite."""
 
 
 @dataclass(kw_only=True)
@@ -82,21 +92,29 @@ class Detector(nn.Module):
 
         The maps are smoothed; the score is their maximum, or sum (§3.4). Runs `batch_size` images at a time on the
         model's device, where the results stay, in eval mode and without gradient, whatever mode the model is in.
-        `precision` is that of the networks, "float32", "bf16" or "auto"; maps never are bfloat16.
+        `precision` is that of the networks, "float32", "bf16" or "auto"; maps never are bfloat16. The caller's
+        autocast, default dtype and grad mode change nothing.
+
+        Raises:
+            ValueError: images of another kind.
+            NotFiniteError: maps or scores are NaN or infinite, since weights or images are.
         """
         with evaluating(self, self.device):
             maps = torch.cat([self.anomaly_maps(batch, precision) for batch in images.split(batch_size)])
-        maps = gaussian_smooth(maps, self.config.sigma)
-        return maps, image_score(maps, self.config.score)
+            maps = gaussian_smooth(maps, self.config.sigma)
+            scores = image_score(maps, self.config.score)
+            check_finite(maps, scores)
+        return maps, scores
 
 
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, no gradient, and the layout that the device likes; afterwards the mode is what it was."""
+    """Eval mode, no gradient, none of the caller's switches, and the layout that the device likes; afterwards the mode
+    is what it was."""
     was_training = model.training
-    model.eval().to(memory_format=memory_format(device))  # nothing to do from the second time on
     try:
-        with torch.no_grad():
+        with neutral(device), torch.no_grad():
+            model.eval().to(memory_format=memory_format(device))  # nothing to do from the second time on
             yield
     finally:
         model.train(was_training)

@@ -110,12 +110,12 @@ class TeacherEncoder(CutResNet):
         weights: "embedded" (ships with the kit, ResNet-18 only, trained on procedural images: works offline),
             "imagenet" (torchvision's, downloaded by torchvision), "random_calibrated" (random, with BatchNorm
             statistics measured on coloured noise: a baseline), a path to a .safetensors, .pth or .pt state
-            dict with torchvision's keys (layer4 and fc are ignored), or None (random).
+            dict with torchvision's keys (layer4, fc and a prefix "module." are ignored), or None (random).
         seed: of the random weights.
 
     Raises:
         ValueError: an unknown backbone.
-        WeightsError: weights that cannot be reached, read or fitted; the message says what to do.
+        WeightsError: weights that cannot be reached, read or fitted, or are not finite; the message says what to do.
     """
 
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *, seed: int = 0):

@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from rdlib.detector import Detector
+from rdlib.anomaly_map import check_finite
+from rdlib.arrays import as_array, as_truth
+from rdlib.detector import Scorer
+from rdlib.errors import NotFiniteError
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
-from rdlib.samples import GOOD, AnomalyDataset
+from rdlib.samples import GOOD, AnomalyDataset, check_dataset
+from rdlib.threshold import agreed_size
 
 
 @dataclass
 class Report:
     """What a model said of a test set. Metrics are computed when first asked for, and NaN where they have no meaning:
-    image metrics without both classes, pixel metrics unless the masks have both normal and defect pixels."""
+    image metrics without both classes, pixel metrics unless the masks have both normal and defect pixels. Maps, scores
+    and masks may be given as tensors."""
 
     dataset: AnomalyDataset
     maps: NDArray  # (N, H, W) float32, higher is more anomalous
@@ -28,10 +33,13 @@ class Report:
     fpr_limit: float  # of AUPRO
     seconds: float  # reading, prediction and smoothing, without the metrics
 
+    def __post_init__(self) -> None:
+        self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
+
     @property
     def labels(self) -> NDArray:
         """(N,) int64: 0 normal, 1 anomalous."""
-        return np.array(self.dataset.labels)
+        return as_truth(self.dataset.labels).astype(np.int64)
 
     @property
     def defects(self) -> NDArray:
@@ -44,7 +52,7 @@ class Report:
 
     @cached_property
     def _has_classes(self) -> bool:
-        return len(set(self.dataset.labels)) == 2
+        return len(set(self.labels)) == 2
 
     @cached_property
     def pixels(self) -> PixelRanking | None:
@@ -117,13 +125,13 @@ class Report:
         return Report(dataset, self.maps[index], self.scores[index], self.masks[index], self.fpr_limit, self.seconds)
 
 
-def evaluate(model: Detector, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
+def evaluate(model: Scorer, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", workers: int = 0, progress: bool = True) -> Report:
     """Predict every image of a test set, in batches on the model's device, and report.
 
     Args:
-        model: left in the mode it was in.
-        dataset: test images, with masks if there are any.
+        model: a `Detector`, left in the mode it was in, or an `OnnxDetector`.
+        dataset: test images, with masks if there are any, of the size of the model's threshold, if there is one.
         batch_size: images at a time; it changes speed and memory, and the result by no more than rounding.
         fpr_limit: AUPRO's, in (0, 1]; 0.3 is MVTec AD's.
         precision: of the networks: "float32", "bf16" or "auto", as in `fit`; maps and scores are float32 all the same.
@@ -131,20 +139,27 @@ def evaluate(model: Detector, dataset: AnomalyDataset, *, batch_size: int = 32, 
         progress: show a progress bar.
 
     Raises:
-        ValueError: an empty data set.
+        ValueError: an empty data set, one that is no `AnomalyDataset`, or images of another size.
         DataError: unreadable images or masks.
+        NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
+    began = time.perf_counter()
+    collate = None if dataset is None else check_dataset(dataset, test=True)
     if dataset is None or not len(dataset):
         raise ValueError("There are no test images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
-    began = time.perf_counter()
-    n, (height, width) = len(dataset), dataset.size
+    n, (height, width) = len(dataset), agreed_size(model.threshold, dataset.size)
     maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
     masks = np.empty((n, height, width), bool)
-    loader = DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, generator=torch.Generator())
     with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
-            batch_maps, batch_scores = model.predict(item.image, batch_size, precision)
-            maps[where], scores[where], masks[where] = batch_maps.cpu(), batch_scores.cpu(), item.mask
+            try:
+                predicted = model.predict(item.image, batch_size, precision)
+                check_finite(*predicted)
+            except NotFiniteError as error:
+                bad = [int(where[i]) for i in error.indices]
+                raise NotFiniteError(bad, [f"{i} ({dataset.samples[i].name})" for i in bad]) from None
+            maps[where], scores[where], masks[where] = *map(as_array, predicted), as_truth(item.mask)
             bar.update(len(where))
     return Report(dataset, maps, scores, masks, fpr_limit, time.perf_counter() - began)

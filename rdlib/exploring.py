@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rdlib.anomaly_map import FUSIONS, SCALES, gaussian_smooth
+from rdlib.anomaly_map import FUSIONS, SCALES, check_finite, gaussian_smooth
+from rdlib.arrays import as_array, as_finite, as_truth
 from rdlib.distillation import Distillation
 from rdlib.evaluation import Report
 from rdlib.folding import fold_batchnorm
@@ -93,7 +94,7 @@ class Bench:
     def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
         self.model, self.data = fold_batchnorm(model), data
         images = [data.train[i].image for i in range(min(reference, len(data.train)))]
-        self.reference = torch.cat([self.model.scale_maps(image[None]).cpu() for image in images])  # (R, 3, H, W)
+        self.reference = torch.stack([self.ask(image) for image in images])  # (R, 3, H, W)
         self._scales: dict[int, Tensor] = {}
         self._normal: dict[tuple, float] = {}
 
@@ -112,8 +113,10 @@ class Bench:
         return self._scales[index]
 
     def ask(self, image: Tensor) -> Tensor:
-        """(3, H, W) image in [0, 1] -> its (3, H, W) distances."""
-        return self.model.scale_maps(image[None])[0].cpu()
+        """(3, H, W) image in [0, 1] -> its (3, H, W) distances. Raises NotFiniteError where they are NaN."""
+        scales = self.model.scale_maps(image[None])
+        check_finite(scales)
+        return scales[0].cpu()
 
     def normal(self, settings: Settings) -> float:
         """The highest value of the map on the reference images."""
@@ -127,15 +130,15 @@ class Bench:
         item = self.data.test[index]
         return self._view(item.image, item.mask.numpy(), self.scales(index), settings)
 
-    def view_of(self, image: Tensor, settings: Settings, mask: NDArray | None = None) -> View:
+    def view_of(self, image: Tensor, settings: Settings, mask: ArrayLike | None = None) -> View:
         """Any image (3, H, W) in [0, 1] under `settings`, the network asked anew."""
-        mask = np.zeros(image.shape[1:], bool) if mask is None else mask
+        mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
         return self._view(image, mask, self.ask(image), settings)
 
     def _view(self, image: Tensor, mask: NDArray, scales: Tensor, settings: Settings) -> View:
         values = weighted_map(scales, settings.weights, settings.sigma, settings.fusion).numpy()
         normal = self.normal(settings)
-        return View(image.permute(1, 2, 0).numpy(), mask, values, normal, normal * settings.factor)
+        return View(as_array(image.permute(1, 2, 0)), mask, values, normal, normal * settings.factor)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def operating_point(report: Report, threshold: float) -> OperatingPoint:
 
     Raises ValueError where scores are not the maps' maxima: one threshold cannot serve both then.
     """
-    if not np.allclose(report.scores, report.maps.max((1, 2)), rtol=1e-4):
+    if not np.allclose(as_finite(report.scores, "scores"), report.maps.max((1, 2)), rtol=1e-4):
         raise ValueError("One threshold serves pixels and images only where the score is the map's maximum: build the "
                          "model with score='max'.")
     bad, called = report.labels == 1, report.scores >= threshold

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdlib.anomaly_map import blur_matrix, fuse, image_score, scale_maps
+from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
+from rdlib.arrays import as_array
 from rdlib.distillation import Distillation
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
+from rdlib.hardware import neutral
 from rdlib.threshold import Threshold, agreed_size
+from rdlib.weights import check_values
 
 OPSET = 18  # what onnxruntime 1.14 and all later ones run
 
@@ -43,6 +46,7 @@ class Pipeline(nn.Module):
         return maps, image_score(maps, config.score)
 
 
+@neutral()
 def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Write the model as one .onnx file, with any number of images a batch, and compare it with PyTorch.
@@ -63,10 +67,13 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
     Raises:
         ImportError: what is not installed.
         ValueError: no size, or another than the threshold's; images of another size.
+        WeightsError: weights that are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
     onnx, _ = _need("onnx"), _need("onnxscript")
     size = agreed_size(model.threshold, size)
+    for key, value in model.state_dict().items():
+        check_values(key, value, f"{path} was not written")
     if images is None:
         images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
     if images.shape[2:] != size or not len(images):
@@ -102,18 +109,22 @@ class OnnxDetector:
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
                                "Export it again with export_onnx(model, path).") from error
 
-    def predict(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """As `Detector.predict`: (B, 3, H, W) RGB in [0, 1] -> maps (B, H, W) and scores (B,), float32 on the CPU.
 
-        Raises ValueError for images of another size than the model was exported for.
+        Raises ValueError for images of another size than the model was exported for, and for precision="bf16";
+        NotFiniteError for maps or scores that are NaN or infinite.
         """
+        if precision not in ("float32", "auto"):
+            raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
         if tuple(images.shape[1:]) != (3, *self.image_size):
             height, width = self.image_size
             raise ValueError(f"This model was exported for images (B, 3, {height}, {width}), got "
                              f"{tuple(images.shape)}. Resize them, or export it again with size=.")
-        parts = [self.session.run(None, {"images": batch.cpu().contiguous().numpy()})
+        parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))})
                  for batch in images.float().split(batch_size)]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+        check_finite(maps, scores)
         return maps, scores
 
 

@@ -1,12 +1,15 @@
 """How good scores and maps are (paper §4): AUROC, average precision, F1, and PRO, exact over the whole test set.
 
-Truth comes first and scores second, as in scikit-learn. Whatever is called `labels` and `scores` may be (N,) for images
-or (N, H, W) for pixels; arrays or tensors; higher scores are more anomalous.
+Truth comes first and scores second, as in scikit-learn. Both are (N,) for images or (N, H, W) for pixels, as arrays,
+lists or tensors of any device and dtype. Labels are bool or 0 and 1; masks may also be 0 and 255. Higher scores are
+more anomalous. Anything else, and scores that are NaN or infinite, is a ValueError.
 """
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+from rdlib.arrays import as_finite, as_truth
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -40,11 +43,11 @@ class PixelRanking:
     sorting (score, label) pairs once per metric takes about ten times as long.
 
     Args:
-        masks: (N, H, W) bool, True = defect. An empty mask adds no region.
+        masks: (N, H, W), see above; True = defect. An empty mask adds no region.
         maps: (N, H, W) scores.
 
     Raises:
-        ValueError: shapes that differ, non-finite maps, no defect pixel at all, or no normal pixel.
+        ValueError: shapes that differ, masks of other values, non-finite maps, no defect pixel, or no normal pixel.
     """
 
     def __init__(self, masks: ArrayLike, maps: ArrayLike):
@@ -185,14 +188,12 @@ def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[NDArray, NDArray]:
-    labels, scores = np.asarray(labels).astype(bool), np.asarray(scores)
+    labels, scores = as_truth(labels), as_finite(scores, "scores")
     scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)  # differences of integers may wrap
     if not flat and scores.ndim != 3:
         raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Give a single map as map[None].")
     if labels.shape != scores.shape:
         raise ValueError(f"Truth and scores must agree in shape: {labels.shape} against {scores.shape}.")
-    if not np.isfinite(scores).all():
-        raise ValueError("The scores hold NaN or infinity: training has probably diverged, see the loss curve.")
     if labels.all() or not labels.any():
         raise ValueError(f"Both classes are needed, but every label is {'anomalous' if labels.any() else 'normal'}. "
                          "Add good and defective test images.")

@@ -1,6 +1,6 @@
 """Reverse distillation, whole (paper Fig. 3): teacher E, bottleneck OCBE, student D, and what they say of an image."""
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from rdlib.detector import Features
 from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.errors import WeightsError
 from rdlib.files import written_atomically
+from rdlib.hardware import neutral
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
 from rdlib.threshold import Threshold
-from rdlib.weights import check_fit, initialise, load_strictly
+from rdlib.weights import check_fit, check_values, initialise, load_strictly
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,19 @@ class ReverseConfig(DistillationConfig):
         super().__post_init__()
         if self.bottleneck not in BOTTLENECKS:
             raise ValueError(f"There is no bottleneck '{self.bottleneck}'. Choose one of: {', '.join(BOTTLENECKS)}.")
+
+
+class OfTheClass(classmethod):
+    """A class method that makes an instance, and would do nothing to the one that it is called on."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable:
+        """The method of the class; of an instance, a function that raises TypeError."""
+        return super().__get__(None, owner) if instance is None else self._refuse
+
+    def _refuse(self, *args, **options) -> None:
+        name = self.__func__.__name__
+        raise TypeError(f"{name} makes a new model and would leave this one as it is. Keep what it returns: "
+                        f"model = ReverseDistillation.{name}(path).")
 
 
 class ReverseDistillation(Distillation):
@@ -57,6 +71,7 @@ class ReverseDistillation(Distillation):
 
     config: ReverseConfig
 
+    @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  bottleneck: str = "mff_oce", scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add",
                  score: str = "max", normalise: bool = True, seed: int = 0):
@@ -98,17 +113,24 @@ class ReverseDistillation(Distillation):
 
     def save(self, path: str | Path) -> None:
         """Write weights, the teacher's included, configuration and threshold, if there is one, to one .safetensors
-        file, or leave nothing."""
+        file, or leave nothing. Raises WeightsError for weights that are NaN or infinite."""
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        for key, value in state.items():
+            check_values(key, value, f"{path} was not written")
         metadata = {"rdlib": json.dumps(asdict(self.config))}
         if self.threshold:
             metadata["threshold"] = json.dumps(asdict(self.threshold))
         with written_atomically(path) as temporary:
             save_file(state, temporary, metadata=metadata)
 
-    @classmethod
+    @OfTheClass
+    @neutral()
     def load(cls, path: str | Path) -> "ReverseDistillation":
-        """The model that `save` wrote, in eval mode. Raises WeightsError for a missing, damaged or foreign file."""
+        """The model that `save` wrote, in eval mode: `model = ReverseDistillation.load(path)`.
+
+        Raises WeightsError for a missing, damaged or foreign file, and for weights that are NaN or infinite; TypeError
+        where it is called on a model.
+        """
         path = Path(path)
         if not path.is_file():
             raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
@@ -137,7 +159,8 @@ class ReverseDistillation(Distillation):
         """Take OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code; returns self.
 
         The teacher is not in such a file: build the model with weights="imagenet". The two layers that the official
-        OCBE builds and never uses are ignored. Raises WeightsError where the file does not fit.
+        OCBE builds and never uses are ignored, and so are keys with "memory", as the official test script does. Raises
+        WeightsError where the file does not fit or holds NaN or infinity.
         """
         if self.config.bottleneck != "mff_oce":
             raise WeightsError(f"An official checkpoint holds the full OCBE, and this model's bottleneck is "

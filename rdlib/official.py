@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rdlib.errors import WeightsError
-from rdlib.weights import check_state_dict
+from rdlib.weights import check_state_dict, without_module
 
 # Official names on the left, this kit's on the right. The official decoder counts its layers from the deep end.
 OFFICIAL_OCBE = {"conv1.": "mff.reduce1.0.", "bn1.": "mff.reduce1.1.", "conv2.": "mff.reduce1.3.",
@@ -15,10 +15,13 @@ OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stag
 
 
 def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
-    """A state dict of the official OCBE or decoder under this kit's keys; `prefixes` is one of the tables above."""
+    """A state dict of the official OCBE or decoder under this kit's keys; `prefixes` is one of the tables above.
+
+    Left out are the layers that the official code never uses, and keys with "memory", which its test script drops.
+    """
     renamed = {}
-    for key, value in state.items():
-        if key.startswith(OFFICIAL_UNUSED):
+    for key, value in without_module(state).items():
+        if key.startswith(OFFICIAL_UNUSED) or "memory" in key:
             continue
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
         own = prefixes.get(official, "") + key.removeprefix(official)

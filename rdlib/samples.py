@@ -18,7 +18,7 @@ from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
 
 GOOD = "good"
-CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any data set will "
+CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any other will "
             "do that has a length and whose items are named tuples like rdlib.samples.Item, with an .image (3, H, W) "
             "float32, RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, do not take a Subset, "
             "but AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks).")
@@ -183,8 +183,9 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
         image = getattr(item, "image", None)
         if not (isinstance(item, tuple) and isinstance(image, Tensor) and image.ndim == 3 and len(image) == 3
                 and image.dtype == torch.float32):
-            found = f"an image {tuple(image.shape)} {image.dtype}" if isinstance(image, Tensor) else "no .image tensor"
-            raise ValueError(f"An item of the data set, a {type(item).__name__}, has {found}. {CONTRACT}")
+            found = ("is no named tuple" if not isinstance(item, tuple) else "has no .image tensor" if
+                     not isinstance(image, Tensor) else f"has an image {tuple(image.shape)} {image.dtype}")
+            raise ValueError(f"An item of the data set, a {type(item).__name__}, {found}. {CONTRACT}")
         if image.shape != shape:
             raise ValueError(f"The images of the data set differ in size: the first is {shape[1]} x {shape[2]} pixels, "
                              f"another {image.shape[1]} x {image.shape[2]}. Resize them to one size. {CONTRACT}")

@@ -4,13 +4,13 @@
 
 MODEL is a file of `model.save` or, ending in .onnx, of `rdlib.export.export_onnx`. FOLDER is searched with its
 subfolders. OUT/scores.csv gets a line for every image file; OUT/overlays/FILE.png shows it with its map. A file that
-cannot be read is listed with its error and stops nothing.
+cannot be read is listed with its error and stops nothing. So is an image whose score is NaN or infinite, and then the
+exit status is 1.
 """
 import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.errors import DataError, WeightsError
+from rdlib.anomaly_map import check_finite
+from rdlib.arrays import as_array
+from rdlib.detector import Scorer
+from rdlib.errors import DataError, NotFiniteError, WeightsError
 from rdlib.export import OnnxDetector
 from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.files import written_atomically
@@ -31,15 +34,8 @@ from rdlib.threshold import Threshold, agreed_size
 
 COLUMNS = ("file", "score", "anomalous", "row", "column", "height", "width", "error")
 OVERLAYS = ("anomalous", "all", "none")
-
-
-class Scorer(Protocol):
-    """A `Detector`, or an `OnnxDetector`."""
-
-    threshold: Threshold | None
-
-    def predict(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) RGB in [0, 1] -> maps (B, H, W) and scores (B,)."""
+NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good nor anomalous. Usually the model's "
+              "training has diverged: train again with a smaller lr.")
 
 
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
@@ -60,7 +56,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     Returns:
         One row a file, by name: file (below `folder`), score (float), anomalous (1 or 0, missing without threshold),
         row and column of the map's highest value, and height and width, in pixels of the file turned upright; error,
-        empty or what is wrong with the file, and then all else is missing.
+        empty or what is wrong with the file or, as NOT_FINITE, with its score, and then all else is missing.
 
     Raises:
         DataError: no folder, or no image file in it.
@@ -118,19 +114,33 @@ def _scored(model: Scorer, files: _Files, batch_size: int, workers: int,
     loader = DataLoader(files, batch_size, num_workers=workers, generator=torch.Generator())  # else torch's global one
     with tqdm(total=len(files), unit="image", desc="scoring", disable=not progress) as bar:
         for indices, images, heights, widths, errors in loader:
-            readable = torch.tensor([not error for error in errors])
-            predicted = iter(zip(*model.predict(images[readable]), strict=True) if readable.any() else ())
+            predicted = iter(_predicted(model, images[[not error for error in errors]]))
             for i, height, width, error in zip(indices, heights, widths, errors, strict=True):
                 row, values = {"error": error}, None
                 if not error:
-                    values, score = (x.cpu().numpy() for x in next(predicted))
+                    values, score = next(predicted)
                     row |= _said(model.threshold, int(height), int(width), values, float(score))
                 yield files.paths[i], row, values
             bar.update(len(indices))
 
 
-def _said(threshold: Threshold | None, height: int, width: int, values: NDArray, score: float) -> dict:
+def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, float]]:
+    """Of every image its map and score; None and NaN where they are not finite, which costs the others nothing."""
+    if not len(images):
+        return []
+    try:
+        maps, scores = model.predict(images)
+        check_finite(maps, scores)
+    except NotFiniteError as error:
+        rest = iter(_predicted(model, images[[i not in error.indices for i in range(len(images))]]))
+        return [(None, np.nan) if i in error.indices else next(rest) for i in range(len(images))]
+    return list(zip(as_array(maps), as_array(scores), strict=True))
+
+
+def _said(threshold: Threshold | None, height: int, width: int, values: NDArray | None, score: float) -> dict:
     """An image's columns of the table."""
+    if values is None:
+        return {"error": NOT_FINITE}
     row, column = np.unravel_index(values.argmax(), values.shape)
     said = {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
             "column": int((column + 0.5) * width / values.shape[1]), "height": height, "width": width}
@@ -150,7 +160,7 @@ def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | 
 
 
 def main() -> int:
-    """The command; the exit status says whether the table was written."""
+    """The command; the exit status says whether the table was written, and whether all scores are finite."""
     parser = argparse.ArgumentParser("python -m rdlib.scoring", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
@@ -170,11 +180,14 @@ def main() -> int:
     except (DataError, WeightsError, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    unread = int((table["error"] != "").sum())
+    not_finite = int((table["error"] == NOT_FINITE).sum())
+    unread = int((table["error"] != "").sum()) - not_finite
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {model.threshold.score:.4g})"
                if model.threshold else "no threshold was saved with the model, so none is called anomalous")
     print(f"{len(table)} files, {unread} unreadable; {verdict}: {args.out / 'scores.csv'}")
-    return 0
+    if not_finite:
+        print(f"{not_finite} of them have no score: {NOT_FINITE}", file=sys.stderr)
+    return int(not_finite > 0)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, binomtest
 
+from rdlib.arrays import as_finite, as_truth
 from rdlib.metrics import f1_max
 
 MARGIN = 1e-4  # relative; how far above an image the threshold lies, so that another machine's rounding changes nothing
+LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative one vanishes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,12 @@ class Threshold:
         return text + (f", {self.found} of {self.defective} defective ones are found" if self.defective else "")
 
 
-def threshold_from_good(scores: ArrayLike, maps: NDArray, rate: float = 0.05, *,
+def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
                         confidence: float | None = None) -> Threshold:
     """The lowest threshold that keeps false alarms to `rate`, from good images alone.
 
     Args:
-        scores: (N,) image scores of good images that the model was not trained on.
+        scores: (N,) image scores of good images that the model was not trained on, as an array or tensor.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
         rate: the share of good images that may alarm, in (0, 1).
         confidence: None: `rate` holds on average over draws of the N images. Or a probability, such as 0.95, with which
@@ -70,7 +72,7 @@ def threshold_from_good(scores: ArrayLike, maps: NDArray, rate: float = 0.05, *,
                      alarms=int((scores >= score).sum()))
 
 
-def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: NDArray, *,
+def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
                         recall: float | None = None) -> Threshold:
     """The threshold of the best F1, or the highest that finds a given share of the defective images.
 
@@ -79,16 +81,16 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: NDArray, *,
     happen to be: where defects are rarer in use than here, it lets too many through.
 
     Args:
-        labels: (N,) 0 normal, 1 anomalous; both occur.
-        scores: (N,) image scores.
+        labels: (N,) 0 normal, 1 anomalous, or bool; both occur.
+        scores: (N,) image scores, as an array or tensor.
         maps: (N, H, W) anomaly maps; those of the good images give the pixel threshold.
         recall: None for the best F1, or the share of the defective images to find, in (0, 1].
 
     Raises:
-        ValueError: one class only, scores that are no numbers, a recall outside (0, 1].
+        ValueError: one class only, other labels, scores that are no numbers, a recall outside (0, 1].
     """
     scores, maps = _checked(scores, maps)
-    bad = np.asarray(labels) == 1
+    bad = as_truth(labels)
     if bad.shape != scores.shape or not bad.any() or bad.all():
         raise ValueError("This choice needs a label for every score, and both good and defective images. With good "
                          "ones alone, use threshold_from_good.")
@@ -100,8 +102,9 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: NDArray, *,
         found = np.sort(scores[bad])[::-1]
         lowest = found[math.ceil(recall * len(found) - 1e-9) - 1]
         rule = f"at least {100 * recall:.3g} % of the defective images found"
-    below = scores[scores < lowest]
-    score = float((lowest + below.max()) / 2) if len(below) else float(lowest)
+    below = scores[scores < lowest].max(initial=-np.inf)
+    middle = (lowest + below) / 2
+    score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # float32 may have nothing in between
     return Threshold(score=score, pixel=_above(maps[~bad].max()), size=maps.shape[1:], rule=rule,
                      good=int((~bad).sum()), alarms=int((scores[~bad] >= score).sum()), defective=int(bad.sum()),
                      found=int((scores[bad] >= score).sum()))
@@ -164,7 +167,8 @@ def _alarms_allowed(n: int, rate: float, confidence: float | None) -> int:
 
 
 def _above(value: float) -> float:
-    return float(value + MARGIN * abs(value))
+    value = float(value)
+    return value + max(MARGIN * abs(value), LEAST_MARGIN)
 
 
 def _share(name: str, value: float) -> float:
@@ -174,11 +178,9 @@ def _share(name: str, value: float) -> float:
     return value
 
 
-def _checked(scores: ArrayLike, maps: NDArray) -> tuple[NDArray, NDArray]:
-    scores, maps = np.asarray(scores, dtype=np.float64), np.asarray(maps)
+def _checked(scores: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray]:
+    scores, maps = as_finite(scores, "scores").astype(np.float64), as_finite(maps, "maps")
     if scores.ndim != 1 or not len(scores) or maps.ndim != 3 or len(maps) != len(scores):
         raise ValueError(f"A threshold is chosen from (N,) scores and their (N, H, W) maps, N at least 1; got "
                          f"{scores.shape} and {maps.shape}.")
-    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-        raise ValueError("The scores or maps hold NaN or infinity: training has probably diverged.")
     return scores, maps

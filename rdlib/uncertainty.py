@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 
+from rdlib.arrays import as_array, as_finite, as_truth
 from rdlib.evaluation import Report
 from rdlib.metrics import EIGHT_NEIGHBOURS
 
@@ -54,9 +55,9 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
     return found
 
 
-def resample_weights(labels: NDArray, n_resamples: int, seed: int) -> NDArray:
+def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
     """How often each image is drawn: (N,) labels -> (R, N) float64 whole numbers; every class keeps its size."""
-    draw = np.random.default_rng(seed)
+    labels, draw = as_truth(labels), np.random.default_rng(seed)
     weights = np.zeros((n_resamples, len(labels)))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -64,9 +65,10 @@ def resample_weights(labels: NDArray, n_resamples: int, seed: int) -> NDArray:
     return weights
 
 
-def weighted_auroc(labels: NDArray, scores: NDArray, weights: NDArray) -> NDArray:
+def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray:
     """The exact AUROC where image i counts weights[r, i] times: (N,), (N,), (R, N) -> (R,). Equal scores count half."""
-    good, bad = labels == 0, labels == 1
+    bad, scores, weights = as_truth(labels), as_finite(scores, "scores"), as_array(weights)
+    good = ~bad
     order = np.argsort(scores[good], kind="stable")
     ranked = scores[good][order]
     below, upto = (np.searchsorted(ranked, scores[bad], side=side) for side in ("left", "right"))
@@ -88,12 +90,13 @@ class PixelCounts:
     regions: NDArray  # (N,) float64: regions
 
     @classmethod
-    def of(cls, masks: NDArray, maps: NDArray, bins: int = BINS) -> "PixelCounts":
-        """Count (N, H, W) bool masks and (N, H, W) float maps, in at most `bins` bins.
+    def of(cls, masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> "PixelCounts":
+        """Count (N, H, W) masks and (N, H, W) float maps, in at most `bins` bins.
 
         Half of the bins part the normal pixels equally, half the defect ones. The scores that part the latter have bins
         to themselves, so that nothing is lost where there are at most bins / 4 defect pixels: curves rise only there.
         """
+        masks, maps = as_truth(masks), as_finite(maps, "maps")
         steps = _quantiles(maps[masks], bins // 4)
         edges = np.unique(np.concatenate([_quantiles(maps[~masks], bins // 2 - 1), steps,
                                           np.nextafter(steps, np.inf, dtype=maps.dtype)]))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rdlib.errors import WeightsError
 from rdlib.files import shipped
+from rdlib.hardware import neutral
 
 EMBEDDED = "resnet18_procedural.safetensors"
 
@@ -34,6 +35,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             child.reset_parameters()
 
 
+@neutral()
 def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
     """(n, 3, size, size) float32 images, normalised: noise whose amplitude falls as 1/frequency^a, a from 0.5 to 2.
 
@@ -130,21 +132,29 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors in a .safetensors file or a .pth / .pt state dict (read with weights_only=True, never pickle).
 
-    Raises WeightsError: file missing, unreadable, or not a plain dict of tensors.
+    Keys of several GPUs are named as those of one, see `without_module`. Raises WeightsError: file missing, unreadable,
+    or not a plain dict of tensors.
     """
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path}. Check the path, or use one of the words 'embedded', "
                            "'imagenet' and 'random_calibrated'.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return without_module(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises has no common base: Safetensor, Unpickling, Zip, EOF, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
                            "kind: get it again, as .safetensors or as a .pth state dict.") from error
     check_state_dict(state, str(path))
-    return state
+    return without_module(state)
+
+
+def without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The prefix "module.", which DataParallel puts before every key, taken off; a state dict without it as it is."""
+    if not all(key.startswith("module.") for key in state):
+        return state
+    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -155,7 +165,7 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
 
 def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Raise WeightsError, naming the first key that does not fit, unless `state` has every key of the module in its
-    shape and no other.
+    shape, with finite values, and no other.
 
     Keys under layer4 and fc are ignored, since a whole ResNet's state dict is welcome; `num_batches_tracked` may be
     absent, since old files lack it.
@@ -171,10 +181,18 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         if state[key].shape != value.shape:
             raise WeightsError(f"{source}: '{key}' has shape {tuple(state[key].shape)}, this network needs "
                                f"{tuple(value.shape)}. Choose the backbone these weights were made for.")
+        check_values(key, state[key], source)
     unknown = [key for key in state if key not in own and not key.startswith(("layer4.", "fc."))]
     if unknown:
         raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "
                            "Choose the backbone these weights were made for.")
+
+
+def check_values(key: str, value: Tensor, source: str) -> None:
+    """Raise WeightsError for NaN or infinity: no score of such weights means anything."""
+    if not value.isfinite().all():
+        raise WeightsError(f"{source}: '{key}' holds NaN or infinity. Either training has diverged, then train again "
+                           "with a smaller lr, or the file is damaged, then get it again.")
 
 
 def check_state_dict(state: object, source: str) -> None:

@@ -1,14 +1,22 @@
 """One report object: maps, scores and metrics of a test set, whole and by kind of defect."""
+import copy
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
+from test_metrics import elsewhere
+from test_training import equal, images, weights
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from rdlib import ReverseDistillation, evaluate, load_dataset
-from rdlib.samples import AnomalyDataset
+from rdlib import FeatureMemory, ForwardStudent, ReverseDistillation, evaluate, fit, load_dataset
+from rdlib.errors import NotFiniteError
+from rdlib.samples import AnomalyDataset, Item, check_dataset
+from rdlib.threshold import Threshold
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +114,160 @@ def test_bf16_rounds_the_networks_and_not_the_maps(model, data, report):
     assert rounded.maps.dtype == np.float32 and not np.array_equal(rounded.maps, report.maps)
     assert len(np.unique(rounded.maps)) > 0.9 * rounded.maps.size, "bfloat16 maps would have few distinct values"
     np.testing.assert_allclose(rounded.maps, report.maps, atol=0.05)
+
+
+def item(size, dtype=torch.float32):
+    return Item(torch.zeros(3, *size, dtype=dtype), 0, torch.zeros(size, dtype=torch.bool), 0)
+
+
+NO_TEST_SETS = {
+    "a subset": lambda data: Subset(data, [0, 1]), "a list": lambda data: [data[0], data[1]],
+    "a tuple": lambda data: (data[0], data[1]), "tensors": lambda data: torch.zeros(2, 3, 64, 64),
+    "tensor tuples": lambda data: TensorDataset(torch.zeros(2, 3, 64, 64)), "a loader": lambda data: DataLoader(data),
+    "both sets": lambda data: load_dataset("synthetic/weave", size=64)}
+
+
+@pytest.mark.parametrize("name", NO_TEST_SETS)
+def test_what_is_no_test_set_is_told_what_one_is(model, data, name):
+    with pytest.raises(ValueError, match=r"lacks .*A data set is an AnomalyDataset.*AnomalyDataset\(\[data.samples"):
+        evaluate(model, NO_TEST_SETS[name](data), progress=False)
+
+
+@pytest.mark.parametrize(("items", "words"), [
+    ([(torch.zeros(3, 64, 64),)], "a tuple, has no .image tensor"), ([torch.zeros(3, 64, 64)], "a Tensor, is no named"),
+    ([SimpleNamespace(image=torch.zeros(3, 64, 64))], "a SimpleNamespace, is no named"),
+    ([item((64, 64), torch.float64)], r"an image \(3, 64, 64\) torch.float64"),
+    ([item((64, 64))._replace(image=torch.zeros(1, 64, 64))], r"an image \(1, 64, 64\)")])
+def test_what_is_no_training_set_is_told_what_one_is(items, words):
+    with pytest.raises(ValueError, match=f"{words}.*A data set is an AnomalyDataset"):
+        check_dataset(items)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_images_of_several_sizes_are_refused_in_words(batch_size):
+    items = [item((64, 64)), item((64, 96))]
+    loader = DataLoader(items, batch_size, collate_fn=check_dataset(items))
+    with pytest.raises(ValueError, match="differ in size: the first is 64 x 64 pixels, another 64 x 96. Resize"):
+        list(loader)
+
+
+def test_what_can_be_trained_on_is_taken(data):
+    for dataset in (data, Subset(data, [3, 5]), [item((64, 64))], []):
+        loader = DataLoader(dataset, 2, collate_fn=check_dataset(dataset))
+        assert all(isinstance(batch, Item) for batch in loader)
+
+
+def test_a_threshold_is_evaluated_at_its_own_size(model, data, monkeypatch):
+    threshold = Threshold(score=1.0, pixel=1.0, size=(64, 64), rule="by hand", good=1, alarms=0)
+    monkeypatch.setattr(model, "threshold", threshold)
+    assert len(evaluate(model, AnomalyDataset(data.samples[:1], (64, 64)), progress=False).scores) == 1
+    with pytest.raises(ValueError, match="chosen at 64 x 64 pixels and means nothing at 96 x 96"):
+        evaluate(model, AnomalyDataset(data.samples[:1], (96, 96)), progress=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_without_a_finite_score_are_named(model, data, value):
+    broken = SimpleNamespace(label=0, defect="good", name="torn.png",
+                             load=lambda size: (torch.full((3, *size), value), torch.zeros(size, dtype=torch.bool)))
+    test = AnomalyDataset([*data.samples[:3], broken, data.samples[3]], data.size)
+    with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
+        evaluate(model, test, batch_size=2, progress=False)
+    assert caught.value.indices == [3]
+    silent = SimpleNamespace(threshold=None, predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
+    with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
+        evaluate(silent, test, progress=False)
+
+
+def test_a_diverged_model_is_refused_on_good_images_too(model, data):
+    broken = copy.deepcopy(model)
+    torch.nn.init.constant_(next(broken.student.parameters()), np.nan)
+    with pytest.raises(NotFiniteError, match=r"NaN or infinite: 0 \(.*\), 1 \(.*smaller lr"):
+        evaluate(broken, AnomalyDataset(data.samples[:3], data.size), progress=False)
+
+
+def test_reports_take_tensors_of_any_device(report):
+    other = replace(report, maps=elsewhere(report.maps), scores=elsewhere(report.scores),
+                    masks=255 * torch.tensor(report.masks, dtype=torch.uint8))
+    assert other.metrics == report.metrics and other.per_defect().equals(report.per_defect())
+
+
+@contextmanager
+def float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def all_at_once():
+    with ExitStack() as stack:
+        for switch in (float64(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
+            stack.enter_context(switch)
+        yield
+
+
+MODELS = {"reverse": lambda: ReverseDistillation("resnet18", "random_calibrated", sigma=1.5),
+          "forward": lambda: ForwardStudent("resnet18", None, sigma=1.5),
+          "memory": lambda: FeatureMemory("resnet18", sigma=1.5, size=50)}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def undisturbed(request, data):
+    """A constructor, its model's weights, what it predicts of some images, and a function that asks another model."""
+    few = AnomalyDataset(data.samples[:5], data.size)
+
+    def predictions(model):
+        report = evaluate(model, few, progress=False)
+        maps, scores = model.predict(torch.stack([few[i].image for i in range(5)]))
+        return {"maps": maps, "scores": scores, "seen": torch.from_numpy(report.maps)}
+
+    make = MODELS[request.param]
+    model = make()
+    made = weights(model)
+    if request.param == "memory":
+        model.fit(few, progress=False)
+    return make, made, model, predictions(model), predictions
+
+
+@pytest.mark.parametrize("switch", [torch.enable_grad, torch.no_grad, torch.inference_mode, float64, all_at_once,
+                                    lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_the_callers_switches_do_not_change_predictions(undisturbed, switch):
+    _, _, model, expected, predictions = undisturbed
+    with switch():
+        before = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
+        got = predictions(model)
+        assert before == (torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu"))
+    assert equal(got, expected) and {x.dtype for x in got.values()} == {torch.float32}
+    assert not got["maps"].requires_grad
+
+
+def test_the_callers_switches_do_not_change_the_model_that_is_made(undisturbed):
+    make, made, *_ = undisturbed
+    with all_at_once():
+        other = make()
+    assert equal(weights(other), made) and {x.dtype for x in made.values()} <= {torch.float32, torch.int64}
+    assert not any(value.is_inference() for value in other.state_dict().values())
+
+
+def test_weights_that_change_inside_a_callers_autocast_are_seen(data):
+    model, image = ReverseDistillation("resnet18", None), data[0].image[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        before = model.predict(image, precision="bf16")[0]
+        with torch.no_grad():
+            next(model.student.parameters()).mul_(-1)
+        after = model.predict(image, precision="bf16")[0]
+    assert not torch.equal(before, after) and torch.equal(after, model.predict(image, precision="bf16")[0])
+
+
+def test_a_model_made_and_used_in_inference_mode_can_be_trained(data, tmp_path):
+    expected = ReverseDistillation("resnet18", None)
+    expected.save(tmp_path / "m.safetensors")
+    losses = fit(expected, images(4), 2, batch_size=4, progress=False).losses
+    with torch.inference_mode():
+        made, loaded = ReverseDistillation("resnet18", None), ReverseDistillation.load(tmp_path / "m.safetensors")
+        for model in (made, loaded):
+            evaluate(model, AnomalyDataset(data.samples[:2], data.size), progress=False)
+    for model in (made, loaded):
+        assert fit(model, images(4), 2, batch_size=4, progress=False).losses == losses

@@ -2,15 +2,17 @@
 import copy
 import json
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from test_evaluation import all_at_once
 
-from rdlib import ForwardStudent, ReverseDistillation, export
-from rdlib.errors import WeightsError
+from rdlib import ForwardStudent, ReverseDistillation, evaluate, export, load_dataset
+from rdlib.errors import NotFiniteError, WeightsError
 from rdlib.export import OnnxDetector, export_onnx
 from rdlib.threshold import threshold_from_good
 
@@ -31,7 +33,8 @@ def exported(request, tmp_path_factory):
     maps, scores = model.predict(IMAGES)
     model.threshold = threshold_from_good(scores, maps.numpy(), 0.5)
     model.train()
-    difference = export_onnx(model, path)
+    with nullcontext() if request.param == "paper" else all_at_once():  # a caller's switches do not reach the file
+        difference = export_onnx(model, path)
     assert model.training, "the model is left as it was"
     return model, path, difference
 
@@ -66,6 +69,39 @@ def test_the_detector_predicts_in_batches_and_carries_the_threshold(exported):
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match=r"exported for images \(B, 3, 64, 96\).*Resize"):
         detector.predict(torch.rand(1, 3, 64, 64))
+
+
+def test_an_exported_model_is_evaluated_as_the_model_is(model, graph, monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(graph))
+    export_onnx(model, tmp_path / "model.onnx", 64)
+    data = load_dataset("synthetic/weave", size=64).test
+    data.samples = data.samples[:3] + data.samples[-3:]
+    detector = OnnxDetector(tmp_path / "model.onnx")
+    report, expected = (evaluate(scorer, data, batch_size=4, progress=False) for scorer in (detector, model))
+    np.testing.assert_allclose(report.maps, expected.maps, atol=1e-4)
+    assert report.metrics == pytest.approx(expected.metrics, abs=0.01, nan_ok=True)
+    evaluate(detector, data, precision="auto", progress=False)
+    with pytest.raises(ValueError, match="exported model computes in float32; got precision='bf16'"):
+        evaluate(detector, data, precision="bf16", progress=False)
+    data.size = 96, 96
+    data._kept.clear()
+    with pytest.raises(ValueError, match=r"exported for images \(B, 3, 64, 64\)"):
+        evaluate(detector, data, progress=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_neither_exported_nor_scored(model, graph, monkeypatch, tmp_path, value):
+    monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(graph))
+    export_onnx(model, tmp_path / "model.onnx", 64)
+    images = torch.rand(3, 3, 64, 64)
+    images[1, 0, 5, 5] = value
+    with pytest.raises(NotFiniteError, match="NaN or infinite: 1. "):
+        OnnxDetector(tmp_path / "model.onnx").predict(images, batch_size=1)
+    broken = copy.deepcopy(model)
+    broken.student.stage1[0].bn1.running_var[0] = value
+    with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
+        export_onnx(broken, tmp_path / "other.onnx", 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
 @pytest.fixture(scope="module")

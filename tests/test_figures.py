@@ -201,6 +201,17 @@ def test_a_diverged_model_is_named(report):
     for figure in (figures.gallery, figures.score_histogram):
         with pytest.raises(ValueError, match="diverged"):
             figure(report)
+    report.scores[2], report.maps[2, 0, 0] = report.maps[2].max(), -np.inf  # which no maximum shows
+    for figure in (figures.gallery, figures.score_histogram):
+        with pytest.raises(ValueError, match="The maps hold NaN or infinity"):
+            figure(report)
+
+
+def test_maps_of_a_diverged_model_are_not_drawn(report):
+    broken = ReverseDistillation("resnet18", weights=None)
+    torch.nn.init.constant_(next(broken.student.parameters()), np.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        figures.scale_maps(broken, report.dataset, 0)
 
 
 def test_histogram_counts_every_image_once_and_names_the_overlap(report):

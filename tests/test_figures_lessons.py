@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from test_metrics import TENSORS, elsewhere
 
 from rdlib import figures
 from rdlib.samples import AnomalyDataset
@@ -95,3 +96,32 @@ def test_confusion_counts_a_score_at_the_threshold_as_anomalous():
     assert {"2\nright: passed", "1\nfalse alarm", "1\nmiss", "1\nright: found"} <= set(text_of(figure))
     with pytest.raises(ValueError, match="good and anomalous"):
         figures.confusion([1, 1], [0.1, 0.2], 0.5)
+
+
+@pytest.mark.parametrize("made", TENSORS)
+def test_tensors_of_any_device_and_dtype(dataset, made):
+    labels, scores, maps = np.array([0, 0, 1, 1]), np.array([0.25, 0.5, 0.5, 0.75]), np.zeros((3, SIZE, SIZE))
+    maps[1, 5, 5] = 0.5
+    for draw in (figures.pair_grid, lambda *data: figures.confusion(*data, 0.5)):
+        assert draw(made(labels), made(scores)).summary == draw(labels, scores).summary
+    for draw in (lambda values: figures.side_by_side(dataset, {"a": values}, [1, 2], "distance"),
+                 lambda values: figures.panels([[figures.Panel(values[1], region=values[1] > 0)]], "distance"),
+                 lambda values: figures.threshold_choice(0.1, {"a": values[1][5]}),
+                 lambda values: figures.scatter({"a": values[1][:3, 4:6]}, ["good", "cut", "cut"])):
+        assert draw(made(maps)).summary == draw(maps).summary
+    drawn = [figures.pro_by_hand(f(np.eye(2) > 0), f(np.eye(2)), f(np.array([0, 1.0])), f(np.array([1.0, 1])), [1, 0])
+             for f in (np.asarray, elsewhere)]
+    assert drawn[0].summary == drawn[1].summary
+
+
+@pytest.mark.parametrize("draw", [figures.pair_grid, lambda *data: figures.confusion(*data, 0.5)])
+def test_what_is_no_label_or_score_is_not_counted(draw):
+    with pytest.raises(ValueError, match="Labels are 0 .*Found 0, 1, 2"):
+        draw([0, 1, 2], [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="NaN"):
+        draw([0, 1, 1], [0.1, 0.2, np.nan])
+
+
+def test_maps_that_are_not_finite_are_named(dataset):
+    with pytest.raises(ValueError, match="maps of mine hold NaN"):
+        figures.side_by_side(dataset, {"mine": np.full((3, SIZE, SIZE), np.nan)}, [1], "distance")

@@ -12,6 +12,7 @@ from parity import FIXTURES
 from scipy.ndimage import label
 from sklearn import metrics as sk
 
+from rdlib.checks import agree
 from rdlib.metrics import PixelRanking, aupro, aupro_per_image, auroc, average_precision, f1_max, pro_curve
 
 STORED = json.loads((FIXTURES / "metrics.json").read_text())
@@ -278,6 +279,86 @@ SCORES = np.arange(16.0).reshape(1, 4, 4)
 def test_errors_say_what_is_wrong(function, masks, maps, words):
     with pytest.raises(ValueError, match=words):
         function(masks, maps)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor on another device, as NumPy sees it: it cannot be read before `cpu()` was called."""
+
+    def numpy(self, *args, **options):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    __array__ = numpy
+
+    def cpu(self):
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.as_subclass(torch.Tensor)
+
+
+def elsewhere(values):
+    return torch.tensor(values).as_subclass(Elsewhere)
+
+
+TENSORS = [elsewhere, lambda values: list(elsewhere(values)), lambda values: torch.tensor(values, dtype=torch.bfloat16),
+           lambda values: torch.tensor(values, dtype=torch.float16),
+           lambda values: torch.tensor(values, dtype=torch.float32, requires_grad=True)]
+FUNCTIONS = [auroc, average_precision, f1_max, pro_curve, aupro, aupro_per_image,
+             lambda masks, maps: PixelRanking(masks, maps).auroc()]
+
+
+def test_the_stand_in_for_another_device_is_one():
+    with pytest.raises(TypeError, match="cuda"):
+        np.asarray(elsewhere(SCORES))
+    with pytest.raises(TypeError, match="cuda"):
+        np.asarray(elsewhere(SCORES).detach().float())
+
+
+@pytest.mark.parametrize("made", TENSORS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_tensors_of_any_device_and_dtype(function, made):
+    draw = np.random.default_rng(3)
+    masks, maps = draw.random((3, 9, 9)) > 0.8, (draw.integers(0, 64, (3, 9, 9)) / 8).astype(np.float32)  # bf16 too
+    np.testing.assert_array_equal(function(made(masks), made(maps)), function(masks, maps))
+
+
+@pytest.mark.parametrize("made", TENSORS)
+def test_answers_of_any_device_and_dtype_are_checked(made):
+    agree("n", made(np.array([0.5, 2])), [0.5, 2])
+    with pytest.raises(AssertionError, match="wrong in 1 of 2"):
+        agree("n", made(np.array([0.5, 2])), [0.5, 3])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("value", [2, -1, 0.1, np.nan, 255])
+def test_masks_of_other_values_are_refused_with_what_was_found(function, value):
+    masks = MASK.astype(float)
+    masks[0, 0, 1] = value  # beside zeros and ones
+    with pytest.raises(ValueError, match=rf"Masks are bool, .*Found .*{value}"):
+        function(masks, SCORES)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_swapped_arguments_and_words_are_refused(function):
+    with pytest.raises(ValueError, match=r"Found 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, \.\.\."):
+        function(SCORES, MASK)
+    with pytest.raises(ValueError, match="Found False, True"):
+        function(MASK.astype(str), SCORES)
+    with pytest.raises(ValueError, match="scores must be numbers"):
+        function(MASK, SCORES.astype(str))
+
+
+@pytest.mark.parametrize("function", [auroc, average_precision, f1_max])
+@pytest.mark.parametrize("labels", [[0, 0, 1, 2], [0, 1, -1, 1], [0, 0, 1, np.nan], [0, 255, 0, 255], [0.9, 0.1, 0, 1],
+                                    ["good", "bad", "good", "bad"], [None, 1, 0, 1]])
+def test_labels_are_0_and_1(function, labels):
+    with pytest.raises(ValueError, match=r"Labels are 0 \(normal\) and 1 \(anomalous\).*Found"):
+        function(labels, [0.1, 0.2, 0.3, 0.4])
+    assert function([0, 1.0, 0, 1], [1, 2, 3, 4]) == function([False, True, False, True], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("masks", [255 * MASK.astype(np.uint8), MASK.astype(np.float32), MASK.astype(int)])
+def test_masks_may_be_0_and_255_or_0_and_1(function, masks):
+    np.testing.assert_array_equal(function(masks, SCORES), function(MASK, SCORES))
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.01, float("nan")])

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from rdlib import evaluate, load_dataset
-from rdlib.errors import DataError
+from rdlib.errors import DataError, NotFiniteError
 from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig, cells, execute, measured, run_all, wide,
                                 write_report)
 from rdlib.reproduction.__main__ import main
@@ -24,7 +25,7 @@ from rdlib.reproduction.config import from_dict
 from rdlib.reproduction.cost import costs, measure_and_file
 from rdlib.reproduction.engine import STARTS
 from rdlib.reproduction.report import beside_published
-from rdlib.reproduction.single import build, load
+from rdlib.reproduction.single import build, load, read
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.tables import Row
@@ -344,6 +345,27 @@ def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
 def test_executing_twice_gives_the_same_bits(config):
     assert same(execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)),
                 execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)))
+
+
+def test_a_run_gives_torchs_threads_back(config):
+    before = torch.get_num_threads()
+    try:
+        for threads in (3, 1):
+            torch.set_num_threads(threads)
+            execute(replace(config, method="memory", threads=2))
+            assert torch.get_num_threads() == threads
+            with pytest.raises(DataError):
+                execute(replace(config, dataset="folder:/none", threads=2))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_diverged_run_has_no_result(config):
+    model, data = build(config, Machine()), load(config, Machine())
+    torch.nn.init.constant_(next(model.student.parameters()), np.nan)
+    with pytest.raises(NotFiniteError):
+        read(model, data.test)
 
 
 def test_data_that_is_not_there_is_told(tmp_path):

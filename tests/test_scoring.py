@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from test_metrics import elsewhere
 
 from rdlib import ReverseDistillation, scoring
-from rdlib.errors import DataError
+from rdlib.errors import DataError, NotFiniteError
 from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.scoring import score_folder
 from rdlib.threshold import Threshold
@@ -73,6 +76,44 @@ def test_the_batches_change_nothing(folder, tmp_path, batch_size, batches):
     table = score_folder(model, folder, tmp_path / "out", batch_size=batch_size, progress=False)
     assert model.batches == batches, "what cannot be read is not predicted"
     pd.testing.assert_frame_equal(table, score_folder(Brightness(), folder, tmp_path / "out", progress=False))
+
+
+class Broken(Brightness):
+    """Fails on dark images, by a NaN or an infinity in the map, with or without a word."""
+
+    def __init__(self, value, says):
+        super().__init__()
+        self.value, self.says = value, says
+
+    def predict(self, images, batch_size=32):
+        maps, scores = super().predict(images)
+        maps = maps.clone()
+        dark = scores < 0.5
+        maps[dark, 0, 0] = self.value
+        if dark.any() and self.says:
+            raise NotFiniteError(dark.nonzero().flatten().tolist())
+        return maps, scores
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_score_that_is_not_finite_is_an_error_of_its_image_alone(folder, tmp_path, value, says, batch_size):
+    table = score_folder(Broken(value, says), folder, tmp_path / "out", overlays="all", batch_size=batch_size,
+                         progress=False).set_index("file")
+    assert "NaN or infinite" in table.error["a.png"] and table.loc["a.png", "score":"width"].isna().all()
+    sound = score_folder(Brightness(), folder, tmp_path / "sound", overlays="all", progress=False).set_index("file")
+    pd.testing.assert_frame_equal(table.drop("a.png"), sound.drop("a.png"))
+    assert drawn(tmp_path / "out") == ["b.jpg.png", "line 2/c.png.png", "line 2/d.tif.png"]
+
+
+@pytest.mark.parametrize(("values", "score"), [(np.full((8, 8), np.nan), 0.1), (np.zeros((8, 8)), np.nan)])
+def test_no_picture_says_good_of_what_is_not_finite(values, score):
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        overlay(image, values, score, THRESHOLD)
+    assert overlay(image, elsewhere(np.zeros((8, 8))), elsewhere(0.1), THRESHOLD).size == overlay(
+        image, np.zeros((8, 8)), 0.1, THRESHOLD).size
 
 
 def test_processes_that_read_change_nothing(folder, tmp_path):
@@ -186,3 +227,23 @@ def test_scores_are_the_models(folder, tmp_path):
     image = scoring.read_image(folder / "b.jpg", (64, 64))[0].float() / 255
     assert table.set_index("file").score["b.jpg"] == pytest.approx(float(model.predict(image[None])[1]), rel=1e-5)
     assert torch.is_grad_enabled() and model.training
+
+
+def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, monkeypatch, capsys):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1)
+    model.threshold = Threshold(score=0.1, pixel=0.1, size=(32, 32), rule="by hand", good=1, alarms=0)
+    path, out = tmp_path / "model.safetensors", tmp_path / "out"
+    model.save(path)
+    with safe_open(path, "pt") as file:
+        state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    key = "student.stage1.0.conv1.weight"
+    save_file(state | {key: torch.full_like(state[key], torch.nan)}, path, notes)
+    assert command(monkeypatch, path, folder, out, "--quiet") == 1 and not out.exists()
+    assert f"'{key}' holds NaN or infinity" in capsys.readouterr().err
+    torch.nn.init.constant_(model.student.stage1[0].conv1.weight, torch.nan)
+    monkeypatch.setattr(ReverseDistillation, "load", lambda path: model)  # what turns up while it predicts
+    assert command(monkeypatch, path, folder, out, "--quiet") == 1
+    said = capsys.readouterr()
+    assert "6 files, 2 unreadable; 0 anomalous" in said.out and "4 of them have no score" in said.err
+    table = pd.read_csv(out / "scores.csv")
+    assert table.anomalous.isna().all() and table.score.isna().all() and table.error.notna().all()

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.stats import binom
 from sklearn.metrics import f1_score
+from test_metrics import TENSORS
 
 from rdlib import FeatureMemory, ReverseDistillation, figures, fit, load_dataset
 from rdlib.errors import WeightsError
@@ -87,6 +88,49 @@ def test_ties_do_not_alarm_and_rounding_does_not_either():
     threshold = from_good(scores, 0.2)  # 7 of 40 might alarm, but the ten highest are equal
     assert threshold.alarms == 0 and threshold.score > 2 * (1 + 5e-5)
     assert from_good([-1.0, -2.0, -3.0], 0.5).score > -1.0 or from_good([-1.0, -2.0, -3.0], 0.5).alarms == 1
+
+
+@pytest.mark.parametrize("scores", [np.zeros(40), np.full(40, 1e-45), np.full(40, -1e-42), np.full(40, 3.0),
+                                    np.arange(40) * 1e-45])
+def test_scores_around_zero_do_not_all_alarm(scores):
+    threshold = from_good(scores, 0.05)
+    assert threshold.alarms == 0, "of 40 one may alarm, but the highest ones are equal, or too close"
+    for seen in (scores, scores.astype(np.float32), torch.tensor(scores, dtype=torch.float32)):
+        assert not (seen >= threshold.score).any()
+    assert not (maps_of(scores) >= threshold.pixel).any()
+
+
+@given(st.lists(st.floats(-2.0**99, 2.0**99, width=32), min_size=3, max_size=40), st.floats(0.03, 0.9))
+def test_the_sample_itself_keeps_the_promise(scores, rate):
+    """For numbers of any size, compared in float32, as a model gives them, and in float64."""
+    try:
+        threshold = from_good(scores, rate)
+    except ValueError as error:
+        assert "cannot keep" in str(error)
+        return
+    for seen in (np.array(scores), np.array(scores, np.float32)):
+        alarms = int((seen >= threshold.score).sum())
+        assert alarms == 0 or rate_bound(alarms, len(scores)) <= rate * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("labels", [[0] * 20 + [1] * 10 + [2] * 10, [np.nan] * 20 + [1] * 20, [-1] * 20 + [1] * 20,
+                                    ["good"] * 20 + ["bad"] * 20, [0.5] * 20 + [1] * 20])
+def test_labels_are_0_and_1(labels):
+    with pytest.raises(ValueError, match=r"Labels are 0 \(normal\) and 1 \(anomalous\).*Found"):
+        from_both(labels, np.linspace(1, 2, 40))
+
+
+def test_neighbouring_float32_scores_are_parted():
+    scores = np.array([1, np.nextafter(np.float32(1), np.float32(2))], np.float32)
+    threshold = from_both([0, 1], scores)
+    assert (scores >= threshold.score).tolist() == [False, True] and (threshold.alarms, threshold.found) == (0, 1)
+
+
+@pytest.mark.parametrize("made", TENSORS)
+def test_tensors_of_any_device_and_dtype(made):
+    labels, scores = np.arange(40) % 2, np.arange(40) / 8
+    assert from_good(scores, 0.1) == threshold_from_good(made(scores), made(maps_of(scores)), 0.1)
+    assert from_both(labels, scores) == threshold_from_both(made(labels), made(scores), made(maps_of(scores)))
 
 
 def test_no_pixel_of_the_good_images_is_marked():

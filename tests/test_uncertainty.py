@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
+from test_metrics import elsewhere
 
 from rdlib.evaluation import Report
 from rdlib.metrics import PixelRanking
@@ -125,6 +126,30 @@ def test_resamples_without_any_region_are_left_out():
     report = made_up(6, 24)
     report.masks[[2, 4]] = False
     assert bootstrap_intervals(report, 200).notna().all(axis=None)
+
+
+def test_tensors_of_another_device():
+    report = made_up(8, 24)
+    other = replace(report, maps=elsewhere(report.maps), scores=elsewhere(report.scores), masks=elsewhere(report.masks))
+    assert bootstrap_intervals(other, 20).equals(bootstrap_intervals(report, 20))
+    weights, labels = resample_weights(report.labels, 5, seed=0), elsewhere(report.labels)
+    assert np.array_equal(resample_weights(labels, 5, seed=0), weights)
+    assert np.array_equal(weighted_auroc(labels, elsewhere(report.scores), elsewhere(weights)),
+                          weighted_auroc(report.labels, report.scores, weights))
+    one, two = (PixelCounts.of(f(report.masks), f(report.maps)) for f in (np.asarray, elsewhere))
+    assert np.array_equal(one.overlap, two.overlap) and np.array_equal(one.normal, two.normal)
+
+
+def test_what_is_no_label_score_or_mask_is_refused():
+    report = made_up(4, 24)
+    with pytest.raises(ValueError, match="Labels are 0 .*Found 0, 1, 2"):
+        weighted_auroc([0, 1, 2, 1], report.scores, np.ones((1, 4)))
+    with pytest.raises(ValueError, match="Labels are 0 .*Found 0, 1, 2"):
+        resample_weights([0, 1, 2, 1], 1, seed=0)
+    with pytest.raises(ValueError, match="NaN"):
+        weighted_auroc([0, 1, 0, 1], [0, 1, np.nan, 1], np.ones((1, 4)))
+    with pytest.raises(ValueError, match="Masks are bool"):
+        PixelCounts.of(report.masks * 0.5, report.maps)
 
 
 @pytest.mark.parametrize("options", [{"n_resamples": 0}, {"level": 0}, {"level": 1}])

@@ -1,4 +1,5 @@
 """What a model may be besides the paper's: other bottlenecks, fewer scales, another score."""
+import copy
 import json
 
 import numpy as np
@@ -11,11 +12,12 @@ from test_training import Images, equal, images, weights
 from test_weights import torchvisions
 from torchvision.models import get_model
 
-from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset
+from rdlib import FeatureMemory, ForwardStudent, ReverseDistillation, evaluate, figures, fit, load_dataset
 from rdlib.anomaly_map import checked_scales, fuse, gaussian_smooth, image_score
 from rdlib.bottlenecks import BOTTLENECKS, SingleScaleEmbedding
 from rdlib.encoder import BACKBONES
-from rdlib.errors import CheckpointError, WeightsError
+from rdlib.errors import CheckpointError, NotFiniteError, WeightsError
+from rdlib.exploring import Bench
 from rdlib.losses import LOSSES
 from rdlib.weights import coloured_noise
 
@@ -242,3 +244,49 @@ def test_novelty_detection_at_32_pixels():
     model = ReverseDistillation("resnet18", normalise=False, score="sum")
     run = fit(model, data, 1, batch_size=4, progress=False)
     assert run.step == 1 and model.predict(data.images)[1].shape == (5,)
+
+
+@pytest.fixture(scope="module", params=["reverse", "forward", "memory"])
+def detector(request):
+    """One of every kind, able to predict."""
+    if request.param == "memory":
+        return FeatureMemory("resnet18", size=20).fit(images(2), progress=False)
+    return {"reverse": ReverseDistillation, "forward": ForwardStudent}[request.param]("resnet18", None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_images_that_are_not_finite_have_no_score(detector, value):
+    pictures = PICTURES.repeat(2, 1, 1, 1)
+    pictures[1, 0, 3, 5] = pictures[4, 2, 60, 60] = value
+    with pytest.raises(NotFiniteError, match="NaN or infinite: 1, 4. .*train again with a smaller lr") as caught:
+        detector.predict(pictures, batch_size=2)
+    assert caught.value.indices == [1, 4] and detector.predict(pictures[[0, 2, 3, 5]])[1].isfinite().all()
+
+
+def test_models_that_are_not_finite_have_no_scores(detector):
+    broken = copy.deepcopy(detector)
+    weight = broken.memory if isinstance(broken, FeatureMemory) else next(broken.student.parameters())
+    weight.data[0] = torch.nan
+    with pytest.raises(NotFiniteError, match="0, 1, 2"):
+        broken.predict(PICTURES)
+
+
+@pytest.mark.parametrize("score", ["max", "sum"])
+def test_the_highest_value_does_not_hide_what_is_not_finite(monkeypatch, score):
+    model = ReverseDistillation("resnet18", None, sigma=0, score=score)
+    maps = torch.ones(3, 64, 64)
+    maps[1, 2, 3] = -torch.inf
+    monkeypatch.setattr(model, "anomaly_maps", lambda *_: maps)
+    with pytest.raises(NotFiniteError, match="infinite: 1. "):
+        model.predict(PICTURES)
+
+
+def test_explorers_refuse_what_is_not_finite():
+    data = load_dataset("synthetic/weave", size=64, n_train=4)
+    bench = Bench(ReverseDistillation("resnet18", None), data, reference=2)
+    with pytest.raises(NotFiniteError):
+        bench.view_of(torch.full((3, 64, 64), torch.nan), bench.settings)
+    broken = ReverseDistillation("resnet18", None)
+    torch.nn.init.constant_(next(broken.student.parameters()), torch.nan)
+    with pytest.raises(NotFiniteError):
+        Bench(broken, data, reference=2)

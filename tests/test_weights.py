@@ -233,6 +233,32 @@ def test_weights_of_another_network_are_refused(tmp_path):
     refused({}, "'layer1.2.conv1.weight' is no part.*backbone")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("key", ["conv1.weight", "layer3.1.bn2.running_var", "bn1.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(key, value, tmp_path):
+    """Also where no score would show it: an infinite variance makes 0 of a channel."""
+    state = torchvisions("resnet18").state_dict()
+    state[key].view(-1)[-1] = value
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=rf"w\.pth: '{key}' holds NaN or infinity.*smaller lr"):
+        TeacherEncoder("resnet18", tmp_path / "w.pth")
+
+
+def test_weights_from_several_gpus(tmp_path):
+    """DataParallel puts "module." before every key; before some of them alone it is no such file."""
+    network = torchvisions("resnet18", whole=True)
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    for path, save in ((tmp_path / "w.pth", torch.save), (tmp_path / "w.safetensors", save_file)):
+        save(state, path)
+        assert_features_equal(TeacherEncoder("resnet18", path), network)
+        kit = ReverseDistillation("resnet18", path, bottleneck="pre")  # layer4 is found as well
+        assert torch.equal(kit.ocbe.oce[0].conv1.weight, network.layer4[0].conv1.weight)
+    state["conv1.weight"] = state.pop("module.conv1.weight")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth"):
+        TeacherEncoder("resnet18", tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("name", ["resnet101", "ResNet18", ""])
 def test_unknown_backbones(name):
     with pytest.raises(ValueError, match="resnet18, resnet34, resnet50, wide_resnet50_2"):
@@ -417,6 +443,39 @@ def test_a_save_that_fails_leaves_the_old_file(trained, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_not_finite_is_neither_saved_nor_loaded(tmp_path):
+    path, kit = tmp_path / "model.safetensors", ReverseDistillation("resnet18", None)
+    kit.save(path)
+    before = path.read_bytes()
+    kit.student.stage1[0].bn1.running_var[3] = np.inf
+    with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
+        kit.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    save_file({key: value.contiguous() for key, value in kit.state_dict().items()}, path, {"rdlib": "{}"})
+    with pytest.raises(WeightsError, match=r"model\.safetensors: 'student.stage1.0.bn1.running_var' holds NaN"):
+        ReverseDistillation.load(path)
+
+
+def test_load_is_of_the_class_and_says_so_on_a_model(trained, tmp_path):
+    class Own(ReverseDistillation):
+        @classmethod
+        def load(cls, path):
+            return super().load(path)
+
+    class Plain(ReverseDistillation):
+        pass
+
+    trained.save(tmp_path / "model.safetensors")
+    for cls in (ReverseDistillation, Own, Plain):
+        loaded = cls.load(tmp_path / "model.safetensors")
+        assert type(loaded) is cls and same(loaded.state_dict(), trained.state_dict())
+    for kit in (ReverseDistillation("resnet18", None), Plain("resnet18", None)):
+        before = copied(kit)
+        with pytest.raises(TypeError, match=r"model = ReverseDistillation\.load\(path\)"):
+            kit.load(tmp_path / "model.safetensors")
+        assert same(copied(kit), before)
+
+
 def test_load_refuses_what_is_not_ours(trained, tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(WeightsError, match="no model file .*model.safetensors"):
@@ -469,6 +528,34 @@ def test_load_official_puts_every_weight_in_its_place(official):
     learnt = {key: value for key, value in kit.state_dict().items() if not key.startswith("teacher.")}
     fresh = ReverseDistillation("resnet18", None).state_dict()
     assert not [key for key, value in learnt.items() if torch.equal(value, fresh[key]) and value.ndim]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_load_official_leaves_out_memory_and_the_prefix_of_several_gpus(official, prefix):
+    """The official test script drops the keys with "memory" from 'bn'."""
+    parts, write = official
+    plain = ReverseDistillation("resnet18", None, seed=1).load_official(write())
+    bn = parts["bn"] | {"memory0.weight": torch.ones(3), "bn_layer.memory": torch.ones(1)}
+    changed = {name: {prefix + key: value for key, value in part.items()}
+               for name, part in (("bn", bn), ("decoder", parts["decoder"]))}
+    assert same(ReverseDistillation("resnet18", None, seed=1).load_official(write(**changed)).state_dict(),
+                plain.state_dict())
+    mixed = {"module.conv1.weight": bn["conv1.weight"], **{k: v for k, v in bn.items() if k != "conv1.weight"}}
+    kit = ReverseDistillation("resnet18", None)
+    before = copied(kit)
+    with pytest.raises(WeightsError, match="'bn'"):
+        kit.load_official(write(bn=mixed))
+    assert same(copied(kit), before)
+
+
+def test_load_official_refuses_what_is_not_finite(official):
+    parts, write = official
+    kit = ReverseDistillation("resnet18", None)
+    before = copied(kit)
+    bad = torch.full_like(parts["decoder"]["layer1.0.bn1.bias"], np.nan)
+    with pytest.raises(WeightsError, match="'decoder': 'stage3.0.bn1.bias' holds NaN or infinity"):
+        kit.load_official(write(decoder=parts["decoder"] | {"layer1.0.bn1.bias": bad}))
+    assert same(copied(kit), before)
 
 
 def test_load_official_refuses_what_does_not_fit(official, tmp_path):

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 from bank import HELD_OUT, draw_images
 from rdlib import ReverseDistillation, fit
 from rdlib.encoder import TeacherEncoder
-from rdlib.hardware import autocast, resolve_precision
 from rdlib.metrics import PixelRanking, auroc
 from rdlib.samples import Item
 from validate import CLASSES, SEED, SIZE, damage, keep, named
@@ -87,9 +86,8 @@ def rehearse(weights: str, images: NDArray[np.uint8], masks: NDArray[np.bool_]) 
     """Image AUROC, pixel AUROC and AUPRO of a student of this teacher."""
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA)
     fit(model, Photographs(images[:TRAIN]), EPOCHS, batch_size=BATCH_SIZE, precision="auto", progress=False)
-    with autocast(resolve_precision("auto", model.device), model.device):
-        tested = [model.predict(part.float() / 255) for part in torch.from_numpy(images[TRAIN:]).split(10)]
-    maps, scores = (torch.cat(parts).float().numpy() for parts in zip(*tested, strict=True))
+    tested = [model.predict(part.float() / 255) for part in torch.from_numpy(images[TRAIN:]).split(10)]
+    maps, scores = (torch.cat(parts).numpy() for parts in zip(*tested, strict=True))
     ranking = PixelRanking(masks, maps)
     return auroc(masks.any((1, 2)), scores), ranking.auroc(), ranking.aupro()
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from rdlib.arrays import as_finite
 from rdlib.evaluation import Report
 
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
@@ -117,9 +118,9 @@ def counted(n: int, noun: str) -> str:
 
 
 def check_finite(report: Report) -> None:
-    """Raise ValueError, saying what to look at, for scores that are no numbers."""
-    if not np.isfinite(report.scores).all():
-        raise ValueError("The scores hold NaN or infinity: training has probably diverged, see loss_curve(run).")
+    """Raise ValueError, saying what to look at, for scores or maps that are no numbers."""
+    as_finite(report.scores, "scores")
+    as_finite(report.maps, "maps")
 
 
 def check_indices(indices: Sequence[int], n: int) -> None:

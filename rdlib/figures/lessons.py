@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix
 
+from rdlib.arrays import as_finite, as_truth
 from rdlib.figures.canvas import (BLUE, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
                                   head, number, outline)
 from rdlib.figures.operating import draw_confusion
@@ -43,7 +44,7 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
     return figure
 
 
-def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, NDArray], indices: Sequence[int], unit: str, *,
+def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices: Sequence[int], unit: str, *,
                  shared: bool = True) -> Figure:
     """A row per test image: the image with its true region outlined, then the map of every method.
 
@@ -59,7 +60,7 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, NDArray], indices: 
     check_indices(indices, len(dataset))
     if not maps:
         raise ValueError("There is nothing to compare: give the maps of one method or more.")
-    chosen = {name: np.asarray(values)[list(indices)] for name, values in maps.items()}
+    chosen = {name: as_finite(values, f"maps of {name}")[list(indices)] for name, values in maps.items()}
     parts = list(chosen.values())
     norms = [Normalize(min(p.min() for p in part), max(p.max() for p in part)) for part in
              ([parts] * len(parts) if shared else [[p] for p in parts])]
@@ -89,8 +90,8 @@ def pair_grid(labels: ArrayLike, scores: ArrayLike) -> Figure:
     Good images from left to right and anomalous ones from bottom to top, highest score first: the border of what is
     filled is the ROC curve. A tie is half filled. Raises ValueError without both classes.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    good, bad = np.sort(scores[labels == 0])[::-1], np.sort(scores[labels == 1])[::-1]
+    bad, scores = as_truth(labels), as_finite(scores, "scores")
+    good, bad = np.sort(scores[~bad])[::-1], np.sort(scores[bad])[::-1]
     if not len(good) or not len(bad):
         raise ValueError("A pair needs a good and an anomalous image. Give scores of both.")
     won = (np.sign(bad[:, None] - good[None]) + 1) / 2
@@ -122,8 +123,8 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
 
     Raises ValueError without images of both kinds.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if set(labels.tolist()) != {0, 1}:
+    labels, scores = as_truth(labels), as_finite(scores, "scores")
+    if set(labels.tolist()) != {False, True}:
         raise ValueError("A confusion matrix needs good and anomalous images. Give scores of both.")
     table = confusion_matrix(labels, scores >= threshold)
     with canvas(1, 2, 3.2, width_ratios=[3, 2]) as (figure, (axes,)):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
+from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
 from rdlib.figures.canvas import HALO, ORANGE, TRUTH, canvas, check_indices, number, outline, show_mask
 from rdlib.model import ReverseDistillation
 from rdlib.samples import AnomalyDataset
@@ -18,11 +18,13 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     """How one image gets its map (eq. 1, §3.4): the distances at three scales, fused, smoothed.
 
     The scales share one colour scale, the fused and the smoothed map another. Titles give the resolution at which a
-    scale is compared before it is brought to the image's. Raises ValueError for an image that is not there.
+    scale is compared before it is brought to the image's. Raises ValueError for an image that is not there, and for
+    distances that are NaN.
     """
     check_indices([index], len(dataset))
     item, fusion, sigma = dataset[index], model.config.fusion, model.config.sigma
     maps = model.scale_maps(item.image[None])
+    check_finite(maps)
     fused = fuse(maps, fusion, model.config.scales)
     smoothed = gaussian_smooth(fused, sigma)
     score = image_score(smoothed, model.config.score).item()

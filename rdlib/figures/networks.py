@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from rdlib.arrays import as_array, as_truth
 from rdlib.figures.canvas import BLUE, GREEN, GREY, HALO, ORANGE, TRUTH, VERMILION, canvas, number, outline
 from rdlib.samples import GOOD
 
@@ -43,7 +44,7 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
         raise ValueError(f"There is no scale '{scale}'. Choose one of: row, all, own.")
     if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
         raise ValueError("Give rows of panels, each as long as the others; None keeps a place empty.")
-    grid = [[p and p._replace(values=np.asarray(p.values, dtype=np.float64)) for p in row] for row in rows]
+    grid = [[p and p._replace(values=as_array(p.values, np.float64)) for p in row] for row in rows]
     shape = next(p.values.shape[-2:] for row in grid for p in row if p)
     height = len(grid) * (8.0 / len(grid[0]) * shape[0] / shape[1] * 0.92 + 0.28)
     with canvas(len(grid), len(grid[0]), height, layout="compressed") as (figure, axes):
@@ -76,7 +77,7 @@ def _panel(axis: Axes, panel: Panel | None, norm: Normalize | None) -> AxesImage
                         norm=norm if is_map else None)
     axis.set_title(panel.title, fontsize=9)
     if panel.region is not None:
-        outline(axis, np.asarray(panel.region), TRUTH)
+        outline(axis, as_truth(panel.region), TRUTH)
     if panel.box is not None:
         top, left, height, width = panel.box
         axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=ORANGE, linewidth=2,
@@ -122,7 +123,7 @@ def scatter(points: Mapping[str, ArrayLike], kinds: Sequence[str], axes_are: str
         ValueError: no panel, or not one kind for each point.
     """
     kinds = np.asarray(kinds)
-    places = {name: np.asarray(p, dtype=np.float64) for name, p in points.items()}
+    places = {name: as_array(p, np.float64) for name, p in points.items()}
     if not places or any(p.shape != (len(kinds), 2) for p in places.values()):
         raise ValueError(f"Give panels of (N, 2) points, and N kinds; got {[p.shape for p in places.values()]} "
                          f"and {len(kinds)} kinds.")

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
+from rdlib.arrays import as_array
 from rdlib.evaluation import Report
 from rdlib.exploring import OperatingPoint, operating_point
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, check_finite, counted, number, thinned
@@ -63,7 +64,7 @@ def draw_threshold_curves(axes: list[Axes], report: Report, point: OperatingPoin
 def draw_confusion(axis: Axes, counts: ArrayLike) -> None:
     """A confusion matrix: (2, 2) images, a row for what they are, good then anomalous, a column for what they are
     called, in the same order; colours are the shares of the row."""
-    counts = np.asarray(counts)
+    counts = as_array(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     names = [["right: passed", "false alarm"], ["miss", "right: found"]]

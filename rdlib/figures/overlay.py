@@ -1,10 +1,11 @@
 """A picture that says of one image what the model says: for a person who goes through a folder of them."""
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from rdlib.arrays import as_finite
 from rdlib.figures.canvas import ORANGE, number
 from rdlib.threshold import Threshold
 
@@ -18,7 +19,7 @@ def overlay_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def overlay(image: NDArray, values: NDArray, score: float, threshold: Threshold | None) -> Image.Image:
+def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshold | None) -> Image.Image:
     """The image with the outline of where its map reaches the pixel threshold, beside it the map, above it the verdict.
 
     A cross marks the highest value, also where nothing reaches the threshold. The map's colours run from 0 to twice the
@@ -26,15 +27,18 @@ def overlay(image: NDArray, values: NDArray, score: float, threshold: Threshold 
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        values: (H, W) anomaly map of any size.
+        values: (H, W) anomaly map of any size, an array or tensor.
         score: the image's.
         threshold: the model's, or None.
 
     Returns:
         An RGB picture of about twice the image's width.
+
+    Raises ValueError for a map or score that is NaN or infinite.
     """
     height, width = image.shape[:2]
-    values = np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    values, score = as_finite(values, "map's values").astype(np.float32), float(as_finite(score, "scores"))
+    values = np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
     top = 2 * threshold.pixel if threshold else max(float(values.max()), 1e-12)
     colours = (matplotlib.colormaps["viridis"](np.clip(values / top, 0, 1))[..., :3] * 255).astype(np.uint8)
     words = f"score {number(score)}"

@@ -9,11 +9,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 
+from rdlib.arrays import as_array, as_truth
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, counted
 from rdlib.metrics import EIGHT_NEIGHBOURS, area_up_to
 
 
-def pro_by_hand(mask: NDArray, scores: NDArray, fpr: ArrayLike, pro: ArrayLike, thresholds: Sequence[float],
+def pro_by_hand(mask: ArrayLike, scores: ArrayLike, fpr: ArrayLike, pro: ArrayLike, thresholds: Sequence[float],
                 fpr_limit: float = 0.3) -> Figure:
     """A map small enough to count on: its values as numbers, its regions by letter, and the curve by threshold.
 
@@ -24,7 +25,7 @@ def pro_by_hand(mask: NDArray, scores: NDArray, fpr: ArrayLike, pro: ArrayLike, 
         thresholds: as many; a pixel is marked from its threshold on.
         fpr_limit: where the area ends.
     """
-    fpr, pro = np.append(0, fpr), np.append(0, pro)
+    mask, scores, fpr, pro = as_truth(mask), as_array(scores), np.append(0, as_array(fpr)), np.append(0, as_array(pro))
     at_limit, area = float(np.interp(fpr_limit, fpr, pro)), area_up_to(fpr, pro, fpr_limit)
     regions, count = connected_components(mask, EIGHT_NEIGHBOURS)
     with canvas(1, 2, 3.8, width_ratios=[1, 1.3]) as (figure, ((left, right),)):

@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rdlib.arrays import as_array, as_finite
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, counted, number
 
 
@@ -13,20 +14,18 @@ def threshold_choice(threshold: float, groups: Mapping[str, ArrayLike], *, unit:
 
     Args:
         threshold: an image alarms from this score on.
-        groups: (N,) scores by the group's name, from top to bottom; at most five.
+        groups: (N,) scores, arrays or tensors, by the group's name, from top to bottom; at most five.
         unit: of the scores.
 
     Raises:
         ValueError: no group, more than five, an empty one, or scores that are no numbers.
     """
-    scores = {name: np.asarray(values, dtype=np.float64) for name, values in groups.items()}
+    scores = {name: as_array(values, np.float64) for name, values in groups.items()}
     looks = list(zip((GREY, BLUE, VERMILION, GREEN, ORANGE), ("", "", "///", "...", "xxx"), strict=True))
     if not 0 < len(scores) <= len(looks) or not all(values.size for values in scores.values()):
         raise ValueError(f"One to {len(looks)} groups of scores can be shown, none of them empty; got "
                          f"{ {name: values.size for name, values in scores.items()} }.")
-    everything = np.concatenate(list(scores.values()))
-    if not np.isfinite(everything).all():
-        raise ValueError("The scores hold NaN or infinity: training has probably diverged.")
+    everything = as_finite(np.concatenate(list(scores.values())), "scores")
     edges = np.histogram_bin_edges(np.append(everything, threshold), 40)
     said = {name: f"{int((values >= threshold).sum())} of {values.size}" for name, values in scores.items()}
     with canvas(len(scores), 1, 0.7 + 1.2 * len(scores), sharex=True) as (figure, axes):

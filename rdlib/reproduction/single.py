@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rdlib.anomaly_map import fuse, gaussian_smooth, image_score
+from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
 from rdlib.baselines import FeatureMemory, ForwardStudent
 from rdlib.datasets import AnomalyData, load_dataset
 from rdlib.evaluation import Report, evaluate
@@ -73,7 +73,15 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
     Keys beside those of every result file: `readings` (image AUROC, pixel AUROC, AUPRO of every way to read the maps),
     `bootstrap` (the same of resampled test images, in units of 1e-4), `curve` (metrics by epoch), `losses`.
     """
+    before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
+    try:
+        return _execute(config, machine)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _execute(config: RunConfig, machine: Machine) -> dict:
     began, device = time.perf_counter(), torch.device(machine.device)
     origin = provenance(device)
     start_counting_memory(device)
@@ -144,4 +152,5 @@ def _all_scale_maps(model: torch.nn.Module, test: AnomalyDataset) -> tuple[Tenso
     parts = [(model.scale_maps(item.image).cpu(), item.mask) for item in
              DataLoader(test, 32, generator=torch.Generator())]
     maps, masks = (torch.cat(part) for part in zip(*parts, strict=True))
+    check_finite(maps)
     return maps, masks.numpy()

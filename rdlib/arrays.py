@@ -1,0 +1,43 @@
+"""Numbers from outside as NumPy arrays: tensors of any device and dtype, finite scores, labels and masks of 0 and 1."""
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
+
+
+def as_array(values: ArrayLike | Tensor, dtype: DTypeLike = None) -> NDArray:
+    """A number, list, array or tensor as a NumPy array. NumPy has no bfloat16: tensors below 32 bits become float32."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values).numpy()
+    elif isinstance(values, list | tuple):
+        values = [as_array(v) if isinstance(v, Tensor | list | tuple) else v for v in values]
+    return np.asarray(values, dtype)
+
+
+def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
+    """`as_array` of numbers. Raises ValueError for NaN, infinity and what is no number; `what` names the values."""
+    values = as_array(values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"The {what} must be numbers, got {values.dtype}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"The {what} hold NaN or infinity: training has probably diverged, see "
+                         "figures.loss_curve(run).")
+    return values
+
+
+def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
+    """Labels (N,) or masks (..., H, W) as bool, True = anomalous.
+
+    Raises ValueError, with the values found, unless they are bool or hold 0 and 1 alone; masks may hold 0 and 255.
+    """
+    values = as_array(values)
+    if values.dtype == bool:
+        return values
+    numbers = values.dtype.kind in "iuf"
+    high = 255 if numbers and values.ndim > 1 and (values == 255).any() else 1
+    if not numbers or not ((values == 0) | (values == high)).all():
+        found = [str(value) for value in np.unique(values if numbers else values.astype(str))]
+        rule = ("Labels are 0 (normal) and 1 (anomalous), or bool, and come before the scores" if values.ndim < 2 else
+                "Masks are bool, or hold 0 and 1, or 0 and 255; say what is a defect, such as mask > 127")
+        raise ValueError(f"{rule}. Found {', '.join(found[:6])}{', ...' * (len(found) > 6)}.")
+    return values == high
