@@ -1,5 +1,10 @@
 """The project as a whole: what installs it agrees with itself, and a wheel of it works elsewhere."""
+import ast
+import inspect
+import json
 import os
+import pickle
+import pydoc
 import re
 import shutil
 import subprocess
@@ -45,6 +50,84 @@ def test_one_version():
     assert citation["version"] == rdlib.__version__ and f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+FIRST_USE = """
+import json, pickle, sys, threading, time
+before, began = set(sys.modules), time.perf_counter()
+import rdlib
+seconds = time.perf_counter() - began
+loaded = {"rdlib": sorted(set(sys.modules) - before)}
+pickle.loads(sys.stdin.buffer.read())
+loaded["worker"] = sorted(sys.modules)
+found = {}
+def fetch(name, together):
+    together.wait()
+    found[name] = getattr(rdlib, name)
+for names in rdlib.__all__, ["figures", "synthetic", "widgets", "metrics"]:
+    together = threading.Barrier(len(names))
+    threads = [threading.Thread(target=fetch, args=(name, together)) for name in names]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    loaded.setdefault("names", sorted(sys.modules))
+print(json.dumps({"seconds": seconds, "loaded": loaded, "homes": {k: v.__module__ if hasattr(v, "__module__")
+                                                                  else v.__name__ for k, v in found.items()}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def first_use():
+    """What a new Python has loaded after `import rdlib`, once a data set has come to a worker, and once every public
+    name has been used by threads at the same time; and where it found the names."""
+    import rdlib
+    dataset = pickle.dumps(rdlib.load_dataset("synthetic/weave", size=64).test)
+    return json.loads(subprocess.run([sys.executable, "-c", FIRST_USE], input=dataset, capture_output=True,
+                                     check=True).stdout)
+
+
+def typed_names():
+    """The names that type checkers see in rdlib, with the modules that they are imported from."""
+    (block,) = (node for node in ast.parse((ROOT / "rdlib/__init__.py").read_text()).body
+                if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING")
+    return {alias.asname or alias.name: node.module for node in block.body for alias in node.names}
+
+
+def test_importing_the_library_takes_no_time(first_use):
+    ours = {name.partition(".")[0] for name in first_use["loaded"]["rdlib"]} - sys.stdlib_module_names
+    assert ours == {"rdlib"} and first_use["seconds"] < 0.3  # not even torch
+
+
+@pytest.mark.parametrize(("step", "not_needed"), [
+    ("worker", {"torchvision", "scipy", "sklearn", "pandas", "matplotlib"}),
+    ("names", {"scipy.stats", "sklearn", "pandas", "matplotlib"})])
+def test_what_is_slow_to_import_waits_until_it_is_used(first_use, step, not_needed):
+    assert "rdlib.samples" in first_use["loaded"][step] and not not_needed & set(first_use["loaded"][step])
+
+
+def test_names_are_found_when_first_used_by_many_threads_too(first_use):
+    import rdlib
+    packages = {name: f"rdlib.{name}" for name in ("figures", "synthetic", "widgets")}
+    assert first_use["homes"] == {**typed_names(), **packages, "metrics": "rdlib.metrics"}
+    assert typed_names().keys() == {*rdlib.__all__, *packages}
+
+
+def test_the_library_can_be_looked_into(monkeypatch):
+    import rdlib
+    everything = {}
+    exec("from rdlib import *", everything)
+    assert everything.keys() - {"__builtins__"} == set(rdlib.__all__)
+    assert {*rdlib.__all__, "__version__", "figures", "synthetic", "widgets"} < set(dir(rdlib))
+    assert not {"importlib", "TYPE_CHECKING"} & set(dir(rdlib))
+    assert "batch_size" in inspect.signature(rdlib.fit).parameters
+    with pytest.raises(AttributeError, match="^module 'rdlib' has no attribute 'fot'$"):
+        rdlib.fot
+    with pytest.raises(ImportError, match="cannot import name 'fot' from 'rdlib'"):
+        from rdlib import fot  # noqa: F401
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where they are not installed
+    monkeypatch.delitem(sys.modules, "rdlib.widgets", raising=False)
+    monkeypatch.delattr(rdlib, "widgets", raising=False)
+    assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        rdlib.widgets
+
+
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
@@ -61,7 +144,8 @@ def test_the_readme_names_only_commands_that_there_are():
 
 
 def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
-    script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); import rdlib, rdlib.figures; "
+    script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); "
+              "from rdlib import *; import rdlib.figures; "
               "assert torch.equal(a, torch.get_rng_state()) and b == random.getstate()")
     done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:rdlib", "-c", script], capture_output=True,
                           text=True, check=True)
