@@ -12,9 +12,11 @@ import sys
 import sysconfig
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
+import suite
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -138,9 +140,14 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
 
 
 def test_the_readme_names_only_commands_that_there_are():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text()))
     assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
+
+
+def test_files_that_are_run_first_are_there():
+    there = {path.name for folder in ("tests", "notebooks") for path in (ROOT / folder).iterdir()}
+    assert set(suite.LONGEST) <= there
 
 
 def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
@@ -153,16 +160,34 @@ def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """The Python of a clean environment in which the kit's wheel is installed: the kit itself is found nowhere else."""
+def wheel(tmp_path_factory):
+    """The kit's wheel, built from a copy: an old build folder would leak into it."""
     folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build folder would leak into the wheel
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in ("rdlib", "data/teacher", "data/reference"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source], check=True,
                    capture_output=True)
     (wheel,) = folder.glob("rdlib-*.whl")
+    return wheel
+
+
+def test_a_wheel_holds_the_library_its_weights_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        held = {name: packed.read(name) for name in packed.namelist() if not name.startswith("rdlib-")}
+    files = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "rdlib").rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts}
+    files |= {f"rdlib/{name}": ROOT / "data" / name for name in (
+        "teacher/resnet18_procedural.safetensors", "teacher/README.md", "reference/published.csv")}
+    assert set(held) == set(files)
+    assert not [name for name, path in files.items() if held[name] != path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel):
+    """The Python of a clean environment in which the kit's wheel is installed: the kit itself is found nowhere else."""
+    folder = wheel.parent
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
@@ -174,13 +199,14 @@ def elsewhere(tmp_path_factory):
     return python
 
 
+@pytest.mark.slow
 def test_a_wheel_works_from_another_folder(elsewhere, tmp_path):
     script = ("import rdlib, torch; print(rdlib.__file__); "
               "data = rdlib.load_dataset('synthetic/weave', size=64, n_train=8); "
               "model = rdlib.ReverseDistillation('resnet18', weights='embedded'); "
               "rdlib.fit(model, data.train, 1, batch_size=4, progress=False); "
               "print(tuple(model.predict(data.test[0].image[None])[0].shape))")
-    done = subprocess.run([elsewhere, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([elsewhere, "-E", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     where, shape = done.stdout.splitlines()
     assert Path(where).is_relative_to(elsewhere.parents[1]) and shape == "(1, 64, 64)"
