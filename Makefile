@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test notebooks book exercises bench reproduce clean
+.PHONY: help setup demo lab doctor test prose notebooks book exercises bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -39,6 +39,9 @@ doctor: $(READY)  ## what this machine has, and what to do about what is missing
 
 test: $(READY)  ## everything that has to pass, notebooks included
 	@$(BIN)/python -m pytest
+
+prose: $(READY)  ## the text of the notebooks: every measured number stands in an output
+	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs
 	@$(BIN)/python tests/store_notebooks.py notebooks/*.ipynb
