@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test test-all notebooks book exercises bench reproduce clean
+.PHONY: help setup demo lab doctor test test-all prose notebooks book exercises bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -42,6 +42,9 @@ test: $(READY)  ## what has to pass after every change, notebooks included
 
 test-all: $(READY)  ## everything that has to pass: the slow tests too
 	@$(BIN)/python -m pytest -m 'not network'
+
+prose: $(READY)  ## the text of the notebooks: every measured number stands in an output
+	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs
 	@$(BIN)/python tests/store_notebooks.py notebooks/*.ipynb
