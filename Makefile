@@ -40,7 +40,7 @@ doctor: $(READY)  ## what this machine has, and what to do about what is missing
 test: $(READY)  ## everything that has to pass, notebooks included
 	@$(BIN)/python -m pytest
 
-prose: $(READY)  ## the text of the notebooks: every measured number stands in an output
+prose: $(READY)  ## the text: every measured number stands in an output, nothing refuted is said
 	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs
