@@ -43,7 +43,7 @@ test: $(READY)  ## what has to pass after every change, notebooks included
 test-all: $(READY)  ## everything that has to pass: the slow tests too
 	@$(BIN)/python -m pytest -m 'not network'
 
-prose: $(READY)  ## the text of the notebooks: every measured number stands in an output
+prose: $(READY)  ## the text: every measured number stands in an output, nothing refuted is said
 	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs

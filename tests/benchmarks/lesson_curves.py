@@ -2,10 +2,11 @@
 
     python tests/benchmarks/lesson_curves.py --seeds 0 1 2
 
-Gears, 48 good images of 96 x 96 pixels, ResNet-18 with the embedded teacher, 10 epochs in batches of 4, sigma 1.5. After
-every epoch: the image AUROC on every third test image, at a constant rate, with the weights averaged (decay 0.97 a step)
-and with the cosine schedule; and the distance of teacher and student on 30 images trained on and on 30 good images that
-were not. One JSON file a seed in data/results/lessons; what is there is not run again. Nothing is chosen by the curves.
+Gears, 48 good images of 96 x 96 pixels, ResNet-18 with the embedded teacher, 10 epochs in batches of 4, sigma 1.5.
+After every epoch: the image AUROC on every third test image, at a constant rate, with the weights averaged (decay 0.97
+a step) and with the cosine schedule; and the distance of teacher and student on 30 images trained on and on 30 good
+images that were not. One JSON file a seed in data/results/lessons; what is there is not run again. Nothing is chosen by
+the curves.
 """
 import argparse
 import json

@@ -1,6 +1,6 @@
 """Measured numbers in a notebook's text stand in an output above it: `make prose`.
 
-A number typed into text is right on the day it is typed; the outputs are renewed and the text is not. Print a measured
+A typed number is right on the day it is typed; then the outputs are renewed and the text is not. Print a measured
 number from a variable, and let the text say what to look for. allowed.toml lists the exceptions: a section for each
 notebook, a line for each phrase with its reason.
 
@@ -23,8 +23,8 @@ from series import notebooks  # noqa: E402
 
 ALLOWED = tomllib.loads(Path(__file__).with_name("allowed.toml").read_text(encoding="utf-8"))
 WORDS = {word: str(n) for n, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}
-NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+|^## References.*",
-                       re.M | re.S)
+NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+"
+                       r"|^## References.*", re.M | re.S)
 NUMBER = r"(?<![\w.,/^])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 UNIT = (r"\s*(?:%|per\s+cent)|\s?(?:ms|s|seconds?|minutes?|hours?|[kMG]B|images/s)\b"
         r"|\s+times(?=\s+(?:as|less|more|fewer|larger|smaller|better|worse|faster|slower)\b)")
@@ -82,7 +82,7 @@ def outputs(cell: nbformat.NotebookNode) -> str:
 
 
 def unfounded(notebook: nbformat.NotebookNode, allowed: dict[str, str]) -> tuple[list[str], set[str]]:
-    """The measured numbers of the text that no output above shows, each in its words; and the phrases that allow one."""
+    """List the measured numbers of the text that no output above shows; and the phrases that allow one."""
     code = [n for cell in notebook.cells if cell.cell_type == "code" for n in shown(cell.source) if n.digits > 0]
     above, found, used = [], [], set()
     for place, cell in enumerate(notebook.cells):
