@@ -10,11 +10,11 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test notebooks book exercises bench reproduce clean
+.PHONY: help setup demo lab doctor test test-all prose notebooks book exercises bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -37,8 +37,14 @@ lab: $(READY)  ## open the notebooks in JupyterLab (ARGS=... for its own options
 doctor: $(READY)  ## what this machine has, and what to do about what is missing
 	@$(BIN)/python -m rdlib.doctor
 
-test: $(READY)  ## everything that has to pass, notebooks included
+test: $(READY)  ## what has to pass after every change, notebooks included
 	@$(BIN)/python -m pytest
+
+test-all: $(READY)  ## everything that has to pass: the slow tests too
+	@$(BIN)/python -m pytest -m 'not network'
+
+prose: $(READY)  ## the text of the notebooks: every measured number stands in an output
+	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs
 	@$(BIN)/python tests/store_notebooks.py notebooks/*.ipynb

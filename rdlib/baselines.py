@@ -17,6 +17,7 @@ from rdlib.detector import Config, Detector, Features, evaluating
 from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.encoder import CutResNet
 from rdlib.hardware import as_float, autocast, neutral
+from rdlib.samples import Seeded
 from rdlib.weights import initialise
 
 CANDIDATES = 10  # patches drawn for each that a coreset keeps
@@ -108,10 +109,11 @@ class FeatureMemory(Detector):
         if not len(dataset):
             raise ValueError("There are no images to remember. Add good training images.")
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = self._draw(dataset, batch_size, precision, progress, generator)
-        if self.coreset and len(drawn) > self.size:
-            direction = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(drawn.device)
-            drawn = drawn[greedy_coreset(drawn @ direction / PROJECTED**0.5, self.size)]
+        with neutral(self.device):
+            drawn = self._draw(dataset, batch_size, precision, progress, generator)
+            if self.coreset and len(drawn) > self.size:
+                direction = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(drawn.device)
+                drawn = drawn[greedy_coreset(drawn @ direction / PROJECTED**0.5, self.size)]
         self.memory, self.threshold = drawn, None  # what was chosen before belongs to another memory
         return self
 
@@ -120,7 +122,7 @@ class FeatureMemory(Detector):
         """(M, C) patches at random over all images and positions, every one as likely as the others."""
         wanted = self.size * (CANDIDATES if self.coreset else 1)
         kept, first, chosen = [], 0, None
-        loader = DataLoader(dataset, batch_size, generator=torch.Generator())
+        loader = DataLoader(Seeded(dataset, self.seed, 0), batch_size, generator=torch.Generator())
         for item in tqdm(loader, desc="remembering", unit="batch", disable=not progress, leave=False):
             patches = self.patches(item.image, precision)
             if chosen is None:

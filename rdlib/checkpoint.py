@@ -1,6 +1,6 @@
-"""Stopping a training run and going on later: everything that the next step depends on, in one file.
+"""Checkpoints: everything that the next training step depends on, in one file.
 
-Read with `torch.load(weights_only=True)`, so a checkpoint from a stranger can hold numbers but no code.
+They are read with `torch.load(weights_only=True)`, so a foreign file can hold numbers but no code.
 """
 import zlib
 from pathlib import Path
@@ -12,14 +12,16 @@ from rdlib.errors import CheckpointError
 from rdlib.files import written_atomically
 from rdlib.run import Run
 
-# What a checkpoint of before these settings was made with.
+# Defaults for checkpoints written before these settings existed.
 FORMER_SETTINGS = {"model": "ReverseDistillation", "bottleneck": "mff_oce", "scales": [1, 2, 3], "schedule": "constant",
                    "decay_epochs": None, "ema": None}
 
 
 def write_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> None:
-    """Save student, OCBE, their average if there is one, optimiser, losses and settings to `path`, whole or not at all.
-    The teacher stays outside."""
+    """Save OCBE, student, their average, optimiser, losses and settings to `path`, completely or not at all.
+
+    The teacher is not saved.
+    """
     parts = {name: part.state_dict() for name, part in _parts(run, optimiser).items()}
     state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
              "seconds": run.seconds, **parts}
@@ -28,10 +30,10 @@ def write_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> 
 
 
 def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> None:
-    """Put `run`, its model and `optimiser` back to where `write_checkpoint` saw them.
+    """Restore `run`, its model and `optimiser` to the state that `write_checkpoint` saved.
 
-    Raises CheckpointError where the file is damaged, was written by a run with other settings, images or another
-    teacher, or has gone further than the run is to go.
+    Raises CheckpointError if the file is damaged, belongs to a run with other settings, images or another teacher, or
+    is further than `run.epochs`.
     """
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
@@ -55,17 +57,30 @@ def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> N
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}. Delete it to train from the start.")
     run.settings, run.losses, run.seconds = found, losses, seconds
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        load_optimiser(part, state[name]) if part is optimiser else part.load_state_dict(state[name])
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
+    """Load an optimiser's state and give each moment the memory layout of its parameter.
+
+    A file may come from a device with another layout. Fused kernels read parameter and moments as flat memory and
+    would pair the wrong numbers.
+    """
+    optimiser.load_state_dict(state)
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _parts(run: Run, optimiser: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-    """What a checkpoint holds whole, by its name there."""
+    """Return the parts of a checkpoint that have a state of their own, by name."""
     average = {"average": run.average.average} if run.average else {}
     return {**run.model.learners(), "optimiser": optimiser, **average}
 
 
 def fingerprint(teacher: TeacherEncoder) -> int:
-    """A CRC-32 over the teacher's weights, to tell whether two runs learn from the same one."""
+    """Return a CRC-32 of the teacher's weights: runs with equal ones learn from the same teacher."""
     value = 0
     for tensor in teacher.state_dict().values():
         value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)

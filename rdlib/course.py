@@ -1,7 +1,7 @@
-"""What the notebooks share: how large everything is on this machine, and models that several of them look at.
+"""Settings and trained models that the notebooks share.
 
-`RDLIB_PROFILE` chooses the size: "cpu" (default), minutes on two cores, offline; or "paper", the paper's protocol, for
-a GPU and ImageNet's weights.
+The environment variable `RDLIB_PROFILE` chooses the settings: "cpu" (default) takes minutes on two cores, offline;
+"paper" is the paper's protocol, for a GPU and ImageNet's weights.
 """
 import json
 import os
@@ -10,13 +10,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
+from rdlib.checkpoint import fingerprint
 from rdlib.datasets import data_root, load_dataset
-from rdlib.hardware import best_device
+from rdlib.errors import CheckpointError
+from rdlib.hardware import best_device, resolve_precision
 from rdlib.model import ReverseDistillation
 from rdlib.run import Run
 from rdlib.samples import AnomalyData
 from rdlib.training import fit
-from rdlib.weights import embedded_teacher
+
+SHOWING = ("figures", "widgets", "reproduction")  # packages that change neither training nor maps
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ PROFILES = {profile.name: profile for profile in (
 
 
 def profile() -> Profile:
-    """The profile that `RDLIB_PROFILE` names. Raises ValueError for one that there is not."""
+    """Return the profile that `RDLIB_PROFILE` names. Raises ValueError for an unknown name."""
     name = os.environ.get("RDLIB_PROFILE") or "cpu"
     if name not in PROFILES:
         raise ValueError(f"RDLIB_PROFILE is '{name}'. Set it to one of: {', '.join(PROFILES)}.")
@@ -48,7 +53,7 @@ def profile() -> Profile:
 
 
 class Lesson(NamedTuple):
-    """A data set and a model that has learnt from it, with the run that taught it."""
+    """A data set, a model trained on it, and the training run."""
 
     data: AnomalyData
     model: ReverseDistillation
@@ -56,17 +61,42 @@ class Lesson(NamedTuple):
 
 
 def lesson(name: str, size: Profile | None = None, *, seed: int = 0) -> Lesson:
-    """A model trained on the data set `name` (as `load_dataset` takes it) in a profile: from file if a notebook has
-    trained it before, else trained now.
+    """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
-    The file, a checkpoint of `fit`, lies in `data_root()`/lessons; its name follows from settings and teacher, so
-    equal arguments give the same model either way. Delete it, or ask for another seed, to see the training itself.
+    The training is kept as a checkpoint of `fit` in `data_root()`/lessons. It serves again for equal arguments on the
+    same kind of hardware, until the library's code changes. What does not fit is trained again. Delete the file, or
+    ask for another seed, to see the training itself.
     """
     size = size or profile()
-    data = load_dataset(name, size=size.size, n_train=size.n_train)
-    model = ReverseDistillation(size.backbone, size.weights, sigma=size.sigma, seed=seed).to(best_device())
-    teacher = sha256(embedded_teacher().read_bytes()).hexdigest() if size.weights == "embedded" else size.weights
-    key = sha256(json.dumps([name, asdict(size), seed, str(model.device), teacher]).encode()).hexdigest()[:12]
-    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{key}.pt"
-    run = fit(model, data.train, size.epochs, batch_size=size.batch_size, seed=seed, precision="auto", checkpoint=path)
+    data, model = load_dataset(name, size=size.size, n_train=size.n_train), _untrained(size, seed)
+    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{_key(name, size, seed, model)}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
+        try:
+            run = _trained(model, data, size, seed, path)
+        except CheckpointError:  # a damaged file, or other images under the same name
+            path.unlink()
+            model = _untrained(size, seed)
+            run = _trained(model, data, size, seed, path)
     return Lesson(data, model, run)
+
+
+def _untrained(size: Profile, seed: int) -> ReverseDistillation:
+    return ReverseDistillation(size.backbone, size.weights, sigma=size.sigma, seed=seed).to(best_device())
+
+
+def _trained(model: ReverseDistillation, data: AnomalyData, size: Profile, seed: int, path: Path) -> Run:
+    return fit(model, data.train, size.epochs, batch_size=size.batch_size, seed=seed, precision="auto", checkpoint=path)
+
+
+def _key(name: str, size: Profile, seed: int, model: ReverseDistillation) -> str:
+    """Everything that the checkpoint of a lesson must agree in, as 12 hexadecimal digits."""
+    settings = [name, asdict(size), seed, str(model.device), resolve_precision("auto", model.device),
+                fingerprint(model.teacher), source_hash(Path(__file__).parent)]
+    return sha256(json.dumps(settings).encode()).hexdigest()[:12]
+
+
+def source_hash(library: Path) -> str:
+    """A SHA-256 over the library's code, without the packages that only show or compare results."""
+    files = (path for path in sorted(library.rglob("*.py")) if path.relative_to(library).parts[0] not in SHOWING)
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
@@ -49,6 +50,11 @@ def unfit(name: str) -> str | None:
     return None
 
 
+def drop_example(notebook: nbformat.NotebookNode) -> None:
+    """Remove, in place, the cells tagged "example": what they say is true of the built-in images only."""
+    notebook.cells = [cell for cell in notebook.cells if "example" not in cell.metadata.get("tags", [])]
+
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -82,7 +88,17 @@ def page_of(notebook: nbformat.NotebookNode, folder: Path) -> str:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(lambda link: os.path.normpath(os.path.join(there, link[1])).replace(os.sep, "/"),
                                    cell.source)
-    return REMOTE.sub("", HTMLExporter().from_notebook_node(notebook)[0])  # for widgets and formulas: it has none
+    soup = BeautifulSoup(HTMLExporter().from_notebook_node(notebook)[0], "html.parser")
+    for image, words in zip(soup.select('img[src^="data:"]'), alt_texts(notebook), strict=True):
+        image["alt"] = words  # nbconvert's template leaves it out
+    return REMOTE.sub("", str(soup))  # for widgets and formulas: it has none
+
+
+def alt_texts(notebook: nbformat.NotebookNode) -> list[str]:
+    """What the figures show in words, in their order; empty for one that was shown without."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.metadata.get(kind, {}).get("alt", "") for output in outputs
+            for kind in output.get("data", {}) if kind.startswith("image/")]
 
 
 def metrics_text(notebook: nbformat.NotebookNode) -> str:
@@ -107,6 +123,8 @@ def main() -> int:
         if problem := unfit(name):
             sys.exit(f"The demo cannot use {args.data}: {problem}")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    if os.environ.get("RDLIB_DEMO_DATA"):
+        drop_example(notebook)
     try:
         execute(notebook, NOTEBOOK)
     except CellExecutionError as error:

@@ -1,7 +1,8 @@
 """The one-class bottleneck embedding, OCBE (paper §3.3): what the student is allowed to know of an image.
 
 Two parts. MFF aligns the teacher's three feature maps at the coarsest resolution and stacks them; OCE, one more
-residual stage, squeezes the stack into an embedding that is too small to carry what good images do not share.
+residual stage, squeezes the stack into an embedding. Trained with the student on good images, it keeps what these need;
+little of a defect passes.
 """
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """One image with its mask and label, and the list of them that a DataLoader reads."""
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -169,7 +171,7 @@ def check_dataset(dataset: object, *, test: bool = False) -> Callable[[list[Item
         raise ValueError(f"This {type(dataset).__name__} lacks {', '.join(missing)}. {CONTRACT}")
     if not len(dataset):
         return default_collate
-    first = dataset[0]
+    first = Seeded(dataset, 0, 0)[0]
     collate = partial(_collate, getattr(getattr(first, "image", None), "shape", None))
     collate([first])
     return collate
@@ -188,6 +190,51 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
             raise ValueError(f"The images of the data set differ in size: the first is {shape[1]} x {shape[2]} pixels, "
                              f"another {image.shape[1]} x {image.shape[2]}. Resize them to one size. {CONTRACT}")
     return default_collate(items)
+def augments(dataset: Dataset) -> bool:
+    """Whether an image may look different each time it is read.
+
+    A data set says so by its attribute `augmented`; a `Subset` by that of the set it is taken from. One that says
+    nothing is taken to augment.
+    """
+    while not hasattr(dataset, "augmented") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return bool(getattr(dataset, "augmented", True))
+
+
+class Seeded(Dataset[Item]):
+    """A data set whose augmentation follows from seed, epoch and place alone, in whichever process it is read.
+
+    Holds for augmentation that draws from the global generators of torch, numpy or Python. They are put back after
+    each item.
+    """
+
+    def __init__(self, dataset: Dataset[Item], seed: int, epoch: int):
+        self.dataset, self.seed, self.epoch, self.augmented = dataset, seed, epoch, augments(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        if not self.augmented:
+            return self.dataset[index]
+        with _seeded(self.seed, self.epoch, index):
+            return self.dataset[index]
+
+
+@contextmanager
+def _seeded(*numbers: int) -> Iterator[None]:
+    """Seed the global generators from non-negative `numbers` inside the block, and put them back afterwards."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
-"""The teacher's features of a training set, batch by batch: computed once and kept, or afresh every time.
+"""The teacher's features of a training set, batch by batch: computed once and cached, or every time.
 
-The teacher never changes, so without augmentation neither do its features, and keeping them saves the
-teacher's share of every training step but those of the first epoch.
+The teacher never changes, so without augmentation its features do not change either. A cache saves the teacher's
+share of every training step after the first epoch.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from rdlib.detector import Features
 from rdlib.distillation import Distillation
-from rdlib.hardware import available_memory
+from rdlib.hardware import autocast, available_memory
+from rdlib.samples import Seeded, augments
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
 
@@ -22,33 +23,50 @@ Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None where the st
 
 
 class FeatureSource(Protocol):
-    """Something that gives the teacher's features of chosen images."""
+    """A source of the teacher's features of chosen images."""
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
-        """For every chunk, (B,) int64 places in the data set, its `Batch`, on the model's device."""
+    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device."""
 
 
 class LiveFeatures:
-    """Reads the images and runs the teacher for every batch anew."""
+    """Read the images and compute the teacher's features for every batch.
 
-    def __init__(self, model: Distillation, dataset: Dataset, workers: int = 0):
-        self.model, self.dataset, self.workers = model, dataset, workers
+    Args:
+        model: its teacher computes, on the model's device.
+        dataset: items with an `.image`.
+        seed: of a random augmentation, together with the epoch.
+        precision: of the teacher, "float32" or "bf16".
+        workers: processes that read images.
+        collate: makes a batch of items, see `check_dataset`.
+    """
 
-    def images(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
-        """For every chunk the images (B, 3, H, W), on the model's device."""
-        loader = DataLoader(self.dataset, batch_sampler=[chunk.tolist() for chunk in chunks], num_workers=self.workers,
+    def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, workers: int = 0,
+                 collate: Callable = default_collate):
+        self.model, self.dataset, self.seed = model, dataset, seed
+        self.precision, self.workers, self.collate = precision, workers, collate
+
+    def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
+        """Yield the images (B, 3, H, W) of each chunk, on the model's device."""
+        loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
+                            num_workers=self.workers, collate_fn=self.collate,
                             generator=torch.Generator())  # else torch draws from its global one
         for item in loader:
             yield item.image.to(self.model.device)
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         """See `FeatureSource`."""
-        for images in self.images(chunks):
-            yield images, self.model.teach(images)
+        for images in self.images(chunks, epoch):
+            with autocast(self.precision, self.model.device):
+                features = self.model.teach(images)
+            yield images, features
 
 
 class CachedFeatures:
-    """Runs the teacher once over all images, and keeps the features in main memory in the dtype it computes in."""
+    """Compute the features of all images once, and keep them in main memory in the dtype they are computed in.
+
+    Of an augmented data set the images of epoch 0 are kept, for teacher and student.
+    """
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
         self.source, self.device = source, source.model.device
@@ -57,7 +75,7 @@ class CachedFeatures:
         chunks = torch.arange(n).split(batch_size)
         done = 0
         with tqdm(total=n, unit="image", desc="teacher features", disable=not progress, leave=False) as bar:
-            for _, features in source.batches(chunks):
+            for _, features in source.batches(chunks, epoch=0):
                 if not self.kept:
                     # Channels last in memory: a batch is then gathered in the layout that the convolutions want.
                     self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
@@ -66,15 +84,15 @@ class CachedFeatures:
                 done += len(features[0])
                 bar.update(len(features[0]))
 
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         """See `FeatureSource`."""
-        seen = self.source.images(chunks) if self.source.model.student_sees_images else repeat(None)
+        seen = self.source.images(chunks, epoch=0) if self.source.model.student_sees_images else repeat(None)
         for chunk, images in zip(chunks, seen):  # noqa: B905 - one of the two may be endless
             yield images, tuple(kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
 
 
 def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) -> bool:
-    """Whether the features of all images would take less than `MEMORY_SHARE` of the memory that is free now."""
+    """Return whether the features of all images take less than `MEMORY_SHARE` of the free memory."""
     features = model.teach(dataset[0].image[None].to(model.device))
     needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
     return needed < MEMORY_SHARE * available_memory()
@@ -82,10 +100,7 @@ def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) ->
 
 def wants_cache(model: Distillation, dataset: Dataset, cache: bool | Literal["auto"],
                 dtype: torch.dtype) -> bool:
-    """Whether to keep the features: as told, or, with "auto", if the images never change and memory allows.
-
-    A data set says so itself by an attribute `augmented = False`; one that says nothing is taken to augment.
-    """
+    """Decide whether to cache the features: as told, or, with "auto", if the images never change and memory allows."""
     if cache != "auto":
         return bool(cache)
-    return not getattr(dataset, "augmented", True) and fits_in_memory(model, dataset, dtype)
+    return not augments(dataset) and fits_in_memory(model, dataset, dtype)

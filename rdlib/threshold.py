@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, binomtest
+from scipy.special import betaincinv  # scipy.stats, which has both bounds ready, takes a second to import
 
 from rdlib.arrays import as_finite, as_truth
 from rdlib.metrics import f1_max
@@ -119,7 +119,7 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
         raise ValueError(f"Of n good images 0 to n - 1 can alarm, got alarms={alarms} and n={n}.")
     if confidence is None:
         return (alarms + 1) / (n + 1)
-    return float(beta.ppf(_share("confidence", confidence), alarms + 1, n - alarms))
+    return float(betaincinv(alarms + 1, n - alarms, _share("confidence", confidence)))
 
 
 def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -128,8 +128,11 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
     For a threshold that is judged on images it was not chosen on: false alarms among good test images, say, or finds
     among defective ones. Raises ValueError unless 0 <= count <= n and n >= 1.
     """
-    interval = binomtest(count, n).proportion_ci(_share("confidence", confidence), method="exact")
-    return float(interval.low), float(interval.high)
+    if not (n >= 1 and 0 <= count <= n) or count % 1 or n % 1:
+        raise ValueError(f"count is a whole number from 0 to n, and n is 1 or more; got count={count} and n={n}.")
+    count, n, tail = int(count), int(n), (1 - _share("confidence", confidence)) / 2
+    return (float(betaincinv(count, n - count + 1, tail)) if count else 0.0,
+            float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0)
 
 
 def images_needed(rate: float, confidence: float | None = None) -> int:

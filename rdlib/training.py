@@ -1,13 +1,15 @@
-"""Training the student (paper §4): a plain loop over batches, the official protocol by default.
+"""Training of the student: a plain loop over batches, with the official protocol as default.
 
-Adam at a constant rate, no augmentation, one model per category, the last epoch reported: nothing is chosen on test
-data. The order of the images depends on the seed and the epoch alone, so a run can stop after any step and go on later
-as if it had never stopped.
+The protocol is Adam at a constant rate, no augmentation, one model per category, and the last epoch is reported:
+nothing is chosen on test data. The order of the images depends on seed and epoch only, so a run can stop after any
+step and resume later with the same result.
 """
 import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +23,10 @@ from rdlib.averaging import MovingAverage
 from rdlib.checkpoint import read_checkpoint, write_checkpoint
 from rdlib.detector import Features
 from rdlib.distillation import Distillation
-from rdlib.hardware import as_float, autocast, memory_format, resolve_precision
+from rdlib.hardware import as_float, autocast, memory_format, neutral, resolve_precision
 from rdlib.losses import LOSSES
 from rdlib.run import Run
+from rdlib.samples import Seeded, augments, check_dataset
 from rdlib.schedule import SCHEDULES
 from rdlib.teacher_features import Batch, CachedFeatures, FeatureSource, LiveFeatures, wants_cache
 
@@ -36,13 +39,15 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", workers: int = 0,
         callbacks: Iterable[Callback] = (), checkpoint: str | Path | None = None, checkpoint_every: int = 10,
         progress: bool = True) -> Run:
-    """Train OCBE and student (or a `ForwardStudent`) on good images, where the model is; the defaults are the official
-    protocol.
+    """Train OCBE and student (or a `ForwardStudent`) on good images, on the model's device.
+
+    The defaults are the official protocol.
 
     Args:
-        model: changed in place; in eval mode when `fit` returns, and without the threshold that was chosen before.
-        dataset: good images, as items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.samples.Item`.
-        epochs: passes over the images, in all: a resumed run does what is missing.
+        model: changed in place. When `fit` returns it is in eval mode and has no threshold.
+        dataset: good images, as items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.samples.Item`. Random
+            augmentation that draws from torch's, numpy's or Python's global generator follows `seed` and epoch.
+        epochs: total number of epochs, 1 or more; a resumed run continues up to this number.
         batch_size: the last, smaller batch of an epoch is kept, except a lone image where the embedding is 1 x 1
             (32 x 32 input): BatchNorm cannot train on a single value per channel.
         lr, betas: Adam's, without weight decay.
@@ -50,69 +55,96 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         scales: whose losses are summed; all three in the paper. What the map is made of is the model's own choice.
         schedule: of the learning rate: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
         ema: None (paper), or the decay per step of a moving average of the weights, such as 0.99, see
-            `rdlib.averaging`; the model carries the average when `fit` returns.
-        seed: of the order of the images.
+            `rdlib.averaging`. The model holds the average when `fit` returns.
+        seed: of the order of the images and of random augmentation.
         cache: keep the teacher's features in memory: True, False, or "auto" (no augmentation, and memory allows).
         precision: "float32", "bf16" (autocast) or "auto" (bf16 where the hardware has it).
         workers: processes that read images, where features are not kept.
-        callbacks: called with the `Run` after every step; one may set `run.stop`.
+        callbacks: called with the `Run` after every step; one may set `run.stop`. The method `on_end` of a callback
+            that has one is called with the `Run` when training ends, also when it ends with an error.
         checkpoint: file to write every `checkpoint_every` epochs and at the end; if it is there, the run resumes.
         progress: show a progress bar with loss and images per second.
 
     Returns:
-        The `Run`. On one machine's CPU, equal arguments give equal weights bit for bit, stopped and resumed or not, as
-        long as `cache` comes out the same: kept and fresh features may differ in the last bit. A resumed run keeps to
-        what it began with, `run.settings["cached"]`.
+        The `Run`. On the CPU of one machine, equal arguments give equal weights bit for bit, whether the run was
+        stopped and resumed or not. Cached and fresh features may differ by rounding, so a resumed run keeps to what
+        it began with, `run.settings["cached"]`. The caller's autocast, grad mode and default dtype have no effect.
 
     Raises:
-        ValueError: an empty data set, an unknown loss, scale, schedule or precision, a decay outside 0 to 1.
+        ValueError: a data set that is empty or of another form; a number, word or decay that makes no sense.
         FloatingPointError: the loss became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or has gone further than `epochs`.
     """
-    for what, word, known in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES)):
+    for what, word, known in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES),
+                              ("cache", cache, (True, False, "auto"))):
         if word not in known:
-            raise ValueError(f"There is no {what} '{word}'. Choose one of: {', '.join(known)}.")
+            raise ValueError(f"There is no {what} '{word}'. Choose one of: {', '.join(map(str, known))}.")
+    epochs, batch_size, checkpoint_every = (_whole(name, number, 1) for name, number in (
+        ("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)))
+    seed, workers, callbacks = _whole("seed", seed, 0), _whole("workers", workers, 0), tuple(callbacks)
     precision = resolve_precision(precision, model.device)
-    model.to(memory_format=memory_format(model.device))
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas, fused=model.device.type in ("cpu", "cuda"))
-    chunks, callbacks, first = epoch_chunks(dataset, batch_size, seed, 0), tuple(callbacks), dataset[0].image
-    settings = {**model.identity(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
-                "scales": list(checked_scales(scales)), "schedule": schedule,
-                "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
-                "precision": precision, "images": [len(dataset), *first.shape],
-                "first image": zlib.crc32(first.numpy().tobytes())}
-    average = None if ema is None else MovingAverage(model.learners(), ema)
-    run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
-    if checkpoint and Path(checkpoint).exists():
-        read_checkpoint(Path(checkpoint), run, optimiser)
-    source = _feature_source(run, dataset, cache, batch_size, workers, progress)
-    model.threshold = None
-    model.train()
-    try:
+    with neutral(model.device), ExitStack() as ends:
+        collate = check_dataset(dataset)
+        model.to(memory_format=memory_format(model.device))
+        optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
+                                     fused=model.device.type in ("cpu", "cuda"))
+        chunks = epoch_chunks(dataset, batch_size, seed, 0)
+        settings = {**model.identity(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
+                    "scales": list(checked_scales(scales)), "schedule": schedule,
+                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
+                    "precision": precision, **_image_settings(dataset, seed)}
+        average = None if ema is None else MovingAverage(model.learners(), ema)
+        run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
+        if checkpoint and Path(checkpoint).exists():
+            read_checkpoint(Path(checkpoint), run, optimiser)
+        for callback in callbacks:
+            if hasattr(callback, "on_end"):
+                ends.callback(callback.on_end, run)
+        ends.callback(model.eval)
+        live = LiveFeatures(model, dataset, seed, precision, workers, collate)
+        source = _feature_source(run, live, cache, progress)
+        model.threshold = None
+        model.train()
         done = run.step * run.images_per_epoch // run.steps_per_epoch
         with tqdm(total=epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
                   disable=not progress) as bar:
             while run.epoch < epochs and not run.stop:
                 chunks = epoch_chunks(dataset, batch_size, seed, run.epoch)[run.step % run.steps_per_epoch:]
-                _train_epoch(run, source.batches(chunks), optimiser, callbacks, bar)
+                _train_epoch(run, source.batches(chunks, run.epoch), optimiser, callbacks, bar)
                 if checkpoint and (run.stop or run.epoch == epochs or run.epoch % checkpoint_every == 0):
                     write_checkpoint(Path(checkpoint), run, optimiser)
         if average:
             average.exchange()
             run.average = None
-    finally:
-        model.eval()
     return run
 
 
-def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """The batches of an epoch: (B,) int64 places in the data set, shuffled by seed and epoch alone.
+def _whole(name: str, number: int, least: int) -> int:
+    """The number as an int. Raises ValueError unless it is a whole one, from `least` to what a seed may be."""
+    most = 2**32 - 1
+    if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
+        raise ValueError(f"{name} is a whole number from {least} to {most}; got {number!r}.")
+    return int(number)
 
-    Raises ValueError where there is nothing to train on.
+
+def _image_settings(dataset: Dataset, seed: int) -> dict:
+    """What a checkpoint keeps of the images: their number and shape, and a CRC-32 of the first one as it is read.
+
+    An augmented image has no such checksum: it looks different each time it is read.
+    """
+    first = Seeded(dataset, seed, 0)[0].image
+    checksum = None if augments(dataset) else zlib.crc32(first.numpy().tobytes())
+    return {"images": [len(dataset), *first.shape], "first image": checksum}
+
+
+def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Return the batches of an epoch, (B,) int64 indices into the data set each, shuffled by seed and epoch only.
+
+    Raises ValueError if nothing is left to train on.
     """
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-    chunks = list(order.split(batch_size)) if len(order) and batch_size > 0 else []
-    if chunks and dataset[0].image.shape[-2:] == (32, 32):
+    chunks = list(order.split(batch_size)) if len(order) else []
+    if chunks and len(chunks[-1]) == 1 and Seeded(dataset, seed, epoch)[0].image.shape[-2:] == (32, 32):
         chunks = [chunk for chunk in chunks if len(chunk) > 1]
     if not chunks:
         raise ValueError(f"A training set of {len(dataset)} images in batches of {batch_size} leaves nothing to train "
@@ -120,20 +152,17 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     return chunks
 
 
-def _feature_source(run: Run, dataset: Dataset, cache: bool | str, batch_size: int, workers: int,
-                    progress: bool) -> FeatureSource:
-    dtype = torch.bfloat16 if run.settings["precision"] == "bf16" else torch.float32
-    kept = run.settings.setdefault("cached", wants_cache(run.model, dataset, cache, dtype))
-    source = LiveFeatures(run.model, dataset, workers)
+def _feature_source(run: Run, live: LiveFeatures, cache: bool | str, progress: bool) -> FeatureSource:
+    dtype = torch.bfloat16 if live.precision == "bf16" else torch.float32
+    kept = run.settings.setdefault("cached", wants_cache(run.model, live.dataset, cache, dtype))
     if not kept or run.epoch >= run.epochs:
-        return source
-    with autocast(run.settings["precision"], run.model.device):
-        return CachedFeatures(source, batch_size, progress)
+        return live
+    return CachedFeatures(live, run.settings["batch_size"], progress)
 
 
 def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],
                  bar: tqdm) -> None:
-    """Train on what is left of an epoch, or until a callback stops the run."""
+    """Train on the remaining batches of an epoch, or until a callback stops the run."""
     began = time.perf_counter()
     for images, teacher in batches:
         value = _train_step(run, images, teacher, optimiser)
@@ -149,7 +178,7 @@ def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Opti
 
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimiser: torch.optim.Optimizer) -> float:
-    """One step down the loss, which is returned as it was before."""
+    """Do one step of the optimiser and return the loss before it."""
     settings = run.settings
     with autocast(settings["precision"], run.model.device):
         student = run.model.student_features(images, teacher)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 from sklearn.neighbors import NearestNeighbors
-from test_training import Images, equal, images, weights
+from test_training import SWITCHES, Images, Jittered, equal, images, weights
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.baselines import FeatureMemory, ForwardStudent, greedy_coreset
@@ -160,6 +160,20 @@ def test_the_coreset_is_the_greedy_one():
         chosen.append(int(torch.cdist(points, points[chosen]).amin(1).argmax()))
     assert greedy_coreset(points, 12).tolist() == chosen
     assert sorted(greedy_coreset(torch.ones(5, 2), 5).tolist()) == [0, 1, 2, 3, 4], "equal points are taken once each"
+
+
+def test_the_memory_of_augmented_images_comes_from_the_seed():
+    data, before = Jittered(images(6).images), torch.get_rng_state()
+    a, b, other = (FeatureMemory("resnet18", size=50, seed=seed).fit(data, progress=False).memory for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, other) and torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_callers_switches_change_no_memory(switch):
+    expected, model, data = memory(size=50).memory, FeatureMemory("resnet18", size=50), images(6)
+    with SWITCHES[switch]():
+        model.fit(data, progress=False)
+    assert torch.equal(model.memory, expected)
 
 
 def test_the_memory_detects_by_what_it_remembers(leather):

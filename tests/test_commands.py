@@ -1,4 +1,5 @@
 """`make demo` on a reader's own folder, and `make doctor`."""
+import copy
 import http.server
 import re
 import shutil
@@ -7,62 +8,107 @@ import sys
 import threading
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
-from rdlib import doctor
-from rdlib.synthetic import scene_list
+from rdlib import demo, doctor
 from rdlib.weights import is_reachable
 
 ROOT = Path(__file__).parents[1]
 
 
+NOTEBOOK = nbformat.read(ROOT / demo.NOTEBOOK, as_version=4)
+CLOTH = re.compile(r"\b(fabrics?|cloth|woven|threads?|cuts?|holes?|stains?)\b|synthetic/weave")
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A small data set in MVTec AD's layout, of odd size: 24 good images, and a test set of 8 with masks."""
-    scenes = [("train/good", s) for s in scene_list("weave", "train", train=24)]
-    scenes += [(f"test/{s.defect or 'good'}", s) for s in scene_list("weave", "test", good=4, defective=4)]
-    for i, (place, scene) in enumerate(scenes):
-        image, mask = scene.render(96)
-        for sub, pixels in ((place, image), (place.replace("test", "ground_truth"), mask)):
-            if sub == place or scene.defect:
-                (tmp_path / sub).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(tmp_path / sub / f"{i:03d}{'' if sub == place else '_mask'}.png")
+    """The smallest data set that the demo takes, in MVTec AD's layout and of odd size."""
+    rng, mask = np.random.default_rng(0), np.zeros((90, 70), np.uint8)
+    mask[30:50, 20:40] = 255
+    for place, number in (("train/good", 3), ("test/good", 1), ("test/rust", 1), ("ground_truth/rust", 1)):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(number):
+            pixels = rng.integers(90, 160, (90, 70, 3), dtype=np.uint8)
+            pixels[mask > 0] = 20 if "rust" in place else pixels[mask > 0]
+            Image.fromarray(mask if "truth" in place else pixels).save(tmp_path / place / f"{i}.png")
     return tmp_path
 
 
-def demo(*arguments):
-    return subprocess.run([sys.executable, "-m", "rdlib.demo", *arguments], cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def main(monkeypatch):
+    """The demo as a command, in this process; for what it says before it starts."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RDLIB_DEMO_DATA", "")  # restored, whatever the command sets
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
+        return demo.main()
+
+    return run
+
+
+def words(notebook):
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def alt_texts(page):
+    return [image["alt"] for image in BeautifulSoup(page, "html.parser").select('img[src^="data:"]')]
 
 
 def test_demo_on_a_folder(folder, tmp_path):
-    done = demo("--data", str(folder), "--out", str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-m", "rdlib.demo", "--data", folder, "--out", tmp_path / "out"], cwd=ROOT,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "image_auroc" in done.stdout and "aupro" in done.stdout and "quickstart.html" in done.stdout
-    page = (tmp_path / "out/quickstart.html").read_text()
-    assert "24 good images to train; 8 to test" in page and "widget-view" not in page
+    page = (tmp_path / "out/quickstart.html").read_text(encoding="utf-8")
+    assert "3 good images to train; 2 to test: good, rust" in page and "widget-view" not in page
+    soup = BeautifulSoup(page, "html.parser")
+    assert not CLOTH.search(" ".join(cell.get_text() for cell in soup.select(".jp-RenderedMarkdown")))
     links = re.findall(r'href="(?!https?:)([^"#]+)', page)
     assert len(links) > 10 and [link for link in links if not (tmp_path / "out" / link).is_file()] == []
     assert not re.search(r'<(script|img|link|iframe)[^>]* (src|href)="https?:', page), "nothing is asked of a network"
     pictures = {path.stem for path in (tmp_path / "out/quickstart").iterdir()}
     assert {"heatmaps", "scores", "loss", "curves"} <= pictures
+    alts = alt_texts(page)
+    assert len(alts) == len(pictures) and alts[0] == "One test image of each kind, from left to right: good, rust."
+    assert all(alt[:40] in soup.get_text() for alt in alts), "each is printed below its figure"
     (heatmaps,) = (tmp_path / "out/quickstart").glob("heatmaps.*")
     assert Image.open(heatmaps).width > 600
 
 
-def test_demo_says_what_is_wrong_with_a_folder(tmp_path):
+def test_a_page_says_in_words_what_its_figures_show(tmp_path):
+    stored = [output.metadata[kind]["alt"] for cell in NOTEBOOK.cells for output in cell.get("outputs", [])
+              for kind in output.get("data", {}) if kind.startswith("image/")]
+    assert alt_texts(demo.page_of(NOTEBOOK, tmp_path)) == stored and len(set(stored)) > 5
+
+
+def test_the_words_about_the_built_in_cloth_are_left_out_for_other_images():
+    notebook = copy.deepcopy(NOTEBOOK)
+    assert len(CLOTH.findall(words(notebook))) > 5, "the page of the cloth speaks of it"
+    demo.drop_example(notebook)
+    assert CLOTH.findall(words(notebook)) == []
+    code = [[cell.id for cell in book.cells if cell.cell_type == "code"] for book in (notebook, NOTEBOOK)]
+    assert code[0] == code[1]
+
+
+def test_demo_says_what_is_wrong_with_a_folder(tmp_path, main):
     (tmp_path / "test").mkdir()
-    done = demo("--data", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1 and "has no folder train/good" in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match="has no folder train/good"):
+        main("--data", tmp_path, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("parts", [["train/good"], ["train/good", "test/good"], ["train/good", "test/cut"]])
-def test_demo_asks_for_test_images_before_it_starts(folder, parts, tmp_path):
+@pytest.mark.parametrize("parts", [["train/good"], ["train/good", "test/good"], ["train/good", "test/rust"]])
+def test_demo_asks_for_test_images_before_it_starts(folder, parts, tmp_path, main):
     for part in parts:
         shutil.copytree(folder / part, tmp_path / "some" / part)
-    done = demo("--data", str(tmp_path / "some"), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1 and "it needs test images" in done.stderr and not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="it needs test images"):
+        main("--data", tmp_path / "some", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_doctor_says_ten_things(monkeypatch, tmp_path):

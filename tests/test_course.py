@@ -1,10 +1,13 @@
 """What the notebooks share: profiles, and models trained once for several of them."""
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from rdlib.course import PROFILES, lesson, profile
+from rdlib import course
+from rdlib.course import PROFILES, lesson, profile, source_hash
 
 SMALL = replace(PROFILES["cpu"], size=64, epochs=1, n_train=8)
 
@@ -29,3 +32,56 @@ def test_a_lesson_is_trained_once_and_equal_the_second_time(monkeypatch, tmp_pat
     assert torch.equal(first.model.predict(image)[0], second.model.predict(image)[0])
     other = lesson("synthetic/gear", SMALL, seed=1)
     assert other.run.losses != first.run.losses and len(list((tmp_path / "lessons").glob("*.pt"))) == 2
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """The folder that lessons are kept in."""
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
+    return tmp_path / "lessons"
+
+
+def test_a_lesson_of_another_precision_is_another_lesson(monkeypatch, kept):
+    """One home, machines with and without fast bfloat16: each finds its own file, or trains."""
+    for fast in (True, False, True):
+        monkeypatch.setattr("rdlib.hardware.has_fast_bf16", lambda device, fast=fast: fast)
+        assert lesson("synthetic/gear", SMALL).run.settings["precision"] == ("bf16" if fast else "float32")
+    assert len(list(kept.glob("*.pt"))) == 2
+
+
+def test_a_lesson_is_trained_again_after_the_code_has_changed(monkeypatch, kept):
+    lesson("synthetic/gear", SMALL)
+    (old,) = kept.glob("*.pt")
+    monkeypatch.setattr(course, "source_hash", lambda library: "of another version")
+    before = old.read_bytes()
+    lesson("synthetic/gear", SMALL)
+    assert len(list(kept.glob("*.pt"))) == 2 and old.read_bytes() == before
+
+
+def test_the_hash_follows_the_code_that_trains(tmp_path):
+    library = tmp_path / "rdlib"
+    shutil.copytree(Path(course.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__"))
+    before = source_hash(library)
+    assert before == source_hash(Path(course.__file__).parent)
+    for name in ("figures/maps.py", "widgets/paint.py"):
+        (library / name).write_text("# only shows")
+    assert source_hash(library) == before
+    for name in ("losses.py", "anomaly_map.py", "training.py", "synthetic/noise.py"):
+        (library / name).write_text((library / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        assert source_hash(library) != before
+        before = source_hash(library)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"not a checkpoint"), "of other images"])
+def test_a_lesson_that_does_not_fit_is_trained_again(kept, damage):
+    first = lesson("synthetic/gear", SMALL)
+    (path,) = kept.glob("*.pt")
+    if callable(damage):
+        damage(path)
+    else:
+        state = torch.load(path, weights_only=True)
+        state["settings"]["first image"] += 1
+        torch.save(state, path)
+    again = lesson("synthetic/gear", SMALL)
+    assert again.run.losses == first.run.losses
+    assert torch.load(path, weights_only=True)["settings"]["first image"] == first.run.settings["first image"]

@@ -1,5 +1,10 @@
 """The project as a whole: what installs it agrees with itself, and a wheel of it works elsewhere."""
+import ast
+import inspect
+import json
 import os
+import pickle
+import pydoc
 import re
 import shutil
 import subprocess
@@ -7,9 +12,11 @@ import sys
 import sysconfig
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
+import suite
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -45,6 +52,84 @@ def test_one_version():
     assert citation["version"] == rdlib.__version__ and f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+FIRST_USE = """
+import json, pickle, sys, threading, time
+before, began = set(sys.modules), time.perf_counter()
+import rdlib
+seconds = time.perf_counter() - began
+loaded = {"rdlib": sorted(set(sys.modules) - before)}
+pickle.loads(sys.stdin.buffer.read())
+loaded["worker"] = sorted(sys.modules)
+found = {}
+def fetch(name, together):
+    together.wait()
+    found[name] = getattr(rdlib, name)
+for names in rdlib.__all__, ["figures", "synthetic", "widgets", "metrics"]:
+    together = threading.Barrier(len(names))
+    threads = [threading.Thread(target=fetch, args=(name, together)) for name in names]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    loaded.setdefault("names", sorted(sys.modules))
+print(json.dumps({"seconds": seconds, "loaded": loaded, "homes": {k: v.__module__ if hasattr(v, "__module__")
+                                                                  else v.__name__ for k, v in found.items()}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def first_use():
+    """What a new Python has loaded after `import rdlib`, once a data set has come to a worker, and once every public
+    name has been used by threads at the same time; and where it found the names."""
+    import rdlib
+    dataset = pickle.dumps(rdlib.load_dataset("synthetic/weave", size=64).test)
+    return json.loads(subprocess.run([sys.executable, "-c", FIRST_USE], input=dataset, capture_output=True,
+                                     check=True).stdout)
+
+
+def typed_names():
+    """The names that type checkers see in rdlib, with the modules that they are imported from."""
+    (block,) = (node for node in ast.parse((ROOT / "rdlib/__init__.py").read_text()).body
+                if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING")
+    return {alias.asname or alias.name: node.module for node in block.body for alias in node.names}
+
+
+def test_importing_the_library_takes_no_time(first_use):
+    ours = {name.partition(".")[0] for name in first_use["loaded"]["rdlib"]} - sys.stdlib_module_names
+    assert ours == {"rdlib"} and first_use["seconds"] < 0.3  # not even torch
+
+
+@pytest.mark.parametrize(("step", "not_needed"), [
+    ("worker", {"torchvision", "scipy", "sklearn", "pandas", "matplotlib"}),
+    ("names", {"scipy.stats", "sklearn", "pandas", "matplotlib"})])
+def test_what_is_slow_to_import_waits_until_it_is_used(first_use, step, not_needed):
+    assert "rdlib.samples" in first_use["loaded"][step] and not not_needed & set(first_use["loaded"][step])
+
+
+def test_names_are_found_when_first_used_by_many_threads_too(first_use):
+    import rdlib
+    packages = {name: f"rdlib.{name}" for name in ("figures", "synthetic", "widgets")}
+    assert first_use["homes"] == {**typed_names(), **packages, "metrics": "rdlib.metrics"}
+    assert typed_names().keys() == {*rdlib.__all__, *packages}
+
+
+def test_the_library_can_be_looked_into(monkeypatch):
+    import rdlib
+    everything = {}
+    exec("from rdlib import *", everything)
+    assert everything.keys() - {"__builtins__"} == set(rdlib.__all__)
+    assert {*rdlib.__all__, "__version__", "figures", "synthetic", "widgets"} < set(dir(rdlib))
+    assert not {"importlib", "TYPE_CHECKING"} & set(dir(rdlib))
+    assert "batch_size" in inspect.signature(rdlib.fit).parameters
+    with pytest.raises(AttributeError, match="^module 'rdlib' has no attribute 'fot'$"):
+        rdlib.fot
+    with pytest.raises(ImportError, match="cannot import name 'fot' from 'rdlib'"):
+        from rdlib import fot  # noqa: F401
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where they are not installed
+    monkeypatch.delitem(sys.modules, "rdlib.widgets", raising=False)
+    monkeypatch.delattr(rdlib, "widgets", raising=False)
+    assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        rdlib.widgets
+
+
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
@@ -55,13 +140,19 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
 
 
 def test_the_readme_names_only_commands_that_there_are():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text()))
     assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
 
 
+def test_files_that_are_run_first_are_there():
+    there = {path.name for folder in ("tests", "notebooks") for path in (ROOT / folder).iterdir()}
+    assert set(suite.LONGEST) <= there
+
+
 def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
-    script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); import rdlib, rdlib.figures; "
+    script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); "
+              "from rdlib import *; import rdlib.figures; "
               "assert torch.equal(a, torch.get_rng_state()) and b == random.getstate()")
     done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:rdlib", "-c", script], capture_output=True,
                           text=True, check=True)
@@ -69,16 +160,34 @@ def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """The Python of a clean environment in which the kit's wheel is installed: the kit itself is found nowhere else."""
+def wheel(tmp_path_factory):
+    """The kit's wheel, built from a copy: an old build folder would leak into it."""
     folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build folder would leak into the wheel
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in ("rdlib", "data/teacher", "data/reference"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source], check=True,
                    capture_output=True)
     (wheel,) = folder.glob("rdlib-*.whl")
+    return wheel
+
+
+def test_a_wheel_holds_the_library_its_weights_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        held = {name: packed.read(name) for name in packed.namelist() if not name.startswith("rdlib-")}
+    files = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "rdlib").rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts}
+    files |= {f"rdlib/{name}": ROOT / "data" / name for name in (
+        "teacher/resnet18_procedural.safetensors", "teacher/README.md", "reference/published.csv")}
+    assert set(held) == set(files)
+    assert not [name for name, path in files.items() if held[name] != path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel):
+    """The Python of a clean environment in which the kit's wheel is installed: the kit itself is found nowhere else."""
+    folder = wheel.parent
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
@@ -90,13 +199,14 @@ def elsewhere(tmp_path_factory):
     return python
 
 
+@pytest.mark.slow
 def test_a_wheel_works_from_another_folder(elsewhere, tmp_path):
     script = ("import rdlib, torch; print(rdlib.__file__); "
               "data = rdlib.load_dataset('synthetic/weave', size=64, n_train=8); "
               "model = rdlib.ReverseDistillation('resnet18', weights='embedded'); "
               "rdlib.fit(model, data.train, 1, batch_size=4, progress=False); "
               "print(tuple(model.predict(data.test[0].image[None])[0].shape))")
-    done = subprocess.run([elsewhere, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([elsewhere, "-E", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     where, shape = done.stdout.splitlines()
     assert Path(where).is_relative_to(elsewhere.parents[1]) and shape == "(1, 64, 64)"

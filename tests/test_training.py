@@ -1,14 +1,20 @@
 """The training loop: protocol, determinism, stopping and resuming, the feature cache, and what goes wrong."""
+import random
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 import torch
 from parity import assert_close, batch, official_outputs, official_state
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
-from rdlib import ReverseDistillation, fit
+from rdlib import ForwardStudent, ReverseDistillation, fit
+from rdlib.checkpoint import load_optimiser
 from rdlib.errors import CheckpointError
 from rdlib.hardware import available_memory, has_fast_bf16, resolve_precision
 from rdlib.losses import positional_cosine_loss
 from rdlib.samples import Item
+from rdlib.teacher_features import CachedFeatures, LiveFeatures
 from rdlib.training import epoch_chunks
 
 
@@ -24,6 +30,18 @@ class Images(Dataset):
     def __getitem__(self, index):
         self.reads += 1
         return Item(self.images[index], 0, torch.zeros(self.images.shape[-2:], dtype=torch.bool), index)
+
+
+class Jittered(Images):
+    """The same, a little brighter or darker each time, by all three generators that augmentations draw from."""
+
+    def __init__(self, images):
+        super().__init__(images, augmented=True)
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        change = torch.rand(1).item() + np.random.rand() + random.random()
+        return item._replace(image=item.image + 0.1 * change)
 
 
 def images(n=10, size=64):
@@ -88,6 +106,34 @@ def test_stopped_after_any_step_and_resumed_is_one_run(tmp_path, stop_after):
     assert part.step == stop_after
     resumed, result = train(checkpoint=path)
     assert resumed.losses == whole.losses and equal(result, expected)
+
+
+def test_a_run_goes_on_in_another_memory_layout(tmp_path, monkeypatch):
+    """As if it had begun on a device whose convolutions want the other layout."""
+    path = tmp_path / "run.ckpt"
+    with monkeypatch.context() as patch:
+        for module in ("training", "detector"):
+            patch.setattr(f"rdlib.{module}.memory_format", lambda device: torch.contiguous_format)
+        train(epochs=2, checkpoint=path)
+        expected, _ = train(epochs=4)
+    resumed, _ = train(epochs=4, checkpoint=path)
+    assert resumed.losses == pytest.approx(expected.losses, rel=0.01)
+
+
+def test_loaded_moments_lie_in_memory_as_their_parameters_do():
+    def adam(layout):
+        weight = torch.nn.Parameter(torch.ones(4, 3, 2, 2).contiguous(memory_format=layout))
+        return torch.optim.Adam([weight]), weight
+
+    before, weight = adam(torch.contiguous_format)
+    weight.grad = torch.arange(48.0).view(4, 3, 2, 2)
+    before.step()
+    after, other = adam(torch.channels_last)
+    load_optimiser(after, before.state_dict())
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(after.state[other][name], before.state[weight][name])
+        assert after.state[other][name].stride() == other.stride() != weight.stride()
+    assert after.state[other]["step"] == 1
 
 
 def test_more_epochs_later_are_the_same_run(tmp_path):
@@ -163,6 +209,143 @@ def test_cached_features_train_as_fresh_ones_do():
     cached, _ = train(epochs=1, cache=True)
     fresh, _ = train(epochs=1, cache=False)
     assert cached.losses == pytest.approx(fresh.losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_teacher_computes_in_the_precision_asked_for(precision):
+    """Whether its features are kept or not: the student must not see two teachers."""
+    model, data, places = ReverseDistillation("resnet18", weights=None), images(4), [torch.arange(4)]
+    live = LiveFeatures(model, data, 0, precision)
+    for source in (live, CachedFeatures(live, 4, progress=False)):
+        ((_, features),) = source.batches(places, epoch=0)
+        assert {f.dtype for f in features} == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    cached, fresh = (train(epochs=1, cache=cache, precision=precision)[0] for cache in (True, False))
+    assert cached.losses[0] == pytest.approx(fresh.losses[0], rel=1e-5)
+
+
+def test_augmentation_follows_from_seed_and_epoch():
+    """However many processes read the images, and without touching the caller's generators."""
+    model, data, chunks = ReverseDistillation("resnet18", weights=None), Jittered(images(6).images), [torch.arange(6)]
+
+    def read(seed, epoch, workers=0, part=slice(None)):
+        source = LiveFeatures(model, data, seed, "float32", workers)
+        return torch.cat(list(source.images([c for c in chunks[0][part].split(2)], epoch)))
+
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first = read(0, 0)
+    assert torch.equal(first, read(0, 0)) and torch.equal(first, read(0, 0, workers=2))
+    assert torch.equal(first[4:], read(0, 0, workers=1, part=slice(4, 6))), "as after a resume within the epoch"
+    others = [read(0, 1), read(0, 1, workers=1), read(1, 0, workers=1)]
+    assert torch.equal(others[0], others[1])
+    for other in others:
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    shifts = (first - data.images).mean((1, 2, 3))
+    assert len(shifts.unique()) == 6, "each image is changed otherwise"
+    assert torch.equal(before[0], torch.get_rng_state()) and before[2] == random.getstate()
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, workers):
+    def augmented(**options):
+        return train(2, data=Jittered(images().images), workers=workers, **options)
+
+    def stop(run):
+        run.stop = run.step == 4
+
+    whole, expected = augmented()
+    assert whole.settings["cached"] is False and whole.settings["first image"] is None
+    augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
+    resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
+    assert resumed.losses == whole.losses and equal(result, expected)
+
+
+def test_kept_features_of_augmented_images_are_those_that_the_student_sees():
+    """A student of images must not be given one version of an image and the teacher's features of another."""
+    model, data = ForwardStudent("resnet18", weights=None), Jittered(images(4).images)
+    source = CachedFeatures(LiveFeatures(model, data, 0, "float32"), 4, progress=False)
+    ((seen, features),) = source.batches([torch.arange(4)], epoch=3)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(features, model.teach(seen), strict=True))
+
+
+def test_part_of_a_data_set_is_kept_as_the_whole_is():
+    still, moving = images(), Jittered(images().images)
+    assert train(epochs=1, data=Subset(still, range(6)))[0].settings["cached"] is True
+    assert train(epochs=1, data=Subset(moving, range(6)))[0].settings["cached"] is False
+
+
+@contextmanager
+def double():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SWITCHES = {"autocast": lambda: torch.autocast("cpu", torch.bfloat16), "no_grad": torch.no_grad, "double": double,
+            "inference": torch.inference_mode}
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_callers_switches_change_nothing(switch, cache):
+    expected = train(epochs=1, cache=cache)
+    model, data = ReverseDistillation("resnet18", weights=None), images()
+    with SWITCHES[switch]():
+        run = fit(model, data, 1, batch_size=4, cache=cache, progress=False)
+        assert torch.get_default_dtype() == (torch.float64 if switch == "double" else torch.float32)
+        assert torch.is_grad_enabled() == (switch not in ("no_grad", "inference"))
+        assert torch.is_autocast_enabled("cpu") == (switch == "autocast")
+    assert run.losses == expected[0].losses and equal(weights(model), expected[1])
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"epochs": 0}, "epochs is a whole number from 1 to 4294967295; got 0"),
+    ({"epochs": -1}, "epochs"), ({"epochs": 1.5}, r"epochs .* got 1\.5"), ({"epochs": "3"}, "epochs .* got '3'"),
+    ({"epochs": True}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"batch_size": 2.0}, "batch_size"),
+    ({"seed": -1}, "seed is a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
+    ({"checkpoint_every": 0}, "checkpoint_every"), ({"workers": -1}, "workers"),
+    ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"), ({"precision": "half"}, "precision 'half'"),
+])
+def test_arguments_that_make_no_sense_are_refused(options, message):
+    model = ReverseDistillation("resnet18", weights=None)
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        fit(model, images(4), **{"epochs": 1, "progress": False} | options)
+    assert equal(before, weights(model))
+
+
+def test_numpys_whole_numbers_are_whole_numbers(tmp_path):
+    train(np.int64(1), seed=np.int64(3), checkpoint=tmp_path / "run.ckpt", schedule="cosine")
+    assert equal(train(1, seed=3, checkpoint=tmp_path / "run.ckpt", schedule="cosine")[1],
+                 train(1, seed=3, schedule="cosine")[1])
+
+
+@pytest.mark.parametrize("error", [None, FloatingPointError, KeyboardInterrupt])
+def test_callbacks_are_told_when_training_ends(error):
+    told = []
+
+    class Watching:
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, run):
+            if error and self.name == "second" and run.step == 2:
+                raise error
+
+        def on_end(self, run):
+            told.append((self.name, run.step, run.model.training))
+            if error and self.name == "second":
+                raise RuntimeError("the other one is told all the same")
+
+    callbacks = [Watching("first"), Watching("second"), lambda run: None]
+    if error:
+        with pytest.raises(RuntimeError, match="all the same"):
+            train(1, callbacks=callbacks)
+    else:
+        train(1, callbacks=callbacks)
+    assert sorted(told) == [(name, 2 if error else 3, False) for name in ("first", "second")]
 
 
 def test_auto_cache_reads_each_image_once_unless_it_is_augmented():
@@ -409,3 +592,20 @@ def test_options_of_training_that_there_are_not():
     for decay in (0, 1, 1.5, -0.1):
         with pytest.raises(ValueError, match=r"between 0 and 1, say 0\.99"):
             train(ema=decay)
+
+
+def sized(*sizes):
+    return [Item(torch.rand(3, size, size), 0, torch.zeros(size, size, dtype=torch.bool), i)
+            for i, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    (TensorDataset(torch.rand(4, 3, 64, 64)), "a tuple, has no .image tensor. A data set is an AnomalyDataset"),
+    ([torch.rand(3, 64, 64)] * 4, "a Tensor, has no .image tensor"),
+    ([item._replace(image=item.image.double()) for item in sized(64, 64)], "float64"),
+    (torch.utils.data.DataLoader(sized(64, 64)), "DataLoader lacks __getitem__"),
+    (sized(64, 64, 96, 64), "differ in size: the first is 64 x 64 pixels, another 96 x 96"),
+], ids=["tensors", "list", "double", "loader", "sizes"])
+def test_what_is_no_training_set_is_refused_in_words(data, message):
+    with pytest.raises(ValueError, match=message):
+        train(1, data=data)

@@ -297,6 +297,18 @@ def test_an_interrupt_ends_the_run_gently(data):
     assert monitor.history.empty and len(monitor.figure().axes) == 1
 
 
+@pytest.mark.parametrize("error", [FloatingPointError, KeyboardInterrupt])
+def test_the_monitor_gives_the_interrupt_back_after_an_error(data, error):
+    def fail(run):
+        raise error
+
+    monitor, former = TrainingMonitor(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(error):
+        fit(ReverseDistillation("resnet18"), data.train, 5, batch_size=4, callbacks=[monitor, fail], progress=False)
+    assert signal.getsignal(signal.SIGINT) is former and monitor.button.disabled
+    assert "Stopped after 1 steps" in monitor.words.value
+
+
 def test_the_monitor_sees_the_averaged_weights_and_leaves_the_others(data):
     def train(callbacks):
         model = ReverseDistillation("resnet18", sigma=1.0)

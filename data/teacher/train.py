@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from augment import Batch, Camera, make_batch, twins
 from bank import Bank, default_folder, render
 from network import Trainee, export
+from rdlib.checkpoint import load_optimiser
 from rdlib.files import written_atomically
 from rdlib.hardware import autocast, memory_format, resolve_precision
 
@@ -156,7 +157,7 @@ class Training:
             if state[name] != own:
                 raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         for name in ("average", "step", "seen", "begun", "exports"):
             setattr(self, name, state[name])
 

@@ -61,11 +61,18 @@ class TrainingMonitor:
             self._evaluate(run)
         if self._asked.is_set():
             run.stop = True
-        over = run.stop or run.epoch >= run.epochs
-        if over or time.perf_counter() >= self._next:
+        if run.stop or run.epoch >= run.epochs or time.perf_counter() >= self._next:
             self._draw(run)
-        if over:
-            self._end(run)
+
+    def on_end(self, run: Run) -> None:
+        """Give the interrupt back and say how the run ended; `fit` calls this also after an error."""
+        self._release()
+        if run is not self._run:
+            return
+        self.button.disabled = True
+        how = "Finished" if run.epoch >= run.epochs else "Stopped"
+        epochs = run.step / run.steps_per_epoch
+        self.words.value = f"{how} after {run.step} steps, {epochs:.1f} epochs. {self.words.value}"
 
     def stop(self) -> None:
         """End the run after the step it is in."""
@@ -120,10 +127,3 @@ class TrainingMonitor:
         self.picture.value, self.words.value = file.getvalue(), figure.summary
         now = time.perf_counter()
         self._next = now + max(PAUSE, 10 * (now - began))
-
-    def _end(self, run: Run) -> None:
-        self._release()
-        self.button.disabled = True
-        how = "Stopped" if run.epoch < run.epochs else "Finished"
-        epochs = run.step / run.steps_per_epoch
-        self.words.value = f"{how} after {run.step} steps, {epochs:.1f} epochs. {self.words.value}"
