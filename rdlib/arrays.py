@@ -5,13 +5,14 @@ from torch import Tensor
 
 
 def as_array(values: ArrayLike | Tensor, dtype: DTypeLike = None) -> NDArray:
-    """A number, list, array or tensor as a NumPy array. NumPy has no bfloat16: tensors below 32 bits become float32."""
+    """A number, list, array or tensor as a NumPy array; floating numbers of fewer than 32 bits become float32."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu()  # NumPy has no bfloat16
         values = (values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values).numpy()
     elif isinstance(values, list | tuple):
         values = [as_array(v) if isinstance(v, Tensor | list | tuple) else v for v in values]
-    return np.asarray(values, dtype)
+    values = np.asarray(values, dtype)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:

@@ -17,7 +17,7 @@ from rdlib.detector import Config, Detector, Features, evaluating
 from rdlib.distillation import Distillation, DistillationConfig
 from rdlib.encoder import CutResNet
 from rdlib.hardware import as_float, autocast, neutral
-from rdlib.samples import Seeded
+from rdlib.samples import Seeded, check_dataset
 from rdlib.weights import initialise
 
 CANDIDATES = 10  # patches drawn for each that a coreset keeps
@@ -104,29 +104,30 @@ class FeatureMemory(Detector):
         """Fill the memory from good images (items with an `.image`), in one pass; returns self.
 
         Equal arguments give an equal memory. Only what is drawn is held in main memory, not the features of all images.
-        Raises ValueError for an empty data set.
+        Raises ValueError for an empty data set, and for what is none, see `check_dataset`.
         """
+        collate = check_dataset(dataset)
         if not len(dataset):
             raise ValueError("There are no images to remember. Add good training images.")
         generator = torch.Generator().manual_seed(self.seed)
         with neutral(self.device):
-            drawn = self._draw(dataset, batch_size, precision, progress, generator)
+            loader = DataLoader(Seeded(dataset, self.seed, 0), batch_size, collate_fn=collate,
+                                generator=torch.Generator())
+            drawn = self._draw(loader, precision, progress, generator)
             if self.coreset and len(drawn) > self.size:
                 direction = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(drawn.device)
                 drawn = drawn[greedy_coreset(drawn @ direction / PROJECTED**0.5, self.size)]
         self.memory, self.threshold = drawn, None  # what was chosen before belongs to another memory
         return self
 
-    def _draw(self, dataset: Dataset, batch_size: int, precision: str, progress: bool,
-              generator: torch.Generator) -> Tensor:
+    def _draw(self, loader: DataLoader, precision: str, progress: bool, generator: torch.Generator) -> Tensor:
         """(M, C) patches at random over all images and positions, every one as likely as the others."""
         wanted = self.size * (CANDIDATES if self.coreset else 1)
         kept, first, chosen = [], 0, None
-        loader = DataLoader(Seeded(dataset, self.seed, 0), batch_size, generator=torch.Generator())
         for item in tqdm(loader, desc="remembering", unit="batch", disable=not progress, leave=False):
             patches = self.patches(item.image, precision)
             if chosen is None:
-                total = len(dataset) * patches[0, 0].numel()
+                total = len(loader.dataset) * patches[0, 0].numel()
                 chosen = torch.randperm(total, generator=generator)[:wanted].sort().values
             flat = patches.permute(0, 2, 3, 1).flatten(0, 2)
             here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first

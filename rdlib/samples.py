@@ -190,6 +190,8 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
             raise ValueError(f"The images of the data set differ in size: the first is {shape[1]} x {shape[2]} pixels, "
                              f"another {image.shape[1]} x {image.shape[2]}. Resize them to one size. {CONTRACT}")
     return default_collate(items)
+
+
 def augments(dataset: Dataset) -> bool:
     """Whether an image may look different each time it is read.
 

@@ -170,8 +170,7 @@ def _alarms_allowed(n: int, rate: float, confidence: float | None) -> int:
 
 
 def _above(value: float) -> float:
-    value = float(value)
-    return value + max(MARGIN * abs(value), LEAST_MARGIN)
+    return float(value + max(MARGIN * abs(value), LEAST_MARGIN))
 
 
 def _share(name: str, value: float) -> float:

@@ -139,8 +139,9 @@ def test_what_is_no_test_set_is_told_what_one_is(model, data, name):
     ([item((64, 64), torch.float64)], r"an image \(3, 64, 64\) torch.float64"),
     ([item((64, 64))._replace(image=torch.zeros(1, 64, 64))], r"an image \(1, 64, 64\)")])
 def test_what_is_no_training_set_is_told_what_one_is(items, words):
-    with pytest.raises(ValueError, match=f"{words}.*A data set is an AnomalyDataset"):
-        check_dataset(items)
+    for use in (check_dataset, FeatureMemory("resnet18", None).fit):
+        with pytest.raises(ValueError, match=f"{words}.*A data set is an AnomalyDataset"):
+            use(items)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -159,6 +159,8 @@ def test_no_pixel_of_the_good_images_is_marked():
     assert not (maps >= threshold.pixel).any() and threshold.pixel < 5.01 and threshold.size == (4, 8)
     both = threshold_from_both(np.arange(50) >= 40, scores, maps)
     assert not (maps[:40] >= both.pixel).any()
+    half = np.full((50, 4, 8), 0.3, np.float16)  # a ten-thousandth more is the same number there
+    assert threshold_from_good(scores, half, 0.1).pixel > half.max().astype(np.float64)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30))
