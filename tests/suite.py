@@ -3,8 +3,12 @@ import os
 import tempfile
 from collections import Counter
 
-# A process takes a file after the other. A long one that began last would keep one of them idle.
-LONGEST = []
+# A process takes one file after the other, so one that began last and takes long would leave the other process idle. The
+# second and the third here wait for nothing that the first trains for them too.
+LONGEST = ["02_teacher_and_student.ipynb", "12_your_own_images.ipynb", "test_reproduction.py", "06_training.ipynb",
+           "test_exercises.py", "05_student_and_loss.ipynb", "test_browser.py", "00_quickstart.ipynb", "test_training.py",
+           "test_synthetic.py", "11_the_papers_tables.ipynb", "10_novelty_detection.ipynb", "test_commands.py",
+           "03_the_teacher.ipynb", "test_parity.py", "09_ablations.ipynb", "07_anomaly_maps.ipynb"]
 
 
 def pytest_configure(config):
