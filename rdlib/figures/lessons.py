@@ -7,7 +7,6 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
 
 from rdlib.figures.canvas import (BLUE, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
                                   head, number, outline)
@@ -122,6 +121,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
 
     Raises ValueError without images of both kinds.
     """
+    from sklearn.metrics import confusion_matrix
     labels, scores = np.asarray(labels), np.asarray(scores)
     if set(labels.tolist()) != {0, 1}:
         raise ValueError("A confusion matrix needs good and anomalous images. Give scores of both.")
