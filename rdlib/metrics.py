@@ -3,11 +3,12 @@
 Truth comes first and scores second, as in scikit-learn. Both are (N,) for images or (N, H, W) for pixels, as arrays,
 lists or tensors of any device and dtype. Labels are bool or 0 and 1; masks may also be 0 and 255. Higher scores are
 more anomalous. Anything else, and scores that are NaN or infinite, is a ValueError.
+
+scikit-learn is imported by the functions that need it: that is slow, and neither training nor predicting needs it.
 """
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from rdlib.arrays import as_finite, as_truth
 
@@ -16,11 +17,13 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve, in [0, 1]; 0.5 is chance. Raises ValueError unless both classes are there."""
+    from sklearn.metrics import roc_auc_score
     return float(roc_auc_score(*_checked(labels, scores)))
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Precision averaged over recall, in [0, 1]; chance is the share of positives. Raises as `auroc`."""
+    from sklearn.metrics import average_precision_score
     return float(average_precision_score(*_checked(labels, scores)))
 
 
@@ -29,6 +32,7 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 
     The threshold is chosen on the labels it is judged by, so this is an upper bound, not a forecast. Raises as `auroc`.
     """
+    from sklearn.metrics import precision_recall_curve
     precision, recall, thresholds = precision_recall_curve(*_checked(labels, scores))
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.argmax(f1[:-1]))  # the last point, recall 0, belongs to no threshold
@@ -85,7 +89,7 @@ class PixelRanking:
 
     def auroc(self) -> float:
         """Pixel AUROC, in [0, 1]."""
-        return float(auc(*self.roc_curve()[:2]))
+        return _area(*self.roc_curve()[:2])
 
     def average_precision(self) -> float:
         """Pixel average precision, in [0, 1]."""
@@ -147,7 +151,7 @@ def area_up_to(fpr: NDArray, pro: NDArray, fpr_limit: float) -> float:
     """The curve's area from FPR 0 to `fpr_limit`, cut exactly there, divided by the limit."""
     inside = fpr <= fpr_limit
     x, y = np.append(fpr[inside], fpr_limit), np.append(pro[inside], np.interp(fpr_limit, fpr, pro))
-    return float(auc(x, y) / fpr_limit)
+    return _area(x, y) / fpr_limit
 
 
 def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) -> float:
@@ -179,7 +183,12 @@ def _official_area(mask: NDArray, scores: NDArray, n_thresholds: int) -> float |
     pro = np.mean([_share_above(scores[components == i], thresholds) for i in range(1, count + 1)], axis=0)
     kept = fpr < 0.3
     width = fpr[kept].max(initial=0)
-    return float(auc(fpr[kept] / width, pro[kept])) if width > 0 else None
+    return _area(fpr[kept] / width, pro[kept]) if width > 0 else None
+
+
+def _area(x: NDArray, y: NDArray) -> float:
+    from sklearn.metrics import auc
+    return float(auc(x, y))
 
 
 def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:

@@ -112,7 +112,7 @@ def _number(family: str, category: str, names: Sequence[str], first: int) -> int
 
 def _digits() -> tuple[Split, Split]:
     """scikit-learn's 1,797 digits, 8 x 8, values 0 to 16; every third image of each class is for testing."""
-    from sklearn.datasets import load_digits  # here, since it takes a second, which no other data set needs
+    from sklearn.datasets import load_digits  # here: slow to import, and no other data set needs it
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     is_test = np.zeros(len(images), bool)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv  # scipy.stats, which has both bounds ready, takes a second to import
+from scipy.special import betaincinv  # scipy.stats has the bounds ready, and is slow to import
 
 from rdlib.arrays import as_finite, as_truth
 from rdlib.metrics import f1_max

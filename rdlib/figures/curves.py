@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
 
 from rdlib.evaluation import Report
 from rdlib.figures.canvas import (BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, check_finite, counted, number,
@@ -45,6 +44,7 @@ def roc_and_pro(report: Report) -> Figure:
 
     What the test set has no truth for is left out; raises ValueError where nothing remains.
     """
+    from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
         curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))

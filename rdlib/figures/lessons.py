@@ -7,7 +7,6 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from sklearn.metrics import confusion_matrix
 
 from rdlib.arrays import as_finite, as_truth
 from rdlib.figures.canvas import (BLUE, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
@@ -123,6 +122,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
 
     Raises ValueError without images of both kinds.
     """
+    from sklearn.metrics import confusion_matrix
     labels, scores = as_truth(labels), as_finite(scores, "scores")
     if set(labels.tolist()) != {False, True}:
         raise ValueError("A confusion matrix needs good and anomalous images. Give scores of both.")

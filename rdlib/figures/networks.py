@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
-from sklearn.neighbors import NearestNeighbors
 
 from rdlib.arrays import as_array, as_truth
 from rdlib.figures.canvas import BLUE, GREEN, GREY, HALO, ORANGE, TRUTH, VERMILION, canvas, number, outline
@@ -145,6 +144,7 @@ def scatter(points: Mapping[str, ArrayLike], kinds: Sequence[str], axes_are: str
 
 def _company(points: NDArray, kinds: NDArray) -> float:
     """The share of anomalous points whose nearest other point is anomalous."""
+    from sklearn.neighbors import NearestNeighbors
     nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
     bad = kinds != GOOD
     return float(bad[nearest][bad].mean())

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_curve
 
 from rdlib.arrays import as_array
 from rdlib.evaluation import Report
@@ -42,6 +41,7 @@ def threshold_view(report: Report, threshold: float) -> Figure:
 
 def draw_threshold_curves(axes: list[Axes], report: Report, point: OperatingPoint) -> list[tuple[float, float]]:
     """Draw the images' ROC curve and, with masks, the PRO curve; returns where on each the operating point lies."""
+    from sklearn.metrics import roc_curve
     check_finite(report)
     if len(set(report.labels)) < 2:
         raise ValueError("A threshold is judged on good and anomalous test images: add the kind that is missing.")
