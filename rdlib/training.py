@@ -7,7 +7,7 @@ step and resume later with the same result.
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from numbers import Integral
 from pathlib import Path
@@ -75,48 +75,44 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         FloatingPointError: the loss became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or has gone further than `epochs`.
     """
-    for what, word, known in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES),
-                              ("cache", cache, (True, False, "auto"))):
-        if word not in known:
-            raise ValueError(f"There is no {what} '{word}'. Choose one of: {', '.join(map(str, known))}.")
+    _check_words(loss=(loss, LOSSES), schedule=(schedule, SCHEDULES), cache=(cache, (True, False, "auto")))
     epochs, batch_size, checkpoint_every = (_whole(name, number, 1) for name, number in (
         ("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)))
     seed, workers, callbacks = _whole("seed", seed, 0), _whole("workers", workers, 0), tuple(callbacks)
-    precision = resolve_precision(precision, model.device)
+    precision, checkpoint = resolve_precision(precision, model.device), checkpoint and Path(checkpoint)
     with neutral(model.device), ExitStack() as ends:
-        collate = check_dataset(dataset)
+        live = LiveFeatures(model, dataset, seed, precision, workers, check_dataset(dataset))
         model.to(memory_format=memory_format(model.device))
         optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
                                      fused=model.device.type in ("cpu", "cuda"))
         chunks = epoch_chunks(dataset, batch_size, seed, 0)
-        settings = {**model.identity(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
+        settings = {**model.identity(), "batch_size": batch_size, "lr": float(lr), "betas": [*map(float, betas)], "loss": loss,
                     "scales": list(checked_scales(scales)), "schedule": schedule,
-                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
+                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema and float(ema), "seed": seed,
                     "precision": precision, **_image_settings(dataset, seed)}
         average = None if ema is None else MovingAverage(model.learners(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
-        if checkpoint and Path(checkpoint).exists():
-            read_checkpoint(Path(checkpoint), run, optimiser)
+        if checkpoint and checkpoint.exists():
+            read_checkpoint(checkpoint, run, optimiser)
         for callback in callbacks:
             if hasattr(callback, "on_end"):
                 ends.callback(callback.on_end, run)
         ends.callback(model.eval)
-        live = LiveFeatures(model, dataset, seed, precision, workers, collate)
         source = _feature_source(run, live, cache, progress)
         model.threshold = None
         model.train()
-        done = run.step * run.images_per_epoch // run.steps_per_epoch
-        with tqdm(total=epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-                  disable=not progress) as bar:
-            while run.epoch < epochs and not run.stop:
-                chunks = epoch_chunks(dataset, batch_size, seed, run.epoch)[run.step % run.steps_per_epoch:]
-                _train_epoch(run, source.batches(chunks, run.epoch), optimiser, callbacks, bar)
-                if checkpoint and (run.stop or run.epoch == epochs or run.epoch % checkpoint_every == 0):
-                    write_checkpoint(Path(checkpoint), run, optimiser)
+        _train(run, source, dataset, optimiser, callbacks, checkpoint, checkpoint_every, progress)
         if average:
             average.exchange()
             run.average = None
     return run
+
+
+def _check_words(**choices: tuple[object, Collection]) -> None:
+    """Raise ValueError, listing what is known, unless each word is one of its known ones."""
+    for what, (word, known) in choices.items():
+        if word not in tuple(known):
+            raise ValueError(f"There is no {what} '{word}'. Choose one of: {', '.join(map(str, known))}.")
 
 
 def _whole(name: str, number: int, least: int) -> int:
@@ -158,6 +154,20 @@ def _feature_source(run: Run, live: LiveFeatures, cache: bool | str, progress: b
     if not kept or run.epoch >= run.epochs:
         return live
     return CachedFeatures(live, run.settings["batch_size"], progress)
+
+
+def _train(run: Run, source: FeatureSource, dataset: Dataset, optimiser: torch.optim.Optimizer,
+           callbacks: Iterable[Callback], checkpoint: Path | None, every: int, progress: bool) -> None:
+    """Train up to the last epoch, or until a callback stops the run, and keep a checkpoint every so many epochs."""
+    done = run.step * run.images_per_epoch // run.steps_per_epoch
+    with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
+              disable=not progress) as bar:
+        while run.epoch < run.epochs and not run.stop:
+            chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
+            batches = source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch)
+            _train_epoch(run, batches, optimiser, callbacks, bar)
+            if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
+                write_checkpoint(checkpoint, run, optimiser)
 
 
 def _train_epoch(run: Run, batches: Iterable[Batch], optimiser: torch.optim.Optimizer, callbacks: Iterable[Callback],
