@@ -602,7 +602,7 @@ def sized(*sizes):
 
 @pytest.mark.parametrize(("data", "message"), [
     (TensorDataset(torch.rand(4, 3, 64, 64)), "a tuple, has no .image tensor. A data set is an AnomalyDataset"),
-    ([torch.rand(3, 64, 64)] * 4, "a Tensor, has no .image tensor"),
+    ([torch.rand(3, 64, 64)] * 4, "a Tensor, is no named tuple"),
     ([item._replace(image=item.image.double()) for item in sized(64, 64)], "float64"),
     (torch.utils.data.DataLoader(sized(64, 64)), "DataLoader lacks __getitem__"),
     (sized(64, 64, 96, 64), "differ in size: the first is 64 x 64 pixels, another 96 x 96"),
