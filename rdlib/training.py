@@ -86,8 +86,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
                                      fused=model.device.type in ("cpu", "cuda"))
         chunks = epoch_chunks(dataset, batch_size, seed, 0)
-        settings = {**model.identity(), "batch_size": batch_size, "lr": float(lr), "betas": [*map(float, betas)], "loss": loss,
-                    "scales": list(checked_scales(scales)), "schedule": schedule,
+        settings = {**model.identity(), "batch_size": batch_size, "lr": float(lr), "betas": [*map(float, betas)],
+                    "loss": loss, "scales": list(checked_scales(scales)), "schedule": schedule,
                     "decay_epochs": None if schedule == "constant" else epochs, "ema": ema and float(ema), "seed": seed,
                     "precision": precision, **_image_settings(dataset, seed)}
         average = None if ema is None else MovingAverage(model.learners(), ema)
