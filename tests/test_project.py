@@ -67,6 +67,11 @@ def test_files_that_are_run_first_are_there():
     assert set(suite.LONGEST) <= there
 
 
+def test_models_are_trained_in_a_folder_of_the_session():
+    from rdlib.downloads import data_root
+    assert data_root().name.startswith("rdlib-tests-") and data_root().is_dir()
+
+
 def test_importing_the_library_is_quiet_and_leaves_the_generators_alone():
     script = ("import torch, random; a = torch.get_rng_state(); b = random.getstate(); import rdlib, rdlib.figures; "
               "assert torch.equal(a, torch.get_rng_state()) and b == random.getstate()")
