@@ -131,7 +131,8 @@ def through_nbgrader(first):
 
 @through_nbgrader("ex1_metrics")
 def test_a_solution_gets_full_marks(graded, name):
-    (book, got, submission), tests, written = graded(name, "ada"), *(graded_cells(source(name), w) for w in (False, True))
+    tests, written = (graded_cells(source(name), w) for w in (False, True))
+    book, got, submission = graded(name, "ada")
     assert set(got) == tests.keys() | written.keys()
     assert {cell: got[cell].auto_score for cell in tests} == tests
     assert all(got[cell].auto_score is None and got[cell].needs_manual_grade for cell in written)
