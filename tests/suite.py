@@ -1,14 +1,14 @@
-"""How the suite runs: two processes of one thread, a data folder of its own, long files first, and what each file took."""
+"""How the suite runs: processes of one thread, a data folder of their own, long files first, the time of each file."""
 import os
 import tempfile
 from collections import Counter
 
-# A process takes one file after the other, so one that began last and takes long would leave the other process idle. The
-# second and the third here wait for nothing that the first trains for them too.
+# A process takes one file after the other, so a long one that began last would leave the other process idle. The second
+# and the third here wait for nothing that the first trains for them too.
 LONGEST = ["02_teacher_and_student.ipynb", "12_your_own_images.ipynb", "test_reproduction.py", "06_training.ipynb",
-           "test_exercises.py", "05_student_and_loss.ipynb", "test_browser.py", "00_quickstart.ipynb", "test_training.py",
-           "test_synthetic.py", "11_the_papers_tables.ipynb", "10_novelty_detection.ipynb", "test_commands.py",
-           "03_the_teacher.ipynb", "test_parity.py", "09_ablations.ipynb", "07_anomaly_maps.ipynb"]
+           "test_exercises.py", "05_student_and_loss.ipynb", "test_browser.py", "00_quickstart.ipynb",
+           "test_training.py", "test_synthetic.py", "11_the_papers_tables.ipynb", "10_novelty_detection.ipynb",
+           "test_commands.py", "03_the_teacher.ipynb", "test_parity.py", "09_ablations.ipynb", "07_anomaly_maps.ipynb"]
 
 
 def pytest_configure(config):
@@ -30,12 +30,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How long each file took, a second or more, and the processors together, with all that was started and has ended."""
+    """How long each file took, a second or more, and the processors together, with all that was started."""
     seconds = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
             seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(report, "duration", 0)
-    terminalreporter.section(f"files: {sum(seconds.values()) / 60:.1f} minutes; CPU: {sum(os.times()[:4]) / 60:.1f} minutes")
+    processors = sum(os.times()[:4])
+    terminalreporter.section(f"files: {sum(seconds.values()) / 60:.1f} minutes; CPU: {processors / 60:.1f} minutes")
     for name, spent in seconds.most_common():
         if spent >= 1:
             terminalreporter.write_line(f"{spent:6.0f}s {name}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
@@ -131,7 +132,8 @@ def through_nbgrader(first):
 
 @through_nbgrader("ex1_metrics")
 def test_a_solution_gets_full_marks(graded, name):
-    (book, got, submission), tests, written = graded(name, "ada"), *(graded_cells(source(name), w) for w in (False, True))
+    tests, written = (graded_cells(source(name), w) for w in (False, True))
+    book, got, submission = graded(name, "ada")
     assert set(got) == tests.keys() | written.keys()
     assert {cell: got[cell].auto_score for cell in tests} == tests
     assert all(got[cell].auto_score is None and got[cell].needs_manual_grade for cell in written)
@@ -156,6 +158,18 @@ def test_no_test_passes_on_what_is_handed_out(handed_out, name):
              if cell.metadata.get("nbgrader", {}).get("solution")}
     code = {cell: stubs.get(cell, text) for cell, text in cells(name).items()}
     assert stubs.keys() & code.keys() and graded_cells(source(name), False).keys() <= failing(code, stubs)[0]
+
+
+@pytest.mark.slow
+def test_two_exercises_may_be_graded_side_by_side(course, environment):
+    """As the teachers' page allows once the class is listed: nbgrader fails where two enter a student at once."""
+    def again(name):
+        return run(["-m", "nbgrader", "autograde", name, "--student", "ada", "--force"], environment, course)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(again, NAMES[2:4]))
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        assert all(book.find_submission(name, "ada").score > 0 for name in NAMES[2:4])
 
 
 def test_grades_as_csv_and_feedback_as_pages(graded, course, environment):

@@ -156,6 +156,11 @@ def test_files_that_are_run_first_are_there():
     assert set(suite.LONGEST) <= there
 
 
+def test_models_are_trained_in_a_folder_of_the_session():
+    from rdlib.downloads import data_root
+    assert data_root().name.startswith("rdlib-tests-") and data_root().is_dir()
+
+
 def test_importing_the_library_is_quiet_and_leaves_the_generators_alone(first_use):
     assert first_use["printed"] == "" and first_use["same_state"]
 
