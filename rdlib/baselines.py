@@ -1,7 +1,7 @@
-"""What the paper holds against reverse distillation (§1, §4): a student that runs forward, and a memory of features.
+"""Baselines that the paper compares reverse distillation with: a student that runs forward, and a memory of features.
 
-Both see the same teacher, and their maps are smoothed and scored as those of `ReverseDistillation`, so what differs is
-the method alone.
+Both see the same teacher, and their maps are smoothed and scored as those of `ReverseDistillation`. The forward student
+has a loss of its own, though: it differs from the reverse one in direction and in loss.
 """
 from collections.abc import Sequence
 from pathlib import Path

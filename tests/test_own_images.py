@@ -62,6 +62,7 @@ def test_forty_good_images_in_a_flat_folder(run, tmp_path):
     assert "28 to train, 12 held out" in said and "accepted: 8% false alarms" in said
     assert said.count("Passed over") == 4 and "there are 0 and 0" in said
     assert len(names["table"]) == 40 and "as many alarms as above: True" in said
+    assert "Held-out good images; outlined" in said and not re.search(r"\d test images", said)
 
 
 def test_forty_good_images_and_defective_ones(run, tmp_path):

@@ -149,7 +149,7 @@ def write_report(table: Table, ground: Ground, cells: Sequence[Cell], store: Res
         with written_atomically(folder / f"{name}-epochs.csv") as temporary:
             by_epoch.round(5).to_csv(temporary, index=False)
     title, origin = f"{table.title}: {ground.title}", provenance_text(cells, store)
-    markdown = [f"**{title}**", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]
+    markdown = [f"# {title}", *(block.to_markdown() for block in _headed(blocks)), f"*{origin}*"]
     html = [f"<h2>{title}</h2>", *(block.to_html() for block in blocks), f"<p>{origin}</p>"]
     latex = [f"% {title}", *(f"% {block.columns.name}\n{latex_table(block)}" for block in blocks), f"% {origin}"]
     texts = {"csv": frame.to_csv(index=False), "md": "\n\n".join(markdown) + "\n",

@@ -89,7 +89,7 @@ TABLES = {table.name: table for table in (
           (Row("sum of the map"), Row("maximum of the map", reading=f"{MAIN} max")), {"sum of the map": NOT_STATED}),
     Table("baselines", "Reverse distillation and what it is compared with",
           (Row("reverse distillation"),
-           Row("forward student (same direction)", {"method": "forward", "loss": "positional"}),
+           Row("forward student (loss by position)", {"method": "forward", "loss": "positional"}),
            Row("feature memory (nearest neighbour)", {"method": "memory"}))),
     Table("stability", "Constant rate, schedule and averaged student, by epoch",
           (Row("constant rate (official)", {"curve_every": 1}),

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT / "notebooks"))
 from series import notebooks  # noqa: E402
 
 ALLOWED = tomllib.loads(Path(__file__).with_name("allowed.toml").read_text(encoding="utf-8"))
-WORDS = {word: str(n) for n, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}
+NAMES = "one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = {word: str(n) for n, word in enumerate(NAMES, 1)}
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+"
                        r"|^## References.*", re.M | re.S)
 NUMBER = r"(?<![\w.,/^])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
