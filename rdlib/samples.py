@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 
 from rdlib.errors import DataError
 from rdlib.images import read_image, read_mask, to_pixels
@@ -195,10 +195,10 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
 def augments(dataset: Dataset) -> bool:
     """Whether an image may look different each time it is read.
 
-    A data set says so by its attribute `augmented`; a `Subset` by that of the set it is taken from. One that says
-    nothing is taken to augment.
+    A data set says so by its attribute `augmented`; torch's `Subset` by that of the set it is taken from. One that says
+    nothing is taken to augment, since what wraps another set usually does so.
     """
-    while not hasattr(dataset, "augmented") and hasattr(dataset, "dataset"):
+    while type(dataset) is Subset:
         dataset = dataset.dataset
     return bool(getattr(dataset, "augmented", True))
 

@@ -13,7 +13,7 @@ from rdlib.checkpoint import load_optimiser
 from rdlib.errors import CheckpointError
 from rdlib.hardware import available_memory, has_fast_bf16, resolve_precision
 from rdlib.losses import positional_cosine_loss
-from rdlib.samples import Item
+from rdlib.samples import Item, augments
 from rdlib.teacher_features import CachedFeatures, LiveFeatures
 from rdlib.training import epoch_chunks
 
@@ -272,6 +272,25 @@ def test_part_of_a_data_set_is_kept_as_the_whole_is():
     still, moving = images(), Jittered(images().images)
     assert train(epochs=1, data=Subset(still, range(6)))[0].settings["cached"] is True
     assert train(epochs=1, data=Subset(moving, range(6)))[0].settings["cached"] is False
+
+
+@pytest.mark.parametrize("base", [Dataset, Subset])
+def test_a_set_that_augments_another_is_not_taken_for_it(base):
+    """Its images would be kept as they were first read, and the augmentation lost without a word."""
+    class Augmenting(base):
+        def __init__(self, dataset):
+            self.dataset, self.indices = dataset, range(len(dataset))
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def __getitem__(self, index):
+            item = self.dataset[index]
+            return item._replace(image=item.image + 0.1 * torch.rand(1))
+
+    data = Augmenting(images(6))
+    assert augments(data) and augments(Subset(data, [0, 1])) and not augments(Subset(Subset(data.dataset, [1, 0]), [1]))
+    assert train(epochs=1, data=data)[0].settings["cached"] is False
 
 
 @contextmanager
