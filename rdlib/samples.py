@@ -126,6 +126,11 @@ class AnomalyDataset(Dataset[Item]):
 
     augmented = False  # the same pixels every time, so the teacher's features may be kept
 
+    def __init_subclass__(cls) -> None:
+        """A subclass that reads items in its own way is taken to augment them, unless it says otherwise."""
+        if "__getitem__" in vars(cls) and "augmented" not in vars(cls):
+            cls.augmented = True
+
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True):
         self.samples, self.size, self.has_masks = list(samples), size, has_masks
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}

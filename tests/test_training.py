@@ -13,7 +13,7 @@ from rdlib.checkpoint import load_optimiser
 from rdlib.errors import CheckpointError
 from rdlib.hardware import available_memory, has_fast_bf16, resolve_precision
 from rdlib.losses import positional_cosine_loss
-from rdlib.samples import Item, augments
+from rdlib.samples import AnomalyDataset, Item, augments
 from rdlib.teacher_features import CachedFeatures, LiveFeatures
 from rdlib.training import epoch_chunks
 
@@ -291,6 +291,16 @@ def test_a_set_that_augments_another_is_not_taken_for_it(base):
     data = Augmenting(images(6))
     assert augments(data) and augments(Subset(data, [0, 1])) and not augments(Subset(Subset(data.dataset, [1, 0]), [1]))
     assert train(epochs=1, data=data)[0].settings["cached"] is False
+
+
+def test_a_data_set_that_reads_its_items_in_its_own_way_is_taken_to_augment():
+    def getitem(self, index):
+        return AnomalyDataset.__getitem__(self, index)
+
+    for body, expected in (({}, False), ({"__getitem__": getitem}, True),
+                           ({"__getitem__": getitem, "augmented": False}, False)):
+        kind = type("Own", (AnomalyDataset,), body)
+        assert augments(kind([], (64, 64))) is augments(type("Further", (kind,), {})([], (64, 64))) is expected
 
 
 @contextmanager
