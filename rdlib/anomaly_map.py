@@ -21,7 +21,7 @@ def checked_scales(scales: Sequence[int]) -> tuple[int, ...]:
     chosen = tuple(sorted(scales))
     if not chosen or not set(chosen) <= set(SCALES) or len(set(chosen)) < len(chosen):
         raise ValueError(f"scales must be some of 1 (fine), 2 and 3 (coarse), each once, such as (2, 3); got {scales}.")
-    return chosen
+    return tuple(map(int, chosen))  # NumPy's integers cannot be saved
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ def as_array(values: ArrayLike | Tensor, dtype: DTypeLike = None) -> NDArray:
     elif isinstance(values, list | tuple):
         values = [as_array(v) if isinstance(v, Tensor | list | tuple) else v for v in values]
     values = np.asarray(values, dtype)
+    if values.dtype == object:  # a column of a table may hold its numbers so
+        values = np.asarray(values.tolist())
     return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
@@ -37,7 +39,8 @@ def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
     numbers = values.dtype.kind in "iuf"
     high = 255 if numbers and values.ndim > 1 and (values == 255).any() else 1
     if not numbers or not ((values == 0) | (values == high)).all():
-        found = [str(value) for value in np.unique(values if numbers else values.astype(str))]
+        found = ([str(value) for value in np.unique(values)] if numbers else
+                 sorted({repr(value) for value in values.ravel().tolist()}))
         rule = ("Labels are 0 (normal) and 1 (anomalous), or bool, and come before the scores" if values.ndim < 2 else
                 "Masks are bool, or hold 0 and 1, or 0 and 255; say what is a defect, such as mask > 127")
         raise ValueError(f"{rule}. Found {', '.join(found[:6])}{', ...' * (len(found) > 6)}.")

@@ -20,8 +20,8 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
     Left out are the layers that the official code never uses, and keys with "memory", which its test script drops.
     """
     renamed = {}
-    for key, value in without_module(state).items():
-        if key.startswith(OFFICIAL_UNUSED) or "memory" in key:
+    for key, value in without_module({key: value for key, value in state.items() if "memory" not in key}).items():
+        if key.startswith(OFFICIAL_UNUSED):
             continue
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
         own = prefixes.get(official, "") + key.removeprefix(official)

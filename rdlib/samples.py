@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 
 from rdlib.errors import DataError
 from rdlib.images import read_image, read_mask, to_pixels
@@ -126,6 +126,11 @@ class AnomalyDataset(Dataset[Item]):
 
     augmented = False  # the same pixels every time, so the teacher's features may be kept
 
+    def __init_subclass__(cls) -> None:
+        """A subclass that reads items in its own way is taken to augment them, unless it says otherwise."""
+        if "__getitem__" in vars(cls) and "augmented" not in vars(cls):
+            cls.augmented = True
+
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True):
         self.samples, self.size, self.has_masks = list(samples), size, has_masks
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -195,10 +200,10 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
 def augments(dataset: Dataset) -> bool:
     """Whether an image may look different each time it is read.
 
-    A data set says so by its attribute `augmented`; a `Subset` by that of the set it is taken from. One that says
-    nothing is taken to augment.
+    A data set says so by its attribute `augmented`; torch's `Subset` by that of the set it is taken from. One that says
+    nothing is taken to augment, since what wraps another set usually does so.
     """
-    while not hasattr(dataset, "augmented") and hasattr(dataset, "dataset"):
+    while type(dataset) is Subset:
         dataset = dataset.dataset
     return bool(getattr(dataset, "augmented", True))
 

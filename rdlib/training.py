@@ -4,6 +4,7 @@ The protocol is Adam at a constant rate, no augmentation, one model per category
 nothing is chosen on test data. The order of the images depends on seed and epoch only, so a run can stop after any
 step and resume later with the same result.
 """
+import json
 import math
 import time
 import zlib
@@ -83,13 +84,14 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     with neutral(model.device), ExitStack() as ends:
         live = LiveFeatures(model, dataset, seed, precision, workers, check_dataset(dataset))
         model.to(memory_format=memory_format(model.device))
-        optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=betas,
-                                     fused=model.device.type in ("cpu", "cuda"))
         chunks = epoch_chunks(dataset, batch_size, seed, 0)
-        settings = {**model.identity(), "batch_size": batch_size, "lr": float(lr), "betas": [*map(float, betas)],
-                    "loss": loss, "scales": list(checked_scales(scales)), "schedule": schedule,
-                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema and float(ema), "seed": seed,
+        settings = {**model.identity(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
+                    "scales": list(checked_scales(scales)), "schedule": schedule,
+                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
                     "precision": precision, **_image_settings(dataset, seed)}
+        settings = json.loads(json.dumps(settings, default=lambda number: number.item()))  # a checkpoint takes no NumPy
+        optimiser = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
+                                     fused=model.device.type in ("cpu", "cuda"))
         average = None if ema is None else MovingAverage(model.learners(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if checkpoint and checkpoint.exists():

@@ -181,7 +181,7 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         if state[key].shape != value.shape:
             raise WeightsError(f"{source}: '{key}' has shape {tuple(state[key].shape)}, this network needs "
                                f"{tuple(value.shape)}. Choose the backbone these weights were made for.")
-        check_values(key, state[key], source)
+        check_values(key, state[key].to(value.dtype), source)  # float64 may be too much for float32
     unknown = [key for key in state if key not in own and not key.startswith(("layer4.", "fc."))]
     if unknown:
         raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "

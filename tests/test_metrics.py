@@ -340,10 +340,20 @@ def test_masks_of_other_values_are_refused_with_what_was_found(function, value):
 def test_swapped_arguments_and_words_are_refused(function):
     with pytest.raises(ValueError, match=r"Found 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, \.\.\."):
         function(SCORES, MASK)
-    with pytest.raises(ValueError, match="Found False, True"):
+    with pytest.raises(ValueError, match="Found 'False', 'True'"):
         function(MASK.astype(str), SCORES)
     with pytest.raises(ValueError, match="scores must be numbers"):
         function(MASK, SCORES.astype(str))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_numbers_kept_as_objects_are_numbers(function):
+    """So a column of a table with words in it, or with something missing, comes out of pandas."""
+    for masks, maps in ((MASK.astype(object), SCORES), (MASK, SCORES.astype(object)),
+                        (MASK.astype(int).astype(object), SCORES.astype(object))):
+        np.testing.assert_array_equal(function(masks, maps), function(MASK, SCORES))
+    with pytest.raises(ValueError, match="Masks are bool, .*Found 0, None"):
+        function(np.where(MASK, 0, None), SCORES)
 
 
 @pytest.mark.parametrize("function", [auroc, average_precision, f1_max])

@@ -13,7 +13,7 @@ from rdlib.checkpoint import load_optimiser
 from rdlib.errors import CheckpointError
 from rdlib.hardware import available_memory, has_fast_bf16, resolve_precision
 from rdlib.losses import positional_cosine_loss
-from rdlib.samples import Item
+from rdlib.samples import AnomalyDataset, Item, augments
 from rdlib.teacher_features import CachedFeatures, LiveFeatures
 from rdlib.training import epoch_chunks
 
@@ -274,6 +274,35 @@ def test_part_of_a_data_set_is_kept_as_the_whole_is():
     assert train(epochs=1, data=Subset(moving, range(6)))[0].settings["cached"] is False
 
 
+@pytest.mark.parametrize("base", [Dataset, Subset])
+def test_a_set_that_augments_another_is_not_taken_for_it(base):
+    """Its images would be kept as they were first read, and the augmentation lost without a word."""
+    class Augmenting(base):
+        def __init__(self, dataset):
+            self.dataset, self.indices = dataset, range(len(dataset))
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def __getitem__(self, index):
+            item = self.dataset[index]
+            return item._replace(image=item.image + 0.1 * torch.rand(1))
+
+    data = Augmenting(images(6))
+    assert augments(data) and augments(Subset(data, [0, 1])) and not augments(Subset(Subset(data.dataset, [1, 0]), [1]))
+    assert train(epochs=1, data=data)[0].settings["cached"] is False
+
+
+def test_a_data_set_that_reads_its_items_in_its_own_way_is_taken_to_augment():
+    def getitem(self, index):
+        return AnomalyDataset.__getitem__(self, index)
+
+    for body, expected in (({}, False), ({"__getitem__": getitem}, True),
+                           ({"__getitem__": getitem, "augmented": False}, False)):
+        kind = type("Own", (AnomalyDataset,), body)
+        assert augments(kind([], (64, 64))) is augments(type("Further", (kind,), {})([], (64, 64))) is expected
+
+
 @contextmanager
 def double():
     torch.set_default_dtype(torch.float64)
@@ -306,7 +335,8 @@ def test_the_callers_switches_change_nothing(switch, cache):
     ({"epochs": True}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"batch_size": 2.0}, "batch_size"),
     ({"seed": -1}, "seed is a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
     ({"checkpoint_every": 0}, "checkpoint_every"), ({"workers": -1}, "workers"),
-    ({"loss": ["flattened"]}, "no loss"), ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"), ({"precision": "half"}, "precision 'half'"),
+    ({"loss": ["flattened"]}, "no loss"), ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"),
+    ({"precision": "half"}, "precision 'half'"),
 ])
 def test_arguments_that_make_no_sense_are_refused(options, message):
     model = ReverseDistillation("resnet18", weights=None)
@@ -317,10 +347,11 @@ def test_arguments_that_make_no_sense_are_refused(options, message):
 
 
 def test_numpys_numbers_are_numbers(tmp_path):
-    """A checkpoint is read without pickle, so it holds none of them."""
-    train(np.int64(1), seed=np.int64(3), lr=np.float64(0.005), checkpoint=tmp_path / "run.ckpt", schedule="cosine")
-    assert equal(train(1, seed=3, checkpoint=tmp_path / "run.ckpt", schedule="cosine")[1],
-                 train(1, seed=3, schedule="cosine")[1])
+    """A checkpoint is read without pickle, so it holds none of them, nor does the optimiser's part of it."""
+    same = {"lr": 0.002, "betas": (0.5, 0.9), "ema": 0.5, "seed": 3, "scales": (1, 2), "schedule": "cosine"}
+    train(np.int64(1), checkpoint=tmp_path / "run.ckpt", lr=np.float64(0.002), betas=np.array([0.5, 0.9]),
+          ema=np.float64(0.5), seed=np.int64(3), scales=np.array([2, 1]), schedule=np.str_("cosine"))
+    assert equal(train(1, checkpoint=tmp_path / "run.ckpt", **same)[1], train(1, **same)[1])
 
 
 @pytest.mark.parametrize("error", [None, FloatingPointError, KeyboardInterrupt])

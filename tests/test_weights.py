@@ -244,6 +244,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(key, value, tmp_path):
         TeacherEncoder("resnet18", tmp_path / "w.pth")
 
 
+def test_weights_that_become_infinite_in_float32_are_refused(tmp_path):
+    state = torchvisions("resnet18").state_dict()
+    state["bn1.running_var"] = torch.full((64,), 1e300, dtype=torch.float64)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="'bn1.running_var' holds NaN or infinity"):
+        TeacherEncoder("resnet18", tmp_path / "w.pth")
+
+
 def test_weights_from_several_gpus(tmp_path):
     """DataParallel puts "module." before every key; before some of them alone it is no such file."""
     network = torchvisions("resnet18", whole=True)
@@ -538,6 +546,7 @@ def test_load_official_leaves_out_memory_and_the_prefix_of_several_gpus(official
     bn = parts["bn"] | {"memory0.weight": torch.ones(3), "bn_layer.memory": torch.ones(1)}
     changed = {name: {prefix + key: value for key, value in part.items()}
                for name, part in (("bn", bn), ("decoder", parts["decoder"]))}
+    changed["bn"]["memory"] = torch.ones(1)  # added without the prefix
     assert same(ReverseDistillation("resnet18", None, seed=1).load_official(write(**changed)).state_dict(),
                 plain.state_dict())
     mixed = {"module.conv1.weight": bn["conv1.weight"], **{k: v for k, v in bn.items() if k != "conv1.weight"}}
