@@ -173,8 +173,8 @@ def test_kill_9_loses_no_finished_run(config, tmp_path):
 
 
 @contextmanager
-def killing(store, config, times):
-    """Kill the process that does this run, so many times; gives the list of those killed."""
+def killing(store, config, times, after=0.0):
+    """Kill the process that does this run, some seconds after it began, so many times; gives the list of those killed."""
     killed, over, path = [], threading.Event(), store.started_path(config)
 
     def watch():
@@ -182,6 +182,7 @@ def killing(store, config, times):
             lines = path.read_text().split("\n")[:-1] if path.exists() else []
             if len(lines) > len(killed):
                 killed.append(int(lines[-1].split()[1]))
+                time.sleep(after)
                 os.kill(killed[-1], signal.SIGKILL)
             time.sleep(0.01)
     thread = threading.Thread(target=watch)
@@ -221,6 +222,15 @@ def test_a_run_that_always_kills_its_worker_fails_and_the_others_go_on(way, conf
         outcome = run_all([*others, bad], store, progress=False, **where)
     assert len(set(killed)) == STARTS and set(outcome.done) == set(others)
     assert "was killed 3 times" in outcome.failed[bad] and "was killed 3 times" in store.error_path(bad).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_is_not_blamed_for_the_kills_of_its_neighbour(config, tmp_path):
+    """A kill ends all processes of a pool, so the others die with it, as often as they run beside it."""
+    store, bad, slow = ResultStore(tmp_path), replace(config, epochs=1000), replace(config, seed=1, epochs=40)
+    with killing(store, bad, times=STARTS, after=2.0):
+        outcome = run_all([slow, bad], store, progress=False, jobs=2)
+    assert outcome.done == [slow] and list(outcome.failed) == [bad]
 
 
 def filed(store, config, image, pixel, resampled):

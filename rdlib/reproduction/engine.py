@@ -70,15 +70,17 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
     with tqdm(total=len(configs), initial=len(outcome.there), unit="run", disable=not progress,
               file=sys.stderr) as bar, _backend(jobs, scheduler):
         for _ in range(STARTS * len(missing) + 1):
-            try:
-                left, at_once = len(missing), _workers(jobs, scheduler)
-                bar.set_postfix(_counts(outcome, left, at_once))
-                for config, found in _results(missing, store, machine, session):
-                    left -= 1
-                    _note(outcome, config, found, bar)
+            # A kill ends all processes of a pool. What had begun is then done alone, so that each counts its own kills.
+            for part in [[config] for config in missing if store.has_begun(config, session)] or [missing]:
+                try:
+                    left, at_once = len(part), _workers(jobs, scheduler)
                     bar.set_postfix(_counts(outcome, left, at_once))
-            except TerminatedWorkerError:  # a process was killed, perhaps for memory: what it did not file is missing
-                bar.write("A worker process was killed; its runs are handed out again.", file=sys.stderr)
+                    for config, found in _results(part, store, machine, session):
+                        left -= 1
+                        _note(outcome, config, found, bar)
+                        bar.set_postfix(_counts(outcome, left, at_once))
+                except TerminatedWorkerError:  # killed, perhaps for memory: what it did not file is missing
+                    bar.write("A worker process was killed; its runs are handed out again.", file=sys.stderr)
             missing = [config for config in missing if not store.has(config) and config not in outcome.failed]
             outcome.done += [c for c in configs if store.has(c) and c not in {*outcome.done, *outcome.there}]
             if not missing:

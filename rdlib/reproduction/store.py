@@ -71,6 +71,11 @@ class ResultStore:
             file.write(f"{session} {os.getpid()}\n")
         return earlier
 
+    def has_begun(self, config: RunConfig, session: str) -> bool:
+        """Whether a run began in this session and has left neither result nor error: it was killed."""
+        path = self.started_path(config)
+        return path.exists() and session in path.read_text()
+
     def write_error(self, config: RunConfig, error: BaseException) -> None:
         """File why a run failed."""
         text = "".join(traceback.format_exception(error))
