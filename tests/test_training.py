@@ -256,6 +256,9 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, workers):
     whole, expected = augmented()
     assert whole.settings["cached"] is False and whole.settings["first image"] is None
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
+    if workers:  # a checkpoint of before augmented images could be resumed
+        state = torch.load(tmp_path / "run.ckpt", weights_only=True)
+        torch.save(state | {"settings": state["settings"] | {"first image": 123}}, tmp_path / "run.ckpt")
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
     assert resumed.losses == whole.losses and equal(result, expected)
 
