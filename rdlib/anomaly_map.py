@@ -66,7 +66,8 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
     height, width = maps.shape[-2:]
     rows = blur_matrix(height, float(sigma)).to(maps.dtype).to(maps.device)
     columns = blur_matrix(width, float(sigma)).to(maps.dtype).to(maps.device)
-    return rows @ maps @ columns.T
+    with torch.autocast(maps.device.type, enabled=False):  # which would make the products bfloat16
+        return rows @ maps @ columns.T
 
 
 @lru_cache(maxsize=16)

@@ -106,11 +106,11 @@ class FeatureMemory(Detector):
         Equal arguments give an equal memory. Only what is drawn is held in main memory, not the features of all images.
         Raises ValueError for an empty data set, and for what is none, see `check_dataset`.
         """
-        collate = check_dataset(dataset)
-        if not len(dataset):
-            raise ValueError("There are no images to remember. Add good training images.")
         generator = torch.Generator().manual_seed(self.seed)
-        with neutral(self.device):
+        with neutral(self.device):  # the data set is read in it, too
+            collate = check_dataset(dataset)
+            if not len(dataset):
+                raise ValueError("There are no images to remember. Add good training images.")
             loader = DataLoader(Seeded(dataset, self.seed, 0), batch_size, collate_fn=collate,
                                 generator=torch.Generator())
             drawn = self._draw(loader, precision, progress, generator)

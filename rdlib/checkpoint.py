@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, run: Run, optimiser: torch.optim.Optimizer) -> N
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
                               "Delete it to train from the start.") from error
     other = [f"{key}: {found.get(key)} there, {value} here" for key, value in run.settings.items()
-             if found.get(key) != value]
+             if found.get(key) != value and (key, value) != ("first image", None)]  # None: it may look otherwise now
     if teacher != fingerprint(run.model.teacher):
         other.append("the teacher's weights")
     if other:

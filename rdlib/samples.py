@@ -126,8 +126,9 @@ class AnomalyDataset(Dataset[Item]):
 
     augmented = False  # the same pixels every time, so the teacher's features may be kept
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options) -> None:
         """A subclass that reads items in its own way is taken to augment them, unless it says otherwise."""
+        super().__init_subclass__(**options)
         if "__getitem__" in vars(cls) and "augmented" not in vars(cls):
             cls.augmented = True
 

@@ -41,6 +41,15 @@ def test_smoothing_by_nothing_or_less():
         gaussian_smooth(maps, -1)
 
 
+def test_smoothing_keeps_its_dtype_inside_autocast():
+    """Figures and explorers smooth on their own, outside `predict`."""
+    maps = torch.rand(2, 9, 9)
+    expected = gaussian_smooth(maps, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        smoothed = gaussian_smooth(maps, 1.0)
+    assert smoothed.dtype == torch.float32 and torch.equal(smoothed, expected)
+
+
 def test_smoothing_has_a_gradient_wherever_it_was_first_used():
     blur_matrix.cache_clear()
     with torch.inference_mode():

@@ -170,7 +170,13 @@ def test_the_memory_of_augmented_images_comes_from_the_seed():
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_callers_switches_change_no_memory(switch):
-    expected, model, data = memory(size=50).memory, FeatureMemory("resnet18", size=50), images(6)
+    class Drawn(Images):
+        """Images in the default dtype."""
+
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(image=torch.tensor(self.images[index].tolist()))
+
+    expected, model, data = memory(size=50).memory, FeatureMemory("resnet18", size=50), Drawn(images(6).images)
     with SWITCHES[switch]():
         model.fit(data, progress=False)
     assert torch.equal(model.memory, expected)
