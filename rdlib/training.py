@@ -73,7 +73,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
 
     Raises:
         ValueError: a data set that is empty or of another form; a number, word or decay that makes no sense.
-        FloatingPointError: the loss became NaN or infinite.
+        FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or has gone further than `epochs`.
     """
     _check_words(loss=(loss, LOSSES), schedule=(schedule, SCHEDULES), cache=(cache, (True, False, "auto")))
@@ -168,6 +168,9 @@ def _train(run: Run, source: FeatureSource, dataset: Dataset, optimiser: torch.o
             chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
             batches = source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch)
             _train_epoch(run, batches, optimiser, callbacks, bar)
+            if not all(value.isfinite().all() for part in run.model.learners().values()
+                       for value in part.state_dict().values()):  # no loss was computed with them yet
+                raise _diverged("a weight became NaN or infinite", run.step, run)
             if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
                 write_checkpoint(checkpoint, run, optimiser)
 
@@ -198,9 +201,7 @@ def _train_step(run: Run, images: Tensor | None, teacher: Features, optimiser: t
     loss = LOSSES[settings["loss"]](*zip(*pairs, strict=True))
     value = loss.item()
     if not math.isfinite(value):
-        raise FloatingPointError(
-            f"The loss became {value} in step {run.step + 1} (epoch {run.epoch + 1}), and this model is lost. "
-            "Train a new one with a smaller lr or precision='float32'; a checkpoint, if you keep one, is intact.")
+        raise _diverged(f"the loss became {value}", run.step + 1, run)
     for group in optimiser.param_groups:
         group["lr"] = settings["lr"] * SCHEDULES[settings["schedule"]](run.step / (run.epochs * run.steps_per_epoch))
     optimiser.zero_grad()
@@ -209,3 +210,10 @@ def _train_step(run: Run, images: Tensor | None, teacher: Features, optimiser: t
     if run.average:
         run.average.update()
     return value
+
+
+def _diverged(what: str, step: int, run: Run) -> FloatingPointError:
+    epoch = (step - 1) // run.steps_per_epoch + 1
+    return FloatingPointError(
+        f"Training has diverged: {what} in step {step} (epoch {epoch}), and this model is lost. Train a new one with a "
+        "smaller lr or precision='float32'; a checkpoint, if you keep one, is intact.")

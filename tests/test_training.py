@@ -485,6 +485,17 @@ def test_nan_stops_with_a_word_and_leaves_the_checkpoint(tmp_path):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_last_step_that_spoils_the_weights_is_no_end(tmp_path):
+    """No loss is computed after it, so nothing else would say so."""
+    def spoil(run):
+        if run.step == 3:
+            next(run.model.student.parameters()).data.fill_(torch.inf)
+
+    with pytest.raises(FloatingPointError, match=r"a weight became NaN or infinite in step 3 \(epoch 1\).*smaller lr"):
+        train(1, callbacks=[spoil], checkpoint=tmp_path / "run.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_to_train_on():
     with pytest.raises(ValueError, match="0 images"):
         train(data=images(0))
