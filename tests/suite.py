@@ -1,7 +1,9 @@
 """How the suite runs: processes of one thread, a data folder of their own, long files first, the time of each file."""
 import os
+import shutil
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 # A process takes one file after the other, so a long one that began last would leave the other process idle. The second
 # and the third here wait for nothing that the first trains for them too.
@@ -12,13 +14,17 @@ LONGEST = ["02_teacher_and_student.ipynb", "12_your_own_images.ipynb", "test_rep
 
 
 def pytest_configure(config):
-    """What is trained once for several tests and notebooks lives as long as the session: no test is served with what
-    the user has trained, or an earlier version of the code. Processes that are started from here inherit the folder."""
+    """Keep what is trained once for several tests and notebooks in a folder that lives as long as the session.
+
+    No test is served with what the user, or an earlier version of the code, has trained. So notebook 12's own example
+    goes first. Processes that are started from here inherit the folder.
+    """
     if hasattr(config, "workerinput"):
         return
     folder = tempfile.TemporaryDirectory(prefix="rdlib-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)
     os.environ["RDLIB_DATA"] = folder.name
+    shutil.rmtree(Path(__file__).parents[1] / "build/own_images/cpu/capsules", ignore_errors=True)
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
