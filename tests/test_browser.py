@@ -96,7 +96,7 @@ class Page:
 
     def __init__(self, browser, address, name, where="lab"):
         SHOTS.mkdir(parents=True, exist_ok=True)
-        self.errors = []
+        self.errors, self.address, self.name = [], address, name
         self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -104,15 +104,21 @@ class Page:
         self.page.goto(f"{address}/{path}/{name}")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=1000 * SECONDS)
 
+    def is_connected(self):
+        """Whether the page's kernel is ready and the page listens to it. Before, a run would ask for a kernel."""
+        sessions = json.load(urllib.request.urlopen(f"{self.address}/api/sessions", timeout=60))
+        kernels = [session["kernel"] for session in sessions if session["path"] == self.name]
+        return any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels)
+
     def run_all(self):
         """Run all cells. What is run before the kernel listens is lost without a word: then once more."""
         first = self.page.locator(".jp-CodeCell .jp-InputPrompt").first
         for _ in range(SECONDS):
-            if first.inner_text().strip() == "[ ]:":
+            if first.inner_text().strip() == "[ ]:" and self.is_connected():
                 self.page.get_by_role("menuitem", name="Run", exact=True).click()
                 self.page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
                 self.page.wait_for_timeout(2000)
-            if first.inner_text().strip() == "[1]:":
+            if re.fullmatch(r"\[\d+\]:", first.inner_text().strip()):
                 return
             self.page.wait_for_timeout(1000)
         self.page.screenshot(path=SHOTS / "failed.png")
