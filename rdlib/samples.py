@@ -180,6 +180,9 @@ def check_dataset(dataset: object, *, test: bool = False) -> Callable[[list[Item
     first = Seeded(dataset, 0, 0)[0]
     collate = partial(_collate, getattr(getattr(first, "image", None), "shape", None))
     collate([first])
+    if test and first.image.shape[1:] != tuple(dataset.size):
+        raise ValueError(f"The data set says that its images are {dataset.size[0]} x {dataset.size[1]} pixels, but the "
+                         f"first is {first.image.shape[1]} x {first.image.shape[2]}. Give it their size. {CONTRACT}")
     return collate
 
 

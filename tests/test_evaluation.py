@@ -272,3 +272,14 @@ def test_a_model_made_and_used_in_inference_mode_can_be_trained(data, tmp_path):
             evaluate(model, AnomalyDataset(data.samples[:2], data.size), progress=False)
     for model in (made, loaded):
         assert fit(model, images(4), 2, batch_size=4, progress=False).losses == losses
+
+
+def test_images_of_another_size_than_their_set_says_are_refused():
+    class Larger(AnomalyDataset):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return item._replace(image=torch.zeros(3, 96, 96), mask=torch.zeros(96, 96, dtype=torch.bool))
+
+    data = load_dataset("synthetic/weave", size=64).test
+    with pytest.raises(ValueError, match="says that its images are 64 x 64 pixels, but the first is 96 x 96"):
+        evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)
