@@ -29,13 +29,13 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## install everything into .venv
 
 demo: $(READY)  ## train, test and look: build/quickstart.html (DATA=folder for your own images)
-	@$(BIN)/python -m rdlib.demo $(if $(DATA),--data '$(DATA)')
+	@$(BIN)/python notebooks/demo.py $(if $(DATA),--data '$(DATA)')
 
 lab: $(READY)  ## open the notebooks in JupyterLab (ARGS=... for its own options)
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
 
 doctor: $(READY)  ## what this machine has, and what to do about what is missing
-	@$(BIN)/python -m rdlib.doctor
+	@$(BIN)/python -m rdlib doctor
 
 test: $(READY)  ## what has to pass after every change, notebooks included
 	@$(BIN)/python -m pytest
@@ -61,7 +61,7 @@ bench: $(READY)  ## speed against the official recipe, side by side in one run; 
 	@$(BIN)/python tests/benchmarks/rendering.py
 
 reproduce: $(READY)  ## a table of the paper (TABLE=ocbe ARGS="--on mvtec --jobs 2"); without TABLE, what there is
-	@$(BIN)/python -m rdlib.reproduction $(or $(TABLE),--help) $(ARGS)
+	@$(BIN)/python -m rdlib reproduce $(or $(TABLE),--help) $(ARGS)
 
 clean:  ## remove what the commands made, except .venv
 	rm -rf build dist *.egg-info

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
-from rdlib.errors import NotFiniteError
+from rdlib.utils.errors import NotFiniteError
 
 FUSIONS = ("add", "multiply")
 SCORES = ("max", "sum")

@@ -10,18 +10,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import ArrayLike
 
-from rdlib.checkpoint import fingerprint
-from rdlib.datasets import data_root, load_dataset
-from rdlib.errors import CheckpointError
-from rdlib.hardware import best_device, resolve_precision
+from rdlib.datasets.load import data_root, load_dataset
+from rdlib.datasets.samples import AnomalyData
 from rdlib.model import ReverseDistillation
-from rdlib.run import Run
-from rdlib.samples import AnomalyData
-from rdlib.training import fit
+from rdlib.training.checkpoint import fingerprint
+from rdlib.training.loop import fit
+from rdlib.training.run import Run
+from rdlib.utils.arrays import as_array
+from rdlib.utils.errors import CheckpointError
+from rdlib.utils.hardware import best_device, resolve_precision
 
-SHOWING = ("figures", "widgets", "reproduction")  # packages that change neither training nor maps
+SHOWING = ("figures", "widgets", "reproduction", "deploy", "cli.py", "__main__.py")  # neither train nor map
 
 
 @dataclass(frozen=True)
@@ -60,38 +63,38 @@ class Lesson(NamedTuple):
     run: Run
 
 
-def lesson(name: str, size: Profile | None = None, *, seed: int = 0) -> Lesson:
+def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
     The training is kept as a checkpoint of `fit` in `data_root()`/lessons. It serves again for equal arguments on the
     same kind of hardware, until the library's code changes. What does not fit is trained again. Delete the file, or
     ask for another seed, to see the training itself.
     """
-    size = size or profile()
-    data, model = load_dataset(name, size=size.size, n_train=size.n_train), _untrained(size, seed)
-    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{_key(name, size, seed, model)}.pt"
+    cfg = cfg or profile()
+    data, model = load_dataset(name, size=cfg.size, n_train=cfg.n_train), _untrained(cfg, seed)
+    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{_key(name, cfg, seed, model)}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
         try:
-            run = _trained(model, data, size, seed, path)
+            run = _trained(model, data, cfg, seed, path)
         except CheckpointError:  # a damaged file, or other images under the same name
             path.unlink()
-            model = _untrained(size, seed)
-            run = _trained(model, data, size, seed, path)
+            model = _untrained(cfg, seed)
+            run = _trained(model, data, cfg, seed, path)
     return Lesson(data, model, run)
 
 
-def _untrained(size: Profile, seed: int) -> ReverseDistillation:
-    return ReverseDistillation(size.backbone, size.weights, sigma=size.sigma, seed=seed).to(best_device())
+def _untrained(cfg: Profile, seed: int) -> ReverseDistillation:
+    return ReverseDistillation(cfg.backbone, cfg.weights, sigma=cfg.sigma, seed=seed).to(best_device())
 
 
-def _trained(model: ReverseDistillation, data: AnomalyData, size: Profile, seed: int, path: Path) -> Run:
-    return fit(model, data.train, size.epochs, batch_size=size.batch_size, seed=seed, precision="auto", checkpoint=path)
+def _trained(model: ReverseDistillation, data: AnomalyData, cfg: Profile, seed: int, path: Path) -> Run:
+    return fit(model, data.train, cfg.epochs, batch_size=cfg.batch_size, seed=seed, precision="auto", checkpoint=path)
 
 
-def _key(name: str, size: Profile, seed: int, model: ReverseDistillation) -> str:
+def _key(name: str, cfg: Profile, seed: int, model: ReverseDistillation) -> str:
     """Everything that the checkpoint of a lesson must agree in, as 12 hexadecimal digits."""
-    settings = [name, asdict(size), seed, str(model.device), resolve_precision("auto", model.device),
+    settings = [name, asdict(cfg), seed, str(model.device), resolve_precision("auto", model.device),
                 fingerprint(model.teacher), source_hash(Path(__file__).parent)]
     return sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
@@ -100,3 +103,33 @@ def source_hash(library: Path) -> str:
     """A SHA-256 over the library's code, without the packages that only show or compare results."""
     files = (path for path in sorted(library.rglob("*.py")) if path.relative_to(library).parts[0] not in SHOWING)
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def agree(what: str, got: object, expected: ArrayLike, hint: str = "", *, tolerance: float = 1e-5) -> None:
+    """Raise AssertionError unless `got` is what it should be: same shape, every number within `tolerance`.
+
+    Args:
+        what: its name, with which the message begins.
+        got: a number, nested list, array or tensor of any dtype and device; None stands for "not answered yet".
+        expected: the same, of numbers.
+        hint: ends the message.
+        tolerance: absolute, and relative to the expected number.
+    """
+    end = f" {hint}" if hint else ""
+    if got is None or got is NotImplemented:
+        raise AssertionError(f"{what} is {got}: nothing was written there yet, or a return is missing.{end}")
+    try:
+        got = as_array(got, np.float64)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{what} should be numbers, not {type(got).__name__} ({error}).{end}") from error
+    expected = as_array(expected, np.float64)
+    if got.shape != expected.shape:
+        raise AssertionError(f"{what} has the shape {got.shape}, expected {expected.shape}.{end}")
+    wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
+    if not wrong.any():
+        return
+    if got.ndim == 0:
+        raise AssertionError(f"{what} is {got:.9g}, expected {expected:.9g}.{end}")
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise AssertionError(f"{what} is wrong in {wrong.sum()} of {wrong.size} numbers, first at {list(place)}: "
+                         f"{got[place]:.9g}, expected {expected[place]:.9g}.{end}")

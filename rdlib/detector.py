@@ -12,10 +12,20 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rdlib.anomaly_map import SCALES, SCORES, check_finite, checked_scales, gaussian_smooth, image_score
+from rdlib.anomaly_map import (
+    FUSIONS,
+    SCALES,
+    SCORES,
+    check_finite,
+    checked_scales,
+    fuse,
+    gaussian_smooth,
+    image_score,
+    scale_maps,
+)
 from rdlib.encoder import TeacherEncoder
-from rdlib.hardware import memory_format, neutral
 from rdlib.threshold import Threshold
+from rdlib.utils.hardware import as_float, autocast, memory_format, neutral
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what torchvision's networks expect to be taken off RGB in [0, 1] ...
 IMAGENET_STD = (0.229, 0.224, 0.225)  # ... and what the rest is divided by
@@ -24,7 +34,7 @@ Features = tuple[Tensor, Tensor, Tensor]
 
 
 class Scorer(Protocol):
-    """What predicts: a `Detector`, or a `rdlib.export.OnnxDetector`."""
+    """What predicts: a `Detector`, or a `rdlib.deploy.export.OnnxDetector`."""
 
     threshold: Threshold | None
 
@@ -38,7 +48,7 @@ class Config:
 
     backbone: str = "resnet18"
     sigma: float = 4.0  # width of the smoothing, in pixels of the input
-    normalise: bool = True
+    normalize: bool = True
     scales: tuple[int, ...] = SCALES  # that the map is made of
     score: str = "max"
 
@@ -72,13 +82,13 @@ class Detector(nn.Module):
         return self.mean.device
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images, RGB in [0, 1] -> the same, normalised if the model does so.
+        """(B, 3, H, W) images, RGB in [0, 1] -> the same, normalized if the model does so.
 
         Raises ValueError for images of another kind."""
         _check_images(images)
-        return (images - self.mean) / self.std if self.config.normalise else images
+        return (images - self.mean) / self.std if self.config.normalize else images
 
-    def teach(self, images: Tensor) -> Features:
+    def extract_features(self, images: Tensor) -> Features:
         """(B, 3, H, W) images, RGB in [0, 1] -> the teacher's f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
         f3 (B, 256e, H/16, W/16), without gradient. Raises ValueError for images of another kind."""
         return self.teacher(self.prepare(images))
@@ -99,7 +109,7 @@ class Detector(nn.Module):
             ValueError: images of another kind.
             NotFiniteError: maps or scores are NaN or infinite, since weights or images are.
         """
-        with evaluating(self, self.device):
+        with eval_mode(self, self.device):
             maps = torch.cat([self.anomaly_maps(batch, precision) for batch in images.split(batch_size)])
             maps = gaussian_smooth(maps, self.config.sigma)
             scores = image_score(maps, self.config.score)
@@ -107,8 +117,60 @@ class Detector(nn.Module):
         return maps, scores
 
 
+@dataclass(kw_only=True)
+class DistillationConfig(Config):
+    """`Config`, and how the scales' maps are joined."""
+
+    fusion: str = "add"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"There is no fusion '{self.fusion}'. Choose one of: {', '.join(FUSIONS)}.")
+
+
+class Distillation(Detector):
+    """A frozen teacher and a student of its features; the base of `ReverseDistillation` and `ForwardStudent`."""
+
+    config: DistillationConfig
+    student_sees_images = False  # whether `student_features` looks at the images, or at the teacher's features alone
+
+    def trainable_modules(self) -> dict[str, nn.Module]:
+        """The networks that training changes, by the name they have in a checkpoint."""
+        raise NotImplementedError
+
+    def signature(self) -> dict:
+        """What a training run must agree in with its checkpoint, apart from the teacher's weights."""
+        return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize}
+
+    def student_features(self, images: Tensor | None, teacher: Features) -> Features:
+        """The student's g1, g2, g3, shaped as the teacher's f1, f2, f3; the images, RGB in [0, 1], may be None unless
+        `student_sees_images`."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Features, Features]:
+        """(B, 3, H, W) images, RGB in [0, 1] -> teacher (f1, f2, f3) and student (g1, g2, g3), fine to coarse."""
+        teacher = self.extract_features(images)
+        return teacher, self.student_features(images, teacher)
+
+    def scale_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
+        """Eq. 1 at each scale, before fusion and smoothing: (B, 3, H, W) images -> (B, 3, H, W) distances in [0, 2].
+
+        In eval mode and without gradient, whatever mode the model is in; computed on the model's device. With
+        precision="bf16" the networks run in bfloat16; the distances never do, since 1 - cos is a small difference.
+        """
+        with eval_mode(self, self.device):
+            with autocast(precision, self.device):
+                teacher, student = self(images.to(self.device))
+            return scale_maps([as_float(t) for t in teacher], [as_float(s) for s in student], images.shape[-2:])
+
+    def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
+        """The distances of the chosen scales, joined: (B, 3, H, W) images -> (B, H, W), before smoothing."""
+        return fuse(self.scale_maps(images, precision), self.config.fusion, self.config.scales)
+
+
 @contextmanager
-def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
+def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, no gradient, none of the caller's switches, and the layout that the device likes; afterwards the mode
     is what it was."""
     was_training = model.training

@@ -8,13 +8,25 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, Wide_ResNet50_2_Weights,
-                                WeightsEnum)
+from torchvision.models import (
+    ResNet18_Weights,
+    ResNet34_Weights,
+    ResNet50_Weights,
+    WeightsEnum,
+    Wide_ResNet50_2_Weights,
+)
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from rdlib.errors import WeightsError
-from rdlib.weights import (calibrate_batchnorm, coloured_noise, download_state_dict, embedded_teacher, initialise,
-                           load_strictly, read_state_dict)
+from rdlib.utils.errors import WeightsError
+from rdlib.weights import (
+    calibrate_batchnorm,
+    coloured_noise,
+    download_state_dict,
+    embedded_teacher,
+    initialize,
+    load_strictly,
+    read_state_dict,
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class CutResNet(nn.Module):
         self.to_empty(device="cpu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) normalised images, sides multiples of 32 -> f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
+        """(B, 3, H, W) normalized images, sides multiples of 32 -> f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
         f3 (B, 256e, H/16, W/16), as the images' dtype."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, H/4, W/4)
         f1 = self.layer1(x)
@@ -102,7 +114,7 @@ class CutResNet(nn.Module):
 class TeacherEncoder(CutResNet):
     """E: three feature maps f1, f2, f3 of an image, from a network that never changes.
 
-    Frozen for good: the weights are buffers, not parameters, so they move and are saved with the model but no optimiser
+    Frozen for good: the weights are buffers, not parameters, so they move and are saved with the model but no optimizer
     can find them; `train()` leaves the BatchNorms in eval mode; `forward` records no gradient.
 
     Args:
@@ -121,7 +133,7 @@ class TeacherEncoder(CutResNet):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *, seed: int = 0):
         super().__init__(backbone)
         generator = torch.Generator().manual_seed(TEACHER_STREAM + seed)
-        initialise(self, generator)
+        initialize(self, generator)
         if weights == "random_calibrated":
             calibrate_batchnorm(self, coloured_noise(64, 128, generator))
         elif weights is not None:
@@ -156,7 +168,7 @@ def read_teacher(backbone: str, weights: str | Path) -> tuple[dict[str, Tensor],
 
 
 def parameters_to_buffers(module: nn.Module) -> None:
-    """Freeze a network for good: what was a parameter moves and is saved as before, but no optimiser can find it."""
+    """Freeze a network for good: what was a parameter moves and is saved as before, but no optimizer can find it."""
     for child in module.modules():
         for name, parameter in list(child.named_parameters(recurse=False)):
             delattr(child, name)

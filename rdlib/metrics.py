@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 
-from rdlib.arrays import as_finite, as_truth
+from rdlib.utils.arrays import as_finite, as_truth
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -63,17 +63,17 @@ class PixelRanking:
         last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores fall together
         self.thresholds = ranked[last]  # (T,) the distinct scores of defect pixels, falling
         self.normals = normal.size
-        self.hits = last + 1  # (T,) defect pixels >= threshold
+        self.tp = last + 1  # (T,) defect pixels >= threshold
         # PRO at each threshold. float64: a float32 sum would stop counting at 2**24 pixels.
         self.overlap = np.minimum(np.cumsum(shares[order], dtype=np.float64)[last], 1.0)
-        self.false_alarms = self.normals - np.searchsorted(normal, self.thresholds, side="left")  # normal >= threshold
-        self.false_alarms_above = self.normals - np.searchsorted(normal, self.thresholds, side="right")
+        self.fp = self.normals - np.searchsorted(normal, self.thresholds, side="left")  # normal >= threshold
+        self.fp_above = self.normals - np.searchsorted(normal, self.thresholds, side="right")
 
     def _curve(self, height: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """fpr, `height` and thresholds at every corner: each threshold has the points just before and at its rise."""
         points = 2 * len(self.thresholds)
         fpr, rise, thresholds = np.zeros(points + 2), np.zeros(points + 2), np.empty(points + 2)
-        fpr[1:-1:2], fpr[2:-1:2] = self.false_alarms_above / self.normals, self.false_alarms / self.normals
+        fpr[1:-1:2], fpr[2:-1:2] = self.fp_above / self.normals, self.fp / self.normals
         rise[3:-1:2], rise[2:-1:2] = height[:-1], height
         thresholds[1:-1:2], thresholds[2:-1:2] = np.nextafter(self.thresholds, np.inf), self.thresholds
         fpr[-1], rise[-1], thresholds[0], thresholds[-1] = 1.0, 1.0, np.inf, -np.inf
@@ -81,7 +81,7 @@ class PixelRanking:
 
     def roc_curve(self) -> tuple[NDArray, NDArray, NDArray]:
         """fpr, tpr, thresholds of the ROC curve's corners, float64; a score >= threshold is called anomalous."""
-        return self._curve(self.hits / self.hits[-1])
+        return self._curve(self.tp / self.tp[-1])
 
     def pro_curve(self) -> tuple[NDArray, NDArray, NDArray]:
         """fpr, pro, thresholds of the PRO curve's corners, see `pro_curve`."""
@@ -93,12 +93,12 @@ class PixelRanking:
 
     def average_precision(self) -> float:
         """Pixel average precision, in [0, 1]."""
-        precision = self.hits / (self.hits + self.false_alarms)
-        return float(np.sum(np.diff(self.hits, prepend=0) / self.hits[-1] * precision))
+        precision = self.tp / (self.tp + self.fp)
+        return float(np.sum(np.diff(self.tp, prepend=0) / self.tp[-1] * precision))
 
     def f1_max(self) -> tuple[float, float]:
         """The highest pixel F1 and its threshold, see `f1_max`."""
-        f1 = 2 * self.hits / (self.hits + self.false_alarms + self.hits[-1])
+        f1 = 2 * self.tp / (self.tp + self.fp + self.tp[-1])
         best = int(np.argmax(f1))
         return float(f1[best]), float(self.thresholds[best])
 

@@ -10,16 +10,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import SCALES
-from rdlib.bottlenecks import BOTTLENECKS, build_bottleneck, calibrate_frozen, load_layer4
 from rdlib.decoder import StudentDecoder
-from rdlib.detector import Features
-from rdlib.distillation import Distillation, DistillationConfig
-from rdlib.errors import WeightsError
-from rdlib.files import written_atomically
-from rdlib.hardware import neutral
+from rdlib.detector import Distillation, DistillationConfig, Features
+from rdlib.ocbe import BOTTLENECKS, build_bottleneck, calibrate_frozen, load_layer4
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
 from rdlib.threshold import Threshold
-from rdlib.weights import check_fit, check_values, initialise, load_strictly
+from rdlib.utils.errors import WeightsError
+from rdlib.utils.files import written_atomically
+from rdlib.utils.hardware import neutral
+from rdlib.weights import check_fit, check_values, initialize, load_strictly
 
 
 @dataclass(kw_only=True)
@@ -56,12 +55,12 @@ class ReverseDistillation(Distillation):
         backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (the paper's).
         weights: the teacher's, see `TeacherEncoder`. The default ships with the kit, works offline and is a ResNet-18;
             results like the paper's need "imagenet".
-        bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.bottlenecks`.
+        bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.ocbe`.
         scales: which of the three distances the map is made of, 1 fine to 3 coarse; the losses are chosen in `fit`.
         sigma: width of the map's Gaussian smoothing in pixels, 0 for none; 4 is the official choice at 256 x 256.
         fusion: "add" (paper) or "multiply".
         score: "max" of the map (paper), or its "sum", for one-class novelty detection.
-        normalise: take off ImageNet's mean and deviation, which ImageNet teachers expect.
+        normalize: take off ImageNet's mean and deviation, which ImageNet teachers expect.
         seed: of the student's (and a random teacher's) initial weights.
 
     Raises:
@@ -74,9 +73,9 @@ class ReverseDistillation(Distillation):
     @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
                  bottleneck: str = "mff_oce", scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add",
-                 score: str = "max", normalise: bool = True, seed: int = 0):
+                 score: str = "max", normalize: bool = True, seed: int = 0):
         config = ReverseConfig(backbone=backbone, bottleneck=bottleneck, scales=scales, sigma=sigma, fusion=fusion,
-                               score=score, normalise=normalise)
+                               score=score, normalize=normalize)
         generator = self._build(config, weights, seed)
         if bottleneck == "pre":
             load_layer4(self.ocbe, backbone, weights)
@@ -92,24 +91,24 @@ class ReverseDistillation(Distillation):
         generator = torch.Generator().manual_seed(seed)
         for part in (self.ocbe, self.student):
             part.to_empty(device="cpu")
-            initialise(part, generator)
+            initialize(part, generator)
         return generator
 
-    def learners(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         """OCBE and student. A frozen bottleneck is listed too, so that a checkpoint is whole; it has no parameters."""
         return {"ocbe": self.ocbe, "student": self.student}
 
-    def identity(self) -> dict:
+    def signature(self) -> dict:
         """See `Distillation`."""
-        return super().identity() | {"bottleneck": self.config.bottleneck}
+        return super().signature() | {"bottleneck": self.config.bottleneck}
 
-    def restore(self, features: Features) -> Features:
+    def reconstruct(self, features: Features) -> Features:
         """The student's g1, g2, g3, shaped as the teacher's f1, f2, f3 that go in: D(OCBE(f))."""
         return self.student(self.ocbe(features))
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
-        """`restore`: the reverse student sees the image through the teacher's features alone."""
-        return self.restore(teacher)
+        """`reconstruct`: the reverse student sees the image through the teacher's features alone."""
+        return self.reconstruct(teacher)
 
     def save(self, path: str | Path) -> None:
         """Write weights, the teacher's included, configuration and threshold, if there is one, to one .safetensors

@@ -5,11 +5,14 @@ residual stage, squeezes the stack into an embedding. Trained with the student o
 little of a defect passes.
 """
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from rdlib.encoder import Backbone, get_backbone, residual_stage
+from rdlib.encoder import Backbone, TeacherEncoder, get_backbone, parameters_to_buffers, read_teacher, residual_stage
+from rdlib.utils.errors import WeightsError
+from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly
 
 
 def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -64,3 +67,69 @@ class OneClassBottleneckEmbedding(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """f1 (B, 64e, H, W), f2 (B, 128e, H/2, W/2), f3 (B, 256e, H/4, W/4) -> phi (B, 512e, H/8, W/8)."""
         return self.oce(self.mff(features))
+
+
+BOTTLENECKS = ("pre", "pre_random", "oce", "mff_oce")
+
+
+class SingleScaleEmbedding(nn.Module):
+    """OCE on the coarsest feature map alone: f3 (B, 256e, H, W) of the three -> (B, 512e, H/2, W/2).
+
+    Its shape is that of torchvision's layer4: two blocks in a ResNet-18, three otherwise.
+    """
+
+    def __init__(self, backbone: str):
+        super().__init__()
+        spec = get_backbone(backbone)
+        self.oce = OneClassEmbedding(spec, in_channels=spec.channels[2])
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """f1, f2, f3 as in `OneClassBottleneckEmbedding`, of which f3 alone is looked at."""
+        return self.oce(features[2])
+
+
+class FrozenEmbedding(SingleScaleEmbedding):
+    """A `SingleScaleEmbedding` that never changes: no parameters, no gradient, always in eval mode, as the teacher."""
+
+    def __init__(self, backbone: str):
+        super().__init__(backbone)
+        parameters_to_buffers(self)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenEmbedding":
+        """Does nothing but return self."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """See `SingleScaleEmbedding`."""
+        return super().forward(features)
+
+
+def build_bottleneck(name: str, backbone: str) -> nn.Module:
+    """The bottleneck of that name in `BOTTLENECKS`, without values."""
+    networks = {"mff_oce": OneClassBottleneckEmbedding, "oce": SingleScaleEmbedding}
+    return networks.get(name, FrozenEmbedding)(backbone)
+
+
+def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path | None) -> None:
+    """Give `pre` the layer4 that belongs to the teacher's weights. Raises WeightsError where they carry none."""
+    if weights is None or weights == "random_calibrated":
+        raise WeightsError("bottleneck='pre' is the teacher's own pre-trained layer4, and a random teacher has none. "
+                           "Use bottleneck='pre_random', or weights='imagenet'.")
+    state, source = read_teacher(backbone, weights)
+    layer4 = {key.removeprefix("layer4."): value for key, value in state.items() if key.startswith("layer4.")}
+    if not layer4:
+        raise WeightsError(f"bottleneck='pre' is the teacher's own pre-trained layer4, and {source} carries none. Use "
+                           "weights='imagenet' or a state dict with layer4.*, or another bottleneck: "
+                           f"{', '.join(BOTTLENECKS[1:])}.")
+    load_strictly(bottleneck.oce, layer4, f"layer4 of {source}")
+
+
+def calibrate_frozen(bottleneck: FrozenEmbedding, teacher: TeacherEncoder, generator: torch.Generator) -> None:
+    """Set the BatchNorm statistics of `pre_random` to those of the teacher's features of coloured noise.
+
+    A frozen BatchNorm never sees a batch to learn from. With its default statistics the embedding would grow with the
+    teacher's features and from block to block; calibrated, it has the scale that a trained bottleneck's has.
+    """
+    calibrate_batchnorm(bottleneck, teacher(coloured_noise(32, 128, generator)))

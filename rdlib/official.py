@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rdlib.errors import WeightsError
+from rdlib.utils.errors import WeightsError
 from rdlib.weights import check_state_dict, without_module
 
 # Official names on the left, this kit's on the right. The official decoder counts its layers from the deep end.

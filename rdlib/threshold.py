@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv  # scipy.stats has the bounds ready, and is slow to import
 
-from rdlib.arrays import as_finite, as_truth
 from rdlib.metrics import f1_max
+from rdlib.utils.arrays import as_finite, as_truth
 
 MARGIN = 1e-4  # relative; how far above an image the threshold lies, so that another machine's rounding changes nothing
 LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative one vanishes

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rdlib.errors import WeightsError
-from rdlib.files import shipped
-from rdlib.hardware import neutral
+from rdlib.utils.errors import WeightsError
+from rdlib.utils.files import shipped
+from rdlib.utils.hardware import neutral
 
 EMBEDDED = "resnet18_procedural.safetensors"
 
 
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Fill a network as the official code does, drawing from `generator` alone.
 
     Conv2d: Kaiming normal, fan_out. ConvTranspose2d: torch's default, which the official decoder keeps
@@ -37,7 +37,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
 @neutral()
 def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """(n, 3, size, size) float32 images, normalised: noise whose amplitude falls as 1/frequency^a, a from 0.5 to 2.
+    """(n, 3, size, size) float32 images, normalized: noise whose amplitude falls as 1/frequency^a, a from 0.5 to 2.
 
     Natural images have such spectra, so the statistics measured on them are of the right kind.
     """
@@ -52,7 +52,7 @@ def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
-    """Set every BatchNorm's running mean and variance to those of `images` (B, 3, H, W), normalised, in one pass.
+    """Set every BatchNorm's running mean and variance to those of `images` (B, 3, H, W), normalized, in one pass.
 
     Random convolutions behind BatchNorm's default statistics (mean 0, variance 1) let activations grow from layer to
     layer; calibrated ones keep every layer near unit variance.

@@ -11,8 +11,10 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from rdlib.demo import execute, tidy
-from rdlib.files import written_atomically
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+from demo import execute, tidy  # noqa: E402
+
+from rdlib.utils.files import written_atomically
 
 
 def warnings(notebook: nbformat.NotebookNode) -> list[str]:

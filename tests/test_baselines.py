@@ -7,10 +7,10 @@ from sklearn.neighbors import NearestNeighbors
 from test_training import SWITCHES, Images, Jittered, equal, images, weights
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.baselines import FeatureMemory, ForwardStudent, greedy_coreset
 from rdlib.encoder import BACKBONES
-from rdlib.errors import CheckpointError, WeightsError
 from rdlib.losses import positional_cosine_loss
+from rdlib.utils.errors import CheckpointError, WeightsError
+from rdlib.variants.baselines import ForwardStudent, MemoryBank, greedy_coreset
 
 PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
@@ -103,8 +103,8 @@ def test_a_forward_student_learns_to_detect(leather):
 
 
 def test_a_patch_is_an_average_of_stacked_scales():
-    model = FeatureMemory("resnet18", scales=(3, 2))
-    _, f2, f3 = (f.numpy() for f in model.teach(PICTURES))
+    model = MemoryBank("resnet18", scales=(3, 2))
+    _, f2, f3 = (f.numpy() for f in model.extract_features(PICTURES))
     patches = model.patches(PICTURES)
     assert patches.shape == (3, 384, 8, 8)
     np.testing.assert_allclose(patches[:, :128], uniform_filter(f2, (0, 0, 3, 3), mode="constant"), atol=1e-4)
@@ -114,7 +114,7 @@ def test_a_patch_is_an_average_of_stacked_scales():
 
 
 def memory(n=6, **options):
-    return FeatureMemory("resnet18", **options).fit(images(n), progress=False, batch_size=4)
+    return MemoryBank("resnet18", **options).fit(images(n), progress=False, batch_size=4)
 
 
 def test_distances_are_scikit_learns():
@@ -146,10 +146,10 @@ def test_the_memory_comes_from_the_seed_and_keeps_its_size():
 
 def test_batches_and_chunks_do_not_matter(monkeypatch):
     one = memory(size=40)
-    other = FeatureMemory("resnet18", size=40).fit(images(6), batch_size=2, progress=False)
+    other = MemoryBank("resnet18", size=40).fit(images(6), batch_size=2, progress=False)
     assert torch.allclose(one.memory, other.memory, atol=1e-4)
     maps = one.predict(PICTURES)[0]
-    monkeypatch.setattr("rdlib.baselines.ENTRIES", 40 * 7)
+    monkeypatch.setattr("rdlib.variants.baselines.ENTRIES", 40 * 7)
     assert torch.allclose(one.predict(PICTURES, batch_size=1)[0], maps, atol=1e-3)
 
 
@@ -164,7 +164,7 @@ def test_the_coreset_is_the_greedy_one():
 
 def test_the_memory_of_augmented_images_comes_from_the_seed():
     data, before = Jittered(images(6).images), torch.get_rng_state()
-    a, b, other = (FeatureMemory("resnet18", size=50, seed=seed).fit(data, progress=False).memory for seed in (0, 0, 1))
+    a, b, other = (MemoryBank("resnet18", size=50, seed=seed).fit(data, progress=False).memory for seed in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, other) and torch.equal(before, torch.get_rng_state())
 
 
@@ -176,7 +176,7 @@ def test_the_callers_switches_change_no_memory(switch):
         def __getitem__(self, index):
             return super().__getitem__(index)._replace(image=torch.tensor(self.images[index].tolist()))
 
-    expected, model, data = memory(size=50).memory, FeatureMemory("resnet18", size=50), Drawn(images(6).images)
+    expected, model, data = memory(size=50).memory, MemoryBank("resnet18", size=50), Drawn(images(6).images)
     with SWITCHES[switch]():
         model.fit(data, progress=False)
     assert torch.equal(model.memory, expected)
@@ -184,7 +184,7 @@ def test_the_callers_switches_change_no_memory(switch):
 
 def test_the_memory_detects_by_what_it_remembers(leather):
     other = load_dataset("synthetic/wood", size=64, n_train=32)
-    own, foreign = (evaluate(FeatureMemory("resnet18", sigma=2, size=500).fit(train, progress=False), leather.test,
+    own, foreign = (evaluate(MemoryBank("resnet18", sigma=2, size=500).fit(train, progress=False), leather.test,
                              progress=False) for train in (leather.train, other.train))
     assert own.image_auroc > 0.8
     assert own.pixel_auroc > foreign.pixel_auroc + 0.05 and own.image_auroc > foreign.image_auroc + 0.05
@@ -192,8 +192,8 @@ def test_the_memory_detects_by_what_it_remembers(leather):
 
 def test_what_a_memory_cannot_do():
     with pytest.raises(RuntimeError, match=r"Call fit\(data\.train\) first"):
-        FeatureMemory("resnet18").predict(PICTURES)
+        MemoryBank("resnet18").predict(PICTURES)
     with pytest.raises(ValueError, match="no images to remember"):
-        FeatureMemory("resnet18").fit(Images(torch.zeros(0, 3, 64, 64)), progress=False)
+        MemoryBank("resnet18").fit(Images(torch.zeros(0, 3, 64, 64)), progress=False)
     with pytest.raises(ValueError, match="1 or more; got 0"):
-        FeatureMemory("resnet18", size=0)
+        MemoryBank("resnet18", size=0)

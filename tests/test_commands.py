@@ -8,13 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
+import demo
 import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from rdlib import demo, doctor
+from rdlib.deploy import doctor
 from rdlib.weights import is_reachable
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def alt_texts(page):
 
 
 def test_demo_on_a_folder(folder, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "rdlib.demo", "--data", folder, "--out", tmp_path / "out"], cwd=ROOT,
+    done = subprocess.run([sys.executable, "notebooks/demo.py", "--data", folder, "--out", tmp_path / "out"], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "image_auroc" in done.stdout and "aupro" in done.stdout and "quickstart.html" in done.stdout
@@ -115,12 +116,12 @@ def test_doctor_says_ten_things(monkeypatch, tmp_path):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(doctor, "is_reachable", lambda url: False)
-    lines = doctor.lines()
+    lines = doctor.report_lines()
     assert len(lines) == 10 and all(line.startswith(("ok", "--")) for line in lines)
     assert lines[8].startswith("--") and "README" in lines[8], "MVTec AD is missing, and the line says what to do"
     assert lines[9].startswith("--") and "weights=" in lines[9]
     (tmp_path / "mvtec/bottle/train/good").mkdir(parents=True)
-    assert doctor.lines()[8].startswith("ok")
+    assert doctor.report_lines()[8].startswith("ok")
 
 
 def test_reachable_is_what_answers(monkeypatch):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from rdlib import ReverseDistillation
-from rdlib.baselines import ForwardStudent
-from rdlib.complexity import count_flops, count_parameters, images_per_second, measure
-from rdlib.hardware import peak_memory_mb
+from rdlib.evaluation.complexity import count_flops, count_parameters, images_per_second, measure
+from rdlib.utils.hardware import peak_memory_mb
+from rdlib.variants.baselines import ForwardStudent
 
 
 @pytest.mark.parametrize("backbone, ocbe, student", [("resnet18", 11.68, 3.70), ("wide_resnet50_2", 58.89, 24.92)])

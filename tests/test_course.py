@@ -44,7 +44,7 @@ def kept(monkeypatch, tmp_path):
 def test_a_lesson_of_another_precision_is_another_lesson(monkeypatch, kept):
     """One home, machines with and without fast bfloat16: each finds its own file, or trains."""
     for fast in (True, False, True):
-        monkeypatch.setattr("rdlib.hardware.has_fast_bf16", lambda device, fast=fast: fast)
+        monkeypatch.setattr("rdlib.utils.hardware.has_fast_bf16", lambda device, fast=fast: fast)
         assert lesson("synthetic/gear", SMALL).run.settings["precision"] == ("bf16" if fast else "float32")
     assert len(list(kept.glob("*.pt"))) == 2
 
@@ -66,7 +66,7 @@ def test_the_hash_follows_the_code_that_trains(tmp_path):
     for name in ("figures/maps.py", "widgets/paint.py"):
         (library / name).write_text("# only shows")
     assert source_hash(library) == before
-    for name in ("losses.py", "anomaly_map.py", "training.py", "synthetic/noise.py"):
+    for name in ("losses.py", "anomaly_map.py", "training/loop.py", "synthetic/noise.py"):
         (library / name).write_text((library / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
         assert source_hash(library) != before
         before = source_hash(library)

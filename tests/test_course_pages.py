@@ -56,7 +56,7 @@ def test_the_notebooks_that_an_entry_names_use_the_term(term):
     named = [path for path in notebooks() if path.name in where]
     for path in named:
         text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-        plain = "".join(text.lower().replace("-", "").split())  # "feature memory" may be FeatureMemory there
+        plain = "".join(text.lower().replace("-", "").split())  # "feature memory" may be MemoryBank there
         assert f"glossary.md#{anchor(term)})" in text or "".join(term.replace("-", "").split()) in plain, path.name
 
 

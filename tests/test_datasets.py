@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rdlib import load_dataset, samples
-from rdlib.datasets import data_root
-from rdlib.errors import DataError
+from rdlib import load_dataset
+from rdlib.datasets import samples
+from rdlib.datasets.load import data_root
+from rdlib.datasets.samples import AnomalyDataset
 from rdlib.images import read_mask
-from rdlib.samples import AnomalyDataset
+from rdlib.utils.errors import DataError
 
 
 def paint(path, level=100, size=(20, 30)):
@@ -54,7 +55,7 @@ def test_mvtec_layout(bottle, tmp_path, monkeypatch):
     assert data.name == "mvtec/bottle"
     assert levels(data.train) == [0, 1, 2, 10] and data.train.labels == [0] * 4
     assert levels(data.test) == [40, 50, 51, 60, 61]
-    assert data.test.defects == ["dent", "good", "good", "scratch", "scratch"]
+    assert data.test.defect_types == ["dent", "good", "good", "scratch", "scratch"]
     assert data.test.labels == [1, 0, 0, 1, 1]  # the last one's mask is empty: the folder decides
     assert [sample.name for sample in data.test.samples[:2]] == ["test/dent/000.png", "test/good/000.png"]
     assert [int(item.mask.sum()) for item in data.test] == [10 * 20, 0, 0, 5 * 20, 0]
@@ -233,7 +234,7 @@ def test_magnetic_tile_layout(tmp_path):
         paint(tmp_path / f"MT_{kind}/Imgs/{name}.jpg")
         paint(tmp_path / f"MT_{kind}/Imgs/{name}.png", noise)
     data = load_dataset("magnetic_tile", tmp_path, size=20)
-    assert data.test.defects == ["good"] * 2 + ["blowhole", "break", "crack", "crack", "fray", "uneven"]
+    assert data.test.defect_types == ["good"] * 2 + ["blowhole", "break", "crack", "crack", "fray", "uneven"]
     assert data.test.has_masks
     assert not any(item.mask.any() for item in data.test)  # noise
     assert sorted(levels(data.train) + levels(data.test)[:2]) == [20 * i for i in range(10)] != levels(data.train)
@@ -250,9 +251,9 @@ def tiles(shared):
 
 
 def test_magnetic_tile_split(tiles):
-    assert len(tiles.train) == 761 and set(tiles.train.defects) == {"good"}
+    assert len(tiles.train) == 761 and set(tiles.train.defect_types) == {"good"}
     assert tiles.test.labels.count(0) == 191 and tiles.test.labels.count(1) == 392
-    kinds = {kind: tiles.test.defects.count(kind) for kind in set(tiles.test.defects)}
+    kinds = {kind: tiles.test.defect_types.count(kind) for kind in set(tiles.test.defect_types)}
     assert kinds == {"good": 191, "blowhole": 115, "break": 85, "crack": 57, "fray": 32, "uneven": 103}
     train, test = ({sample.path for sample in part.samples} for part in (tiles.train, tiles.test))
     assert len(train) == 761 and len(test) == 583 and not train & test

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdlib import datasets, downloads, folders, novelty
-from rdlib.archives import unpack
-from rdlib.downloads import Download, fetch, provide
-from rdlib.errors import DataError
+from rdlib.datasets import downloads, folders, novelty
+from rdlib.datasets import load as datasets
+from rdlib.datasets.archives import unpack
+from rdlib.datasets.downloads import Download, fetch, provide
+from rdlib.utils.errors import DataError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 
@@ -393,7 +394,7 @@ def test_mnist_from_the_first_call(server, tmp_path, monkeypatch):
     monkeypatch.setitem(novelty.DOWNLOADS, "mnist", tuple(records))
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     data = datasets.load_dataset("mnist/3")
-    assert [len(data.train), data.test.defects] == [2, ["good", "4"]]
+    assert [len(data.train), data.test.defect_types] == [2, ["good", "4"]]
     assert data.test[1].image.shape == (3, 32, 32) and data.test[1].image.mul(255).eq(80).all()
     assert len(server.asked) == 4 and len(list((tmp_path / "mnist" / "MNIST" / "raw").iterdir())) == 4
     assert len(datasets.load_dataset("mnist/1").train) == 1 and len(server.asked) == 4

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 import rdlib
 from rdlib import ReverseDistillation, load_dataset
-from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
-from rdlib.errors import WeightsError
+from rdlib.training.checkpoint import fingerprint
+from rdlib.utils.errors import WeightsError
 from rdlib.weights import EMBEDDED, embedded_teacher
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +109,6 @@ def test_it_is_the_default_and_needs_no_network(monkeypatch):
 
 
 def test_a_library_without_its_weights_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("rdlib.files.__file__", str(tmp_path / "rdlib" / "files.py"))
+    monkeypatch.setattr("rdlib.utils.files.__file__", str(tmp_path / "rdlib" / "files.py"))
     with pytest.raises(WeightsError, match=f"lacks its teacher: {EMBEDDED}.*Install the kit anew.*random_calibrated"):
         TeacherEncoder()

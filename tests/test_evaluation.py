@@ -13,10 +13,10 @@ from test_metrics import elsewhere
 from test_training import equal, images, weights
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from rdlib import FeatureMemory, ForwardStudent, ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.errors import NotFiniteError
-from rdlib.samples import AnomalyDataset, Item, check_dataset
+from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
+from rdlib.datasets.samples import AnomalyDataset, Item, check_dataset
 from rdlib.threshold import Threshold
+from rdlib.utils.errors import NotFiniteError
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_metrics_against_scikit_learn(data, report):
 def test_per_defect_judges_one_kind_against_all_good(data, report):
     table = report.per_defect()
     assert list(table.index) == ["cut", "hole", "stain", "thread"] and table["images"].tolist() == [3, 3, 3, 3]
-    chosen = (report.defects == "stain") | (report.labels == 0)
+    chosen = (report.defect_types == "stain") | (report.labels == 0)
     expected = roc_auc_score(report.labels[chosen], report.scores[chosen])
     assert table.loc["stain", "image_auroc"] == expected
 
@@ -139,7 +139,7 @@ def test_what_is_no_test_set_is_told_what_one_is(model, data, name):
     ([item((64, 64), torch.float64)], r"an image \(3, 64, 64\) torch.float64"),
     ([item((64, 64))._replace(image=torch.zeros(1, 64, 64))], r"an image \(1, 64, 64\)")])
 def test_what_is_no_training_set_is_told_what_one_is(items, words):
-    for use in (check_dataset, FeatureMemory("resnet18", None).fit):
+    for use in (check_dataset, MemoryBank("resnet18", None).fit):
         with pytest.raises(ValueError, match=f"{words}.*A data set is an AnomalyDataset"):
             use(items)
 
@@ -211,7 +211,7 @@ def all_at_once():
 
 MODELS = {"reverse": lambda: ReverseDistillation("resnet18", "random_calibrated", sigma=1.5),
           "forward": lambda: ForwardStudent("resnet18", None, sigma=1.5),
-          "memory": lambda: FeatureMemory("resnet18", sigma=1.5, size=50)}
+          "memory": lambda: MemoryBank("resnet18", sigma=1.5, size=50)}
 
 
 @pytest.fixture(scope="module", params=MODELS)

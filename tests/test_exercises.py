@@ -20,7 +20,7 @@ import torch
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import MetadataValidator
 
-from rdlib.checks import agree
+from rdlib.course import agree
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "notebooks/exercises"
@@ -275,7 +275,7 @@ MISTAKES = [
     ("ex3_decoder", "transposed", '", x, weight)', '", x, weight.flip(0))', "hidden"),
     ("ex3_decoder", "block", " + self.downsample(x)", "", "hidden"),
     ("ex3_decoder", "student", "return g1, g2, g3", "return g3, g2, g1", "visible hidden"),
-    ("ex3_decoder", "step", "    optimiser.zero_grad()\n", "", "hidden"),
+    ("ex3_decoder", "step", "    optimizer.zero_grad()\n", "", "hidden"),
     ("ex4_loss_and_map", "losses", "t.flatten(1), s.flatten(1)", "t, s", "hidden"),
     ("ex4_loss_and_map", "distance", "np.linspace(0, image.shape[axis] - 1, size[axis])",
      "(np.arange(size[axis]) + 0.5) * image.shape[axis] / size[axis] - 0.5", "visible hidden"),
@@ -329,7 +329,7 @@ def test_the_bundle_brings_the_kit_and_asks_for_no_other_versions(made, environm
     install = ["-m", "pip", "install", "--no-index", "--find-links", folder / "wheels"]
     run([*install, "--dry-run", "-r", folder / "requirements.txt", "-c", folder / "constraints.txt"], environment)
     run([*install, "--no-deps", "--target", tmp_path, "rdlib"], environment)
-    script = ("import rdlib; from rdlib.encoder import TeacherEncoder; from rdlib.checks import agree; "
+    script = ("import rdlib; from rdlib.encoder import TeacherEncoder; from rdlib.course import agree; "
               "print(rdlib.__file__, TeacherEncoder().conv1.weight.abs().mean().item() > 0)")
     path, loaded = run(["-c", script], environment | {"PYTHONPATH": str(tmp_path)}, tmp_path).split()
     assert Path(path).is_relative_to(tmp_path) and loaded == "True"

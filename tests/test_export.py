@@ -11,15 +11,16 @@ import pytest
 import torch
 from test_evaluation import all_at_once
 
-from rdlib import ForwardStudent, ReverseDistillation, evaluate, export, load_dataset
-from rdlib.errors import NotFiniteError, WeightsError
-from rdlib.export import OnnxDetector, export_onnx
+from rdlib import ForwardStudent, ReverseDistillation, evaluate, load_dataset
+from rdlib.deploy import export
+from rdlib.deploy.export import OnnxDetector, export_onnx
 from rdlib.threshold import threshold_from_good
+from rdlib.utils.errors import NotFiniteError, WeightsError
 
 CASES = {
     "paper": lambda: ReverseDistillation("resnet18", weights=None, sigma=2),
     "other": lambda: ReverseDistillation("resnet18", weights=None, sigma=0, scales=(2, 3), fusion="multiply",
-                                         score="sum", normalise=False),
+                                         score="sum", normalize=False),
     "forward": lambda: ForwardStudent("resnet18", weights=None, sigma=1),
 }
 SIZE = (64, 96)

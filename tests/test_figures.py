@@ -13,9 +13,9 @@ import torch
 from matplotlib.contour import ContourSet
 
 from rdlib import ReverseDistillation, Run, figures
-from rdlib.evaluation import Report
+from rdlib.datasets.samples import AnomalyDataset
+from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import _stored, thinned
-from rdlib.samples import AnomalyDataset
 
 SIZE = 32
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from test_metrics import TENSORS, elsewhere
 
 from rdlib import figures
-from rdlib.samples import AnomalyDataset
+from rdlib.datasets.samples import AnomalyDataset
 
 SIZE = 16
 

@@ -10,8 +10,8 @@ from PIL import Image
 from test_datasets import levels, paint, paint_mask
 
 from rdlib import load_dataset
-from rdlib.errors import DataError
-from rdlib.folders import BTAD_CATEGORIES, VISA_CATEGORIES
+from rdlib.datasets.folders import BTAD_CATEGORIES, VISA_CATEGORIES
+from rdlib.utils.errors import DataError
 
 # split, label, name, grey level; in no good order, as in the published table
 ROWS = [("train", "normal", "0007.JPG", 70), ("test", "anomaly", "001.JPG", 20), ("train", "normal", "0002.JPG", 30),
@@ -48,10 +48,10 @@ def visa(tmp_path):
 @pytest.mark.parametrize("layout", ["published", "mvtec_like"])
 def test_visa(visa, layout):
     data = load_dataset("visa/candle", visa.parent / layout, size=(20, 30))
-    assert data.name == "visa/candle" and data.normalise and data.test.has_masks
+    assert data.name == "visa/candle" and data.normalize and data.test.has_masks
     assert levels(data.train) == [30, 40, 70] and data.train.labels == [0, 0, 0]
     assert levels(data.test) == [10, 20, 50] and data.test.labels == [1, 1, 0]
-    assert data.test.defects == ["bad", "bad", "good"]
+    assert data.test.defect_types == ["bad", "bad", "good"]
     for item in data.test:
         assert torch.equal(item.mask, torch.from_numpy((KINDS > 0) & bool(item.label)))
 
@@ -59,7 +59,7 @@ def test_visa(visa, layout):
 def test_visas_layouts_give_identical_sets(visa):
     one, other = (load_dataset("visa/candle", visa.parent / layout, size=16) for layout in ("published", "mvtec_like"))
     for ours, theirs in ((one.train, other.train), (one.test, other.test)):
-        assert ours.defects == theirs.defects and len(ours) == len(theirs) == 3
+        assert ours.defect_types == theirs.defect_types and len(ours) == len(theirs) == 3
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask) and a.label == b.label
 
@@ -105,9 +105,9 @@ def test_btad(btad, category, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(btad.parent))
     for root in (btad, btad / "BTech_Dataset_transformed", None):
         data = load_dataset(f"btad/{category}", root, size=(20, 30))
-        assert data.name == f"btad/{category}" and data.normalise
-        assert levels(data.train) == [0, 1] and data.train.defects == ["good", "good"]
-        assert levels(data.test) == [20, 21, 30] and data.test.defects == ["ko", "ko", "good"]
+        assert data.name == f"btad/{category}" and data.normalize
+        assert levels(data.train) == [0, 1] and data.train.defect_types == ["good", "good"]
+        assert levels(data.test) == [20, 21, 30] and data.test.defect_types == ["ko", "ko", "good"]
         assert data.test.labels == [1, 1, 0] and [int(item.mask.sum()) for item in data.test] == [90, 120, 0]
 
 

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from rdlib.errors import DataError
 from rdlib.images import list_images, read_image, read_mask
+from rdlib.utils.errors import DataError
 
 H, W = 40, 60
 DRAW = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import lesson_curves  # noqa: E402
 
-from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
+from rdlib.training.checkpoint import fingerprint
 
 ROWS = {"image AUROC": {"constant rate", "constant rate, weights averaged", "cosine"},
         "distance": {"images trained on", "good images never seen"}}

@@ -12,7 +12,7 @@ from parity import FIXTURES
 from scipy.ndimage import label
 from sklearn import metrics as sk
 
-from rdlib.checks import agree
+from rdlib.course import agree
 from rdlib.metrics import PixelRanking, aupro, aupro_per_image, auroc, average_precision, f1_max, pro_curve
 
 STORED = json.loads((FIXTURES / "metrics.json").read_text())

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from torchvision import datasets, transforms
 
 from rdlib import load_dataset
-from rdlib.errors import DataError
-from rdlib.novelty import CLASSES
+from rdlib.datasets.novelty import CLASSES
+from rdlib.utils.errors import DataError
 
 # How many images of each digit scikit-learn has.
 DIGIT_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -21,10 +21,10 @@ DIGIT_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 def test_digits(digit):
     data = load_dataset(f"digits/{digit}")
     n_test = [count // 3 for count in DIGIT_COUNTS]
-    assert len(data.train) == DIGIT_COUNTS[digit] - n_test[digit] and set(data.train.defects) == {"good"}
-    assert Counter(data.test.defects) == {"good" if i == digit else str(i): n for i, n in enumerate(n_test)}
-    assert data.test.labels == [int(defect != "good") for defect in data.test.defects]
-    assert data.name == f"digits/{digit}" and not data.normalise and not data.test.has_masks
+    assert len(data.train) == DIGIT_COUNTS[digit] - n_test[digit] and set(data.train.defect_types) == {"good"}
+    assert Counter(data.test.defect_types) == {"good" if i == digit else str(i): n for i, n in enumerate(n_test)}
+    assert data.test.labels == [int(defect != "good") for defect in data.test.defect_types]
+    assert data.name == f"digits/{digit}" and not data.normalize and not data.test.has_masks
     assert data.train.size == data.test.size == (32, 32) and not data.test[0].mask.any()
 
 
@@ -81,9 +81,9 @@ def test_mnist(mnist_root, raw, digit):
     data = load_dataset(f"mnist/{digit}", mnist_root, size=28)
     (images, classes), (test_images, test_classes) = raw["train"], raw["t10k"]
     assert len(data.train) == (classes == digit).sum() == {0: 5923, 3: 6131}[digit]
-    assert data.test.defects == ["good" if c == digit else str(c) for c in test_classes] and len(data.test) == 10_000
+    assert data.test.defect_types == ["good" if c == digit else str(c) for c in test_classes] and len(data.test) == 10_000
     assert data.test.labels == (test_classes != digit).astype(int).tolist() and sum(data.test.labels) > 8000
-    assert data.name == f"mnist/{digit}" and not data.normalise and not data.test.has_masks
+    assert data.name == f"mnist/{digit}" and not data.normalize and not data.test.has_masks
     for part, expected in ((data.train, images[classes == digit]), (data.test, test_images)):
         for i in range(0, len(part), 7):
             image = part[i].image
@@ -115,8 +115,8 @@ def cifar(root, monkeypatch):
 def test_cifar10(tmp_path, monkeypatch, name):
     cifar(tmp_path, monkeypatch)
     data = load_dataset(name, tmp_path)
-    assert data.name == "cifar10/cat" and data.normalise and len(data.train) == 10
-    assert data.test.defects == ["good", "airplane", "dog", "good"] and data.test.labels == [0, 1, 1, 0]
+    assert data.name == "cifar10/cat" and data.normalize and len(data.train) == 10
+    assert data.test.defect_types == ["good", "airplane", "dog", "good"] and data.test.labels == [0, 1, 1, 0]
     colours = [[round(255 * channel.mean().item()) for channel in item.image] for item in (data.train[0], data.test[2])]
     assert colours == [[31, 100, 200], [50, 100, 200]]  # red, green, blue
     assert data.train[0].image.shape == (3, 32, 32)
@@ -136,8 +136,8 @@ def test_fashion_mnist_by_name(tmp_path, name):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(
             bytes([0, 0, 8, 3, 0, 0, 0, len(classes), 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(784 * len(classes)))
     data = load_dataset(name, tmp_path)
-    assert data.name == "fashion_mnist/T-shirt/top" and not data.normalise
-    assert len(data.train) == 2 and data.test.defects == ["Ankle boot", "good"]
+    assert data.name == "fashion_mnist/T-shirt/top" and not data.normalize
+    assert len(data.train) == 2 and data.test.defect_types == ["Ankle boot", "good"]
 
 
 @pytest.fixture
@@ -155,11 +155,11 @@ def caltech(tmp_path):
 @pytest.mark.parametrize("name", ["caltech256/2", "caltech256/002", "caltech256/american-flag"])
 def test_caltech256(caltech, name):
     data = load_dataset(name, caltech)
-    assert data.name == "caltech256/american-flag" and data.normalise and data.train.size == (32, 32)
+    assert data.name == "caltech256/american-flag" and data.normalize and data.train.size == (32, 32)
     assert [sample.path.name for sample in data.train.samples] == [f"002_{j:04d}.jpg" for j in range(1, 61)]
     assert [sample.path.name for sample in data.test.samples] == [
         "001_0061.jpg", "001_0062.jpg", "002_0061.jpg", "003_0061.jpg", "003_0062.jpg", "003_0063.jpg"]
-    assert data.test.defects == ["ak47", "ak47", "good", "clutter", "clutter", "clutter"]
+    assert data.test.defect_types == ["ak47", "ak47", "good", "clutter", "clutter", "clutter"]
     assert data.test.labels == [1, 1, 0, 1, 1, 1] and not data.test.has_masks and not data.test[0].mask.any()
 
 

@@ -16,7 +16,7 @@ def official(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(official_state(request.param, "encoder"), folder / "teacher.pth")
     torch.save({part: official_state(request.param, part) for part in ("bn", "decoder")}, folder / "checkpoint.pth")
-    model = ReverseDistillation(request.param, weights=folder / "teacher.pth", normalise=False)
+    model = ReverseDistillation(request.param, weights=folder / "teacher.pth", normalize=False)
     return model.load_official(folder / "checkpoint.pth").eval(), official_outputs(request.param)
 
 
@@ -53,14 +53,14 @@ def train(model, dtype, steps):
     the Wide-ResNet the float64 losses then differ by 2e-15, 2e-12, 1e-9, ... and by 2e-4 at the ninth step.
     """
     model = model.to(dtype).to(memory_format=torch.contiguous_format).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.005, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005, betas=(0.5, 0.999))
     losses = []
     for i in range(steps):
         loss = flattened_cosine_loss(*model(batch(i).to(dtype)))
         losses.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return torch.tensor(losses, dtype=torch.float64).numpy()
 
 

@@ -66,7 +66,7 @@ found = {}
 def fetch(name, together):
     together.wait()
     found[name] = getattr(rdlib, name)
-for step, names in ("names", rdlib.__all__), ("modules", ["complexity", "figures", "synthetic", "widgets"]):
+for step, names in ("names", rdlib.__all__), ("modules", ["metrics", "figures", "synthetic", "widgets"]):
     together = threading.Barrier(len(names))
     threads = [threading.Thread(target=fetch, args=(name, together)) for name in names]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
@@ -106,13 +106,13 @@ def test_importing_the_library_takes_no_time(first_use):
     ("worker", {"torchvision", "scipy", "sklearn", "pandas", "matplotlib"}),
     ("names", {"scipy.stats", "sklearn", "matplotlib"}), ("modules", {"scipy.stats", "sklearn"})])
 def test_what_is_slow_to_import_waits_until_it_is_used(first_use, step, not_needed):
-    assert "rdlib.samples" in first_use["loaded"][step] and not not_needed & set(first_use["loaded"][step])
+    assert "rdlib.datasets.samples" in first_use["loaded"][step] and not not_needed & set(first_use["loaded"][step])
 
 
 def test_names_are_found_when_first_used_by_many_threads_too(first_use):
     import rdlib
     packages = {name: f"rdlib.{name}" for name in ("figures", "synthetic", "widgets")}
-    assert first_use["homes"] == {**typed_names(), **packages, "complexity": "rdlib.complexity"}
+    assert first_use["homes"] == {**typed_names(), **packages, "metrics": "rdlib.metrics"}
     assert typed_names().keys() == {*rdlib.__all__, *packages}
 
 
@@ -133,7 +133,7 @@ def test_the_library_can_be_looked_into(monkeypatch):
     monkeypatch.delitem(vars(rdlib), "widgets", raising=False)
     assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
     with pytest.raises(ImportError, match="pip install ipywidgets"):
-        rdlib.widgets
+        rdlib.widgets.defect_explorer
 
 
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
@@ -157,7 +157,7 @@ def test_files_that_are_run_first_are_there():
 
 
 def test_models_are_trained_in_a_folder_of_the_session():
-    from rdlib.downloads import data_root
+    from rdlib.datasets.downloads import data_root
     assert data_root().name.startswith("rdlib-tests-") and data_root().is_dir()
 
 

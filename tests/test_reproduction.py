@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,21 @@ import torch
 from PIL import Image
 
 from rdlib import evaluate, load_dataset
-from rdlib.errors import DataError, NotFiniteError
-from rdlib.reproduction import (GROUNDS, TABLES, Machine, ResultStore, RunConfig, cells, execute, measured, run_all, wide,
-                                write_report)
-from rdlib.reproduction.__main__ import main
+from rdlib.cli import main as run_cli
+from rdlib.evaluation.bootstrap import METRICS
+from rdlib.reproduction import (
+    GROUNDS,
+    TABLES,
+    Machine,
+    ResultStore,
+    RunConfig,
+    cells,
+    execute,
+    measured,
+    run_all,
+    wide,
+    write_report,
+)
 from rdlib.reproduction.config import from_dict
 from rdlib.reproduction.cost import costs, measure_and_file
 from rdlib.reproduction.engine import STARTS
@@ -29,7 +39,7 @@ from rdlib.reproduction.single import build, load, read
 from rdlib.reproduction.stability import curves, swings
 from rdlib.reproduction.store import KEYS
 from rdlib.reproduction.tables import Row
-from rdlib.uncertainty import METRICS
+from rdlib.utils.errors import DataError, NotFiniteError
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +69,21 @@ def config(folder):
     return RunConfig(f"folder:{folder}", size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4, sigma=1)
 
 
+def reproduce(arguments):
+    """The exit status of `python -m rdlib reproduce`."""
+    return run_cli(["reproduce", *map(str, arguments)])
+
+
 def same(a, b):
     """Whether two results are equal in everything that is not about time, place or memory."""
-    kept = ("config", "metrics", "per_defect", "readings", "bootstrap", "curve", "losses")
+    kept = ("config", "metrics", "per_defect", "scored_by", "bootstrap", "curve", "losses")
     return json.dumps({k: a[k] for k in kept}) == json.dumps({k: b[k] for k in kept})
 
 
 def test_the_key_is_the_configuration(config):
     changed = {"dataset": "mvtec/bottle", "method": "memory", "backbone": "resnet50", "weights": "imagenet",
                "weights_id": "0" * 12, "bottleneck": "oce", "loss": "positional", "train_scales": (1,),
-               "schedule": "cosine", "score": "sum", "precision": "bf16", "normalise": False, "n_train": 3, "ema": 0.5,
+               "schedule": "cosine", "score": "sum", "precision": "bf16", "normalize": False, "n_train": 3, "ema": 0.5,
                "curve_every": 1, "lr": 0.1, "sigma": 2.0}
     keys = {config.key}
     for name, value in asdict(config).items():
@@ -93,10 +108,10 @@ def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config,
     fit(model, data.train, 2, batch_size=4, progress=False)
     report = evaluate(model, data.test, progress=False)
     assert found["metrics"] == report.metrics
-    assert found["readings"]["123"] == {name: found["metrics"][name] for name in found["readings"]["123"]}
-    assert set(found["readings"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed", "123 sum"}
+    assert found["scored_by"]["123"] == {name: found["metrics"][name] for name in found["scored_by"]["123"]}
+    assert set(found["scored_by"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed", "123 sum"}
     model.config.fusion = "multiply"
-    assert found["readings"]["123 multiply"]["pixel_auroc"] == evaluate(model, data.test, progress=False).pixel_auroc
+    assert found["scored_by"]["123 multiply"]["pixel_auroc"] == evaluate(model, data.test, progress=False).pixel_auroc
 
 
 def test_what_is_there_is_not_run_again(config, tmp_path):
@@ -236,7 +251,7 @@ def test_a_run_is_not_blamed_for_the_kills_of_its_neighbour(config, tmp_path):
 def filed(store, config, image, pixel, resampled):
     """A made-up result: metrics and what resampling gave, in units of 1e-4."""
     values = {"image_auroc": image, "pixel_auroc": pixel, "aupro": np.nan, "aupro_per_image": 0.5}
-    store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "readings": {"123": values},
+    store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "scored_by": {"123": values},
                          "bootstrap": {"123": {"image_auroc": resampled}}, "versions": {"torch": "2"},
                          "hardware": "CPU", "seconds": 60.0, "peak_memory_mb": 100, "revision": "abc",
                          "date": "2026-01-01"})
@@ -302,13 +317,13 @@ def test_latex_is_escaped(tmp_path):
 
 def test_rows_without_a_teacher_are_left_out_and_named(tmp_path, capsys):
     words = ["--list", "--results", str(tmp_path)]
-    assert main(["teacher", "--on", "mvtec", *words]) == 0
+    assert reproduce(["teacher", "--on", "mvtec", *words]) == 0
     shown = capsys.readouterr()
     assert "procedural images (embedded)" in shown.err and "embedded" not in shown.out
-    assert main(["main", *words]) == 0
+    assert reproduce(["main", *words]) == 0
     assert "WRN-50-2, ResNet-50" in (shown := capsys.readouterr()).err and "resnet18" in shown.out
-    assert main(["main", "--backbone", "resnet50", "--on", "digits", "--category", "3", *words]) == 0
-    assert main(["novelty", "--on", "digits", "--backbone", "resnet50", *words]) == 2
+    assert reproduce(["main", "--backbone", "resnet50", "--on", "digits", "--category", "3", *words]) == 0
+    assert reproduce(["novelty", "--on", "digits", "--backbone", "resnet50", *words]) == 2
     assert "--teacher imagenet" in capsys.readouterr().err
 
 
@@ -316,10 +331,10 @@ def test_a_report_needs_no_teachers_file(tmp_path, capsys):
     store, (cell, _) = ResultStore(tmp_path), cells(TABLES["novelty"], GROUNDS["mnist"], ["3"])
     filed(store, replace(cell.config, weights_id="0" * 12), 0.87, np.nan, [8600, 8800])
     words = ["novelty", "--on", "mnist", "--category", "3", "--results", str(tmp_path), "--tables", str(tmp_path / "t")]
-    assert main([*words, "--report"]) == 0 and "0.870" in capsys.readouterr().out
-    assert main([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
+    assert reproduce([*words, "--report"]) == 0 and "0.870" in capsys.readouterr().out
+    assert reproduce([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
     (tmp_path / "other.pt").write_bytes(b"another file")
-    assert main([*words, "--list", "--weights", f"imagenet={tmp_path / 'other.pt'}"]) == 0
+    assert reproduce([*words, "--list", "--weights", f"imagenet={tmp_path / 'other.pt'}"]) == 0
     assert "missing" in capsys.readouterr().out
 
 
@@ -343,13 +358,13 @@ def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
     words = ["readout", "--category", "weave", "--seeds", "0", "--epochs", "1", "--size", "64", "--n-train", "8",
              "--precision", "float32", "--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"),
              "--device", "cpu"]
-    assert main(words) == 0
+    assert reproduce(words) == 0
     shown = capsys.readouterr()
     assert "maps multiplied" in shown.out and "image AUROC" in shown.err and "done=2, running=0, failed=0" in shown.err
-    assert main([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
-    assert main(["main", "--on", "mvtec", "--category", "carpet", "--root", f"mvtec={tmp_path}", *words[3:]]) == 1
+    assert reproduce([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
+    assert reproduce(["main", "--on", "mvtec", "--category", "carpet", "--root", f"mvtec={tmp_path}", *words[3:]]) == 1
     assert "MVTec AD is not at" in capsys.readouterr().err
-    assert main(["readout", "--category", "cloud"]) == 2
+    assert reproduce(["readout", "--category", "cloud"]) == 2
 
 
 def test_executing_twice_gives_the_same_bits(config):
@@ -409,5 +424,5 @@ def test_costs_are_measured_filed_and_shown(tmp_path, capsys):
     assert (line["ocbe"], line["student"], line["threads"]) == (11.68, 3.70, 1)
     assert line["gflops"] == pytest.approx(8.65 / 16, abs=0.06) and line["images_per_second"] > 1
     words = ["--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"), "--report"]
-    assert main(["complexity", *words]) == 0 and "11.68" in capsys.readouterr().out
-    assert main(["complexity", *words[2:], "--results", str(tmp_path / "none" / "runs")]) == 2
+    assert reproduce(["complexity", *words]) == 0 and "11.68" in capsys.readouterr().out
+    assert reproduce(["complexity", *words[2:], "--results", str(tmp_path / "none" / "runs")]) == 2

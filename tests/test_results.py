@@ -12,11 +12,11 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import readme_tables  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
-from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
 from rdlib.reproduction import GROUNDS, TABLES, cells, measured, write_report  # noqa: E402
 from rdlib.reproduction.cost import costs  # noqa: E402
 from rdlib.reproduction.recorded import recorded  # noqa: E402
+from rdlib.training.checkpoint import fingerprint
 
 ROWS = benchmark.records()
 

@@ -1,5 +1,4 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_metrics import elsewhere
 
-from rdlib import ReverseDistillation, scoring
-from rdlib.errors import DataError, NotFiniteError
+from rdlib import ReverseDistillation
+from rdlib.cli import main
+from rdlib.deploy import scoring
+from rdlib.deploy.scoring import score_folder
 from rdlib.figures.overlay import overlay, overlay_size
-from rdlib.scoring import score_folder
 from rdlib.threshold import Threshold
+from rdlib.utils.errors import DataError, NotFiniteError
 
 STRIP = 32  # height of the line of words above a picture of no more than 320 pixels
 THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=1, alarms=0)
@@ -117,7 +118,7 @@ def test_no_picture_says_good_of_what_is_not_finite(values, score):
 
 
 def test_processes_that_read_change_nothing(folder, tmp_path):
-    one, two = (score_folder(Brightness(), folder, tmp_path / "out", workers=n, progress=False) for n in (0, 2))
+    one, two = (score_folder(Brightness(), folder, tmp_path / "out", num_workers=n, progress=False) for n in (0, 2))
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -196,9 +197,8 @@ def test_an_overlay_outlines_what_reaches_the_threshold():
     assert overlay(image[:, :9], values, 0.9, None).width > 50, "words fit beside a narrow picture"
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["scoring", *map(str, arguments)])
-    return scoring.main()
+def command(*arguments):
+    return main(["score", *map(str, arguments)])
 
 
 def test_the_command(folder, tmp_path, monkeypatch, capsys):
@@ -207,17 +207,17 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     model.threshold = Threshold(score=0.0, pixel=9.0, size=(32, 32), rule="by hand", good=1, alarms=1)
     model.save(tmp_path / "model.safetensors")
     out = tmp_path / "out"
-    assert command(monkeypatch, tmp_path / "model.safetensors", folder, out, "--overlays", "all") == 0
+    assert command(tmp_path / "model.safetensors", folder, out, "--overlays", "all") == 0
     assert "6 files, 2 unreadable; 4 anomalous (score at least 0)" in capsys.readouterr().out
     assert len(drawn(out)) == 4 and len(pd.read_csv(out / "scores.csv")) == 6
-    assert command(monkeypatch, tmp_path / "bare.safetensors", folder, out, "--size", 32, "--quiet") == 0
+    assert command(tmp_path / "bare.safetensors", folder, out, "--size", 32, "--quiet") == 0
     said = capsys.readouterr()
     assert "no threshold was saved" in said.out and said.err == "", "quiet: no bar"
     for arguments, words in (([tmp_path / "bare.safetensors", folder, out], "--size 256"),
                              ([tmp_path / "none.safetensors", folder, out], "no model file"),
                              ([tmp_path / "none.onnx", folder, out], "no model file"),
                              ([tmp_path / "model.safetensors", tmp_path / "none", out], "no folder")):
-        assert command(monkeypatch, *arguments) == 1
+        assert command(*arguments) == 1
         assert words in capsys.readouterr().err
 
 
@@ -238,11 +238,11 @@ def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, m
         state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
     key = "student.stage1.0.conv1.weight"
     save_file(state | {key: torch.full_like(state[key], torch.nan)}, path, notes)
-    assert command(monkeypatch, path, folder, out, "--quiet") == 1 and not out.exists()
+    assert command(path, folder, out, "--quiet") == 1 and not out.exists()
     assert f"'{key}' holds NaN or infinity" in capsys.readouterr().err
     torch.nn.init.constant_(model.student.stage1[0].conv1.weight, torch.nan)
     monkeypatch.setattr(ReverseDistillation, "load", lambda path: model)  # what turns up while it predicts
-    assert command(monkeypatch, path, folder, out, "--quiet") == 1
+    assert command(path, folder, out, "--quiet") == 1
     said = capsys.readouterr()
     assert "6 files, 2 unreadable; 0 anomalous" in said.out and "4 of them have no score" in said.err
     table = pd.read_csv(out / "scores.csv")

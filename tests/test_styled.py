@@ -19,14 +19,14 @@ from rdlib.reproduction.tables import Cell, Row
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image")
 
 
-def file(store: ResultStore, config: RunConfig, value: float, resampled=(0.0, 0.0), reading: float | None = None):
+def file(store: ResultStore, config: RunConfig, value: float, resampled=(0.0, 0.0), scored_by: float | None = None):
     """Write a result of which every metric is `value`, resampled by so much more or less."""
     metrics = dict.fromkeys(METRICS, value)
     boot = {name: [round(1e4 * (value + delta)) for delta in resampled] for name in METRICS}
-    other = value if reading is None else reading
+    other = value if scored_by is None else scored_by
     result = dict.fromkeys(KEYS, "") | {
         "config": asdict(config), "metrics": metrics, "bootstrap": {"123": boot, "12": boot},
-        "readings": {"123": metrics, "12": dict.fromkeys(METRICS, other)}}
+        "scored_by": {"123": metrics, "12": dict.fromkeys(METRICS, other)}}
     store.write(config, json.loads(json.dumps(result)))
 
 
@@ -137,8 +137,8 @@ def test_a_row_without_its_reference_says_so(store):
 
 def test_an_effect_of_a_reading_is_read_there(store):
     config = RunConfig("toy/a")
-    wanted = [Cell(Row("usual"), "a", config), Cell(Row("two scales", reading="12"), "a", config)]
-    file(store, config, 0.9, reading=0.6)
+    wanted = [Cell(Row("usual"), "a", config), Cell(Row("two scales", scored_by="12"), "a", config)]
+    file(store, config, 0.9, scored_by=0.6)
     assert effects(wanted, store, "usual")["difference"].iloc[1] == pytest.approx(-0.3)
 
 
@@ -191,7 +191,7 @@ def test_figures_say_what_they_show(store):
     assert "'dog' is normal and 'cat' anomalous, 0.910" in class_matrix(matrix).summary
     for function, frame in ((class_matrix, matrix * np.nan), (effects_figure, effects(two_rows(), ResultStore("none"),
                                                                                          "usual"))):
-        with pytest.raises(ValueError, match="python -m rdlib.reproduction"):
+        with pytest.raises(ValueError, match="python -m rdlib reproduce"):
             function(frame)
 
 

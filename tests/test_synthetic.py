@@ -16,12 +16,34 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.metrics import roc_auc_score
 
 from rdlib import load_dataset
-from rdlib.errors import DataError
-from rdlib.synthetic import (CATEGORIES, DAMAGE, DEFECTS, OBJECTS, TEXTURES, Scene, damaged, paint, render, scene_list,
-                             shown, visible)
 from rdlib.synthetic.export import export
-from rdlib.synthetic.noise import (angle, blas, blur, cell_distances, cosine, single_threaded_blas, smooth_noise,
-                                   spline_weights, stream, uniform)
+from rdlib.synthetic.noise import (
+    angle,
+    blas,
+    blur,
+    cell_distances,
+    cosine,
+    single_threaded_blas,
+    smooth_noise,
+    spline_weights,
+    stream,
+    uniform,
+)
+from rdlib.synthetic.scenes import (
+    CATEGORIES,
+    DAMAGE,
+    DEFECTS,
+    OBJECTS,
+    TEXTURES,
+    Scene,
+    build_surface,
+    damaged,
+    render,
+    scene_list,
+    shown,
+    visible,
+)
+from rdlib.utils.errors import DataError
 
 KINDS = [(category, defect) for category in CATEGORIES for defect in DEFECTS[category]]
 LOGICAL = [("gear", "missing_hole"), ("capsule", "misprint"), ("connector", "missing_pin"), ("blister", "empty"),
@@ -141,7 +163,7 @@ def test_size_type_and_range(category, size):
     assert mask.shape == (size, size) and mask.dtype == bool and not mask.any()
     assert 40 < image.mean() < 200 and image.std() > 10  # neither black nor burnt out nor flat
     assert (image == 255).mean() < 0.02
-    assert paint(category, 1, size, None).image.dtype == np.float32  # a float64 would be slow, and is a slip
+    assert build_surface(category, 1, size, None).image.dtype == np.float32  # a float64 would be slow, and is a slip
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -168,7 +190,7 @@ def test_masks_are_exact(category, defect, strength):
 @pytest.mark.parametrize("strength", [0.4, 1.0])
 def test_masks_hold_what_was_painted(category, defect, strength):
     """Outside the mask the good picture is put back; what a defect of the benchmark loses by that is little."""
-    good = paint(category, 2, 128, None)
+    good = build_surface(category, 2, 128, None)
     picture, faulty = (shown(image, good.lamp) for image in (good.image, damaged(good, category, 2, defect, strength)))
     painted = np.abs(faulty - picture).max(0)
     _, mask = render(category, size=128, seed=2, defect=defect, strength=strength)
@@ -208,7 +230,7 @@ def test_logical_defects_do_not_depend_on_strength(category, defect):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_light_and_colour_alone_do_not_give_it_away(category):
-    """An image's mean colour must not tell good from defective: that would be a task without localisation."""
+    """An image's mean colour must not tell good from defective: that would be a task without localization."""
     test = [(scene.render(64)[0].mean((0, 1)), scene.defect is not None) for scene in scene_list(category, "test")]
     means, labels = np.array([m for m, _ in test]), np.array([label for _, label in test])
     centre = means[~labels].mean(0)
@@ -289,7 +311,7 @@ def test_unknown_part_or_category():
 
 
 def test_export_writes_what_an_mvtec_loader_reads(tmp_path):
-    run = subprocess.run([sys.executable, "-m", "rdlib.synthetic", str(tmp_path), "--category", "connector", "--size",
+    run = subprocess.run([sys.executable, "-m", "rdlib", "synthetic", str(tmp_path), "--category", "connector", "--size",
                           "64"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(tmp_path / "connector")
@@ -297,19 +319,19 @@ def test_export_writes_what_an_mvtec_loader_reads(tmp_path):
     read, direct = load_dataset("mvtec/connector", root=tmp_path, size=64), load_dataset("synthetic/connector", size=64)
     assert len(read.train) == 200 and len(read.test) == 140
     assert all((read.train[k].image == direct.train[k].image).all() for k in (0, 7, 199))
-    of_kind = {kind: [k for k, name in enumerate(direct.test.defects) if name == kind]
+    of_kind = {kind: [k for k, name in enumerate(direct.test.defect_types) if name == kind]
                for kind in ("good", *DEFECTS["connector"])}
     for kind, places in of_kind.items():
-        same = [k for k, name in enumerate(read.test.defects) if name == kind]
+        same = [k for k, name in enumerate(read.test.defect_types) if name == kind]
         assert len(same) == len(places)
         for a, b in zip(same, places, strict=True):
             assert (read.test[a].image == direct.test[b].image).all()
             assert (read.test[a].mask == direct.test[b].mask).all()
     mask = np.array(Image.open(next((tmp_path / "connector/ground_truth/bent_pin").glob("*_mask.png"))))
     assert mask.ndim == 2 and set(np.unique(mask)) == {0, 255}
-    command = [sys.executable, "-m", "rdlib.synthetic", str(tmp_path), "--category", "connector", "--size"]
+    command = [sys.executable, "-m", "rdlib", "synthetic", str(tmp_path), "--category", "connector", "--size"]
     again = subprocess.run([*command, "64"], capture_output=True, text=True)  # goes on after a stop
-    assert again.returncode == 0 and "there already" in again.stderr and not again.stdout
+    assert again.returncode == 0 and "exists already" in again.stderr and not again.stdout
     assert subprocess.run([*command, "--jobs"], capture_output=True).returncode == 2
 
 

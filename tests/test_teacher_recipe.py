@@ -135,9 +135,9 @@ def test_a_state_from_another_memory_layout_gives_its_moments_the_own_one(recipe
     other = train.Training(plan, stock)
     other.load(tmp_path / "state")
     for mine, theirs in zip(other.network.parameters(), run.network.parameters(), strict=True):
-        for name in ("exp_avg", "exp_avg_sq") if mine in other.optimiser.state else ():
-            assert torch.equal(other.optimiser.state[mine][name], run.optimiser.state[theirs][name])
-            assert other.optimiser.state[mine][name].stride() == mine.stride()
+        for name in ("exp_avg", "exp_avg_sq") if mine in other.optimizer.state else ():
+            assert torch.equal(other.optimizer.state[mine][name], run.optimizer.state[theirs][name])
+            assert other.optimizer.state[mine][name].stride() == mine.stride()
     assert any(p.stride() != q.stride() for p, q in zip(other.network.parameters(), run.network.parameters()))
 
 
@@ -216,9 +216,9 @@ def test_a_stage_may_begin_between_two_others(recipe, tmp_path):
             reached[run.step] = {k: v.half().float() for k, v in run.average.items()}
         if run.step == 7:
             break
-    old, optimiser = run.network, run.optimiser
+    old, optimizer = run.network, run.optimizer
     run._enter(3)
-    assert run.network is not old and run.optimiser is not optimiser and run.begun == 7
+    assert run.network is not old and run.optimizer is not optimizer and run.begun == 7
     for key, value in run.network.trunk.state_dict().items():
         if value.is_floating_point():
             assert torch.allclose(value, (reached[4][key] + reached[7][key]) / 2)

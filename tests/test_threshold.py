@@ -12,10 +12,16 @@ from scipy.stats import beta, binom, binomtest
 from sklearn.metrics import f1_score
 from test_metrics import TENSORS
 
-from rdlib import FeatureMemory, ReverseDistillation, figures, fit, load_dataset
-from rdlib.errors import WeightsError
-from rdlib.threshold import (Threshold, agreed_size, images_needed, rate_bound, rate_interval, threshold_from_both,
-                             threshold_from_good)
+from rdlib import MemoryBank, ReverseDistillation, figures, fit, load_dataset
+from rdlib.threshold import (
+    agreed_size,
+    images_needed,
+    rate_bound,
+    rate_interval,
+    threshold_from_both,
+    threshold_from_good,
+)
+from rdlib.utils.errors import WeightsError
 
 
 def maps_of(scores):
@@ -245,9 +251,9 @@ def test_official_weights_take_the_threshold_away(tmp_path):
 
 def test_training_takes_the_threshold_away():
     data = load_dataset("synthetic/gear", size=64, n_train=4)
-    for learner in (ReverseDistillation("resnet18"), FeatureMemory("resnet18")):
+    for learner in (ReverseDistillation("resnet18"), MemoryBank("resnet18")):
         learner.threshold = from_good(np.linspace(1, 2, 40), 0.1)
-        if isinstance(learner, FeatureMemory):
+        if isinstance(learner, MemoryBank):
             learner.fit(data.train, progress=False)
         else:
             fit(learner, data.train, 1, progress=False)

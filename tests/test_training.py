@@ -10,13 +10,13 @@ from parity import assert_close, batch, official_outputs, official_state
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from rdlib import ForwardStudent, ReverseDistillation, fit
-from rdlib.checkpoint import load_optimiser
-from rdlib.errors import CheckpointError
-from rdlib.hardware import available_memory, has_fast_bf16, resolve_precision
+from rdlib.datasets.samples import AnomalyDataset, Item, augments
 from rdlib.losses import positional_cosine_loss
-from rdlib.samples import AnomalyDataset, Item, augments
-from rdlib.teacher_features import CachedFeatures, LiveFeatures
-from rdlib.training import epoch_chunks
+from rdlib.training.checkpoint import load_optimizer
+from rdlib.training.features import CachedFeatures, LiveFeatures
+from rdlib.training.loop import epoch_chunks
+from rdlib.utils.errors import CheckpointError
+from rdlib.utils.hardware import available_memory, has_fast_bf16, resolve_precision
 
 
 class Images(Dataset):
@@ -68,7 +68,7 @@ def test_fit_is_the_official_training(tmp_path):
     for part in ("encoder", "bn", "decoder"):
         torch.save(official_state("resnet18", part), tmp_path / f"{part}.pth")
     torch.save({p: official_state("resnet18", p) for p in ("bn", "decoder")}, tmp_path / "checkpoint.pth")
-    model = ReverseDistillation("resnet18", weights=tmp_path / "encoder.pth", normalise=False)
+    model = ReverseDistillation("resnet18", weights=tmp_path / "encoder.pth", normalize=False)
     model.load_official(tmp_path / "checkpoint.pth")
     run = fit(model, Images(batch(0)), epochs=1, batch_size=4, progress=False)
     assert_close(run.losses, official_outputs("resnet18")["train_losses_float64"][:1], tolerance=1e-5)
@@ -113,7 +113,7 @@ def test_a_run_goes_on_in_another_memory_layout(tmp_path, monkeypatch):
     """As if it had begun on a device whose convolutions want the other layout."""
     path = tmp_path / "run.ckpt"
     with monkeypatch.context() as patch:
-        for module in ("training", "detector"):
+        for module in ("training.loop", "detector"):
             patch.setattr(f"rdlib.{module}.memory_format", lambda device: torch.contiguous_format)
         train(epochs=2, checkpoint=path)
         expected, _ = train(epochs=4)
@@ -130,7 +130,7 @@ def test_loaded_moments_lie_in_memory_as_their_parameters_do():
     weight.grad = torch.arange(48.0).view(4, 3, 2, 2)
     before.step()
     after, other = adam(torch.channels_last)
-    load_optimiser(after, before.state_dict())
+    load_optimizer(after, before.state_dict())
     for name in ("exp_avg", "exp_avg_sq"):
         assert torch.equal(after.state[other][name], before.state[weight][name])
         assert after.state[other][name].stride() == other.stride() != weight.stride()
@@ -228,15 +228,15 @@ def test_augmentation_follows_from_seed_and_epoch():
     """However many processes read the images, and without touching the caller's generators."""
     model, data, chunks = ReverseDistillation("resnet18", weights=None), Jittered(images(6).images), [torch.arange(6)]
 
-    def read(seed, epoch, workers=0, part=slice(None)):
-        source = LiveFeatures(model, data, seed, "float32", workers)
+    def read(seed, epoch, num_workers=0, part=slice(None)):
+        source = LiveFeatures(model, data, seed, "float32", num_workers)
         return torch.cat(list(source.images([c for c in chunks[0][part].split(2)], epoch)))
 
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first = read(0, 0)
-    assert torch.equal(first, read(0, 0)) and torch.equal(first, read(0, 0, workers=2))
-    assert torch.equal(first[4:], read(0, 0, workers=1, part=slice(4, 6))), "as after a resume within the epoch"
-    others = [read(0, 1), read(0, 1, workers=1), read(1, 0, workers=1)]
+    assert torch.equal(first, read(0, 0)) and torch.equal(first, read(0, 0, num_workers=2))
+    assert torch.equal(first[4:], read(0, 0, num_workers=1, part=slice(4, 6))), "as after a resume within the epoch"
+    others = [read(0, 1), read(0, 1, num_workers=1), read(1, 0, num_workers=1)]
     assert torch.equal(others[0], others[1])
     for other in others:
         assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -246,10 +246,10 @@ def test_augmentation_follows_from_seed_and_epoch():
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, workers):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_workers):
     def augmented(**options):
-        return train(2, data=Jittered(images().images), workers=workers, **options)
+        return train(2, data=Jittered(images().images), num_workers=num_workers, **options)
 
     def stop(run):
         run.stop = run.step == 4
@@ -257,7 +257,7 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, workers):
     whole, expected = augmented()
     assert whole.settings["cached"] is False and whole.settings["first image"] is None
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
-    if workers:  # a checkpoint of before augmented images could be resumed
+    if num_workers:  # a checkpoint of before augmented images could be resumed
         state = torch.load(tmp_path / "run.ckpt", weights_only=True)
         torch.save(state | {"settings": state["settings"] | {"first image": 123}}, tmp_path / "run.ckpt")
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
@@ -269,7 +269,7 @@ def test_kept_features_of_augmented_images_are_those_that_the_student_sees():
     model, data = ForwardStudent("resnet18", weights=None), Jittered(images(4).images)
     source = CachedFeatures(LiveFeatures(model, data, 0, "float32"), 4, progress=False)
     ((seen, features),) = source.batches([torch.arange(4)], epoch=3)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(features, model.teach(seen), strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(features, model.extract_features(seen), strict=True))
 
 
 def test_part_of_a_data_set_is_kept_as_the_whole_is():
@@ -343,7 +343,7 @@ def test_the_callers_switches_change_nothing(switch, cache):
     ({"epochs": -1}, "epochs"), ({"epochs": 1.5}, r"epochs .* got 1\.5"), ({"epochs": "3"}, "epochs .* got '3'"),
     ({"epochs": True}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"batch_size": 2.0}, "batch_size"),
     ({"seed": -1}, "seed is a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
-    ({"checkpoint_every": 0}, "checkpoint_every"), ({"workers": -1}, "workers"),
+    ({"checkpoint_every": 0}, "checkpoint_every"), ({"num_workers": -1}, "num_workers"),
     ({"loss": ["flattened"]}, "no loss"), ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"),
     ({"precision": "half"}, "precision 'half'"),
 ])
@@ -356,7 +356,7 @@ def test_arguments_that_make_no_sense_are_refused(options, message):
 
 
 def test_numpys_numbers_are_numbers(tmp_path):
-    """A checkpoint is read without pickle, so it holds none of them, nor does the optimiser's part of it."""
+    """A checkpoint is read without pickle, so it holds none of them, nor does the optimizer's part of it."""
     same = {"lr": 0.002, "betas": (0.5, 0.9), "ema": 0.5, "seed": 3, "scales": (1, 2), "schedule": "cosine"}
     train(np.int64(1), checkpoint=tmp_path / "run.ckpt", lr=np.float64(0.002), betas=np.array([0.5, 0.9]),
           ema=np.float64(0.5), seed=np.int64(3), scales=np.array([2, 1]), schedule=np.str_("cosine"))
@@ -445,7 +445,7 @@ def test_bf16_trains_to_about_the_same_loss():
 def test_precision_auto_follows_the_hardware(monkeypatch):
     cpu = torch.device("cpu")
     assert resolve_precision("auto", cpu) == ("bf16" if has_fast_bf16(cpu) else "float32")
-    monkeypatch.setattr("rdlib.hardware.cpu_flags", lambda: {"avx2": True})
+    monkeypatch.setattr("rdlib.utils.hardware.cpu_flags", lambda: {"avx2": True})
     assert resolve_precision("auto", cpu) == "float32"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert resolve_precision("auto", torch.device("cuda")) == "float32", "a T4 has no bf16"
@@ -454,7 +454,7 @@ def test_precision_auto_follows_the_hardware(monkeypatch):
 
 
 def test_memory_that_a_container_leaves(monkeypatch, tmp_path):
-    monkeypatch.setattr("rdlib.hardware.CGROUP", tmp_path)
+    monkeypatch.setattr("rdlib.utils.hardware.CGROUP", tmp_path)
     free = available_memory()
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("4000\n")

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from test_metrics import elsewhere
 
-from rdlib.evaluation import Report
+from rdlib.evaluation.bootstrap import PixelCounts, bootstrap_intervals, resample_weights, weighted_auroc
+from rdlib.evaluation.report import Report
 from rdlib.metrics import PixelRanking
-from rdlib.uncertainty import PixelCounts, bootstrap_intervals, resample_weights, weighted_auroc
 
 
 def made_up(n, size, seed=0, largest=0.3):
@@ -28,7 +28,7 @@ def made_up(n, size, seed=0, largest=0.3):
     noise = gaussian_filter(draw.normal(size=masks.shape), (0, 1.5, 1.5)) * draw.uniform(0.5, 2, (n, 1, 1))
     maps = (noise + 0.2 * gaussian_filter(masks.astype(float), (0, 2, 2))).astype(np.float32)
     labels = masks.any((1, 2)).astype(int)
-    dataset = SimpleNamespace(labels=labels.tolist(), defects=["good"] * n, has_masks=True)
+    dataset = SimpleNamespace(labels=labels.tolist(), defect_types=["good"] * n, has_masks=True)
     return Report(dataset, maps, maps.max((1, 2)), masks, 0.3, 0.0)
 
 
@@ -117,7 +117,7 @@ def test_metrics_without_meaning_have_no_interval():
     blind = replace(report, dataset=SimpleNamespace(**vars(report.dataset) | {"has_masks": False}))
     table = bootstrap_intervals(blind, 20)
     assert table.loc[["pixel_auroc", "aupro"]].isna().all(axis=None) and table.loc["image_auroc"].notna().all()
-    good = replace(report, dataset=SimpleNamespace(labels=[0] * 6, defects=["good"] * 6, has_masks=False))
+    good = replace(report, dataset=SimpleNamespace(labels=[0] * 6, defect_types=["good"] * 6, has_masks=False))
     assert bootstrap_intervals(good, 20).isna().all(axis=None)
 
 

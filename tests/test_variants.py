@@ -12,14 +12,14 @@ from test_training import Images, equal, images, weights
 from test_weights import torchvisions
 from torchvision.models import get_model
 
-from rdlib import FeatureMemory, ForwardStudent, ReverseDistillation, evaluate, figures, fit, load_dataset
+from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, figures, fit, load_dataset
 from rdlib.anomaly_map import checked_scales, fuse, gaussian_smooth, image_score
-from rdlib.bottlenecks import BOTTLENECKS, SingleScaleEmbedding
 from rdlib.encoder import BACKBONES
-from rdlib.errors import CheckpointError, NotFiniteError, WeightsError
-from rdlib.exploring import Bench
 from rdlib.losses import LOSSES
+from rdlib.ocbe import BOTTLENECKS, SingleScaleEmbedding
+from rdlib.utils.errors import CheckpointError, NotFiniteError, WeightsError
 from rdlib.weights import coloured_noise
+from rdlib.widgets.interactive import InteractiveModel
 
 PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
@@ -42,9 +42,9 @@ def build(whole):
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_every_bottleneck_gives_the_student_the_same_shape(build, bottleneck):
     model = build(bottleneck)
-    features = model.teach(PICTURES[..., :32])
+    features = model.extract_features(PICTURES[..., :32])
     assert model.ocbe(features).shape == (3, 512, 2, 1)
-    assert [g.shape for g in model.restore(features)] == [f.shape for f in features]
+    assert [g.shape for g in model.reconstruct(features)] == [f.shape for f in features]
     learnt = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert learnt == ({"student"} if bottleneck.startswith("pre") else {"student", "ocbe"})
 
@@ -57,7 +57,7 @@ def test_the_single_scale_embedding_is_torchvisions_layer4(backbone):
 
 
 def test_pre_is_the_teachers_own_layer4(build, whole):
-    f1, f2, f3 = build("pre").teach(PICTURES)
+    f1, f2, f3 = build("pre").extract_features(PICTURES)
     with torch.no_grad():
         expected = whole[1].layer4(f3)
     assert torch.allclose(build("pre").train().ocbe((f1, f2, f3)), expected, rtol=1e-5, atol=1e-5)
@@ -103,7 +103,7 @@ def test_a_frozen_bottleneck_stays_as_it_is_while_the_student_learns(build, bott
 
 def test_oce_learns_and_sees_the_coarsest_scale_alone(build):
     model = build("oce").eval()
-    f1, f2, f3 = model.teach(PICTURES)
+    f1, f2, f3 = model.extract_features(PICTURES)
     with torch.no_grad():
         assert torch.equal(model.ocbe((f1, f2, f3)), model.ocbe((None, None, f3)))
     before = weights(model.ocbe)
@@ -129,7 +129,7 @@ def test_models_saved_before_there_was_a_choice_still_load(tmp_path):
     model.save(path)
     with safe_open(path, framework="pt") as file:
         config = json.loads(file.metadata()["rdlib"])
-    former = {key: config[key] for key in ("backbone", "sigma", "fusion", "normalise")}
+    former = {key: config[key] for key in ("backbone", "sigma", "fusion", "normalize")}
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"rdlib": json.dumps(former)})
     assert torch.equal(ReverseDistillation.load(path).predict(PICTURES)[0], model.predict(PICTURES)[0])
     assert ReverseDistillation.load(path).config == model.config
@@ -188,7 +188,7 @@ def test_training_takes_the_losses_of_the_chosen_scales(loss, scales):
 
 
 def test_stopped_and_resumed_with_some_of_the_losses(tmp_path):
-    """Parameters without a gradient have no state in the optimiser."""
+    """Parameters without a gradient have no state in the optimizer."""
     results = []
     for stops in ((2,), (1, 2)):
         for epochs in stops:
@@ -241,7 +241,7 @@ def test_reports_and_figures_follow_the_choices():
 def test_novelty_detection_at_32_pixels():
     """The official protocol's size: the embedding is 1 x 1."""
     data = Images(torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    model = ReverseDistillation("resnet18", normalise=False, score="sum")
+    model = ReverseDistillation("resnet18", normalize=False, score="sum")
     run = fit(model, data, 1, batch_size=4, progress=False)
     assert run.step == 1 and model.predict(data.images)[1].shape == (5,)
 
@@ -250,7 +250,7 @@ def test_novelty_detection_at_32_pixels():
 def detector(request):
     """One of every kind, able to predict."""
     if request.param == "memory":
-        return FeatureMemory("resnet18", size=20).fit(images(2), progress=False)
+        return MemoryBank("resnet18", size=20).fit(images(2), progress=False)
     return {"reverse": ReverseDistillation, "forward": ForwardStudent}[request.param]("resnet18", None)
 
 
@@ -265,7 +265,7 @@ def test_images_that_are_not_finite_have_no_score(detector, value):
 
 def test_models_that_are_not_finite_have_no_scores(detector):
     broken = copy.deepcopy(detector)
-    weight = broken.memory if isinstance(broken, FeatureMemory) else next(broken.student.parameters())
+    weight = broken.memory if isinstance(broken, MemoryBank) else next(broken.student.parameters())
     weight.data[0] = torch.nan
     with pytest.raises(NotFiniteError, match="0, 1, 2"):
         broken.predict(PICTURES)
@@ -283,10 +283,10 @@ def test_the_highest_value_does_not_hide_what_is_not_finite(monkeypatch, score):
 
 def test_explorers_refuse_what_is_not_finite():
     data = load_dataset("synthetic/weave", size=64, n_train=4)
-    bench = Bench(ReverseDistillation("resnet18", None), data, reference=2)
+    interactive = InteractiveModel(ReverseDistillation("resnet18", None), data, reference=2)
     with pytest.raises(NotFiniteError):
-        bench.view_of(torch.full((3, 64, 64), torch.nan), bench.settings)
+        interactive.view_of(torch.full((3, 64, 64), torch.nan), interactive.settings)
     broken = ReverseDistillation("resnet18", None)
     torch.nn.init.constant_(next(broken.student.parameters()), torch.nan)
     with pytest.raises(NotFiniteError):
-        Bench(broken, data, reference=2)
+        InteractiveModel(broken, data, reference=2)

@@ -19,8 +19,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset, model
 from rdlib.encoder import BACKBONES, TeacherEncoder
-from rdlib.errors import WeightsError
 from rdlib.losses import flattened_cosine_loss
+from rdlib.utils.errors import WeightsError
 from rdlib.weights import coloured_noise, download_state_dict, read_state_dict
 
 
@@ -108,7 +108,7 @@ def same(one, other):
 
 
 def test_the_teacher_is_frozen_for_good():
-    kit = ReverseDistillation("resnet18", None, normalise=False).requires_grad_(True).train()
+    kit = ReverseDistillation("resnet18", None, normalize=False).requires_grad_(True).train()
     assert kit.training and kit.ocbe.training and kit.student.training
     assert not list(kit.teacher.parameters()) and not any(part.training for part in kit.teacher.modules())
     kit.teacher.train().requires_grad_(True)
@@ -116,11 +116,11 @@ def test_the_teacher_is_frozen_for_good():
     learnt = {name for name, _ in kit.named_parameters()}
     assert learnt and all(name.startswith(("ocbe.", "student.")) for name in learnt)
     teacher, student, ocbe = copied(kit.teacher), copied(kit.student), copied(kit.ocbe)
-    optimiser = torch.optim.SGD(kit.parameters(), lr=0.1, weight_decay=0.1)
+    optimizer = torch.optim.SGD(kit.parameters(), lr=0.1, weight_decay=0.1)
     features, guesses = kit(torch.randn(2, 3, 64, 64, requires_grad=True))
     assert not any(f.requires_grad for f in features) and all(g.requires_grad for g in guesses)
     flattened_cosine_loss(features, guesses).backward()
-    optimiser.step()
+    optimizer.step()
     assert same(copied(kit.teacher), teacher)  # weights and BatchNorm statistics alike
     assert not same(copied(kit.student), student) and not same(copied(kit.ocbe), ocbe)
 
@@ -411,7 +411,7 @@ def test_imagenet_weights_come_from_torchvisions_address(server, tmp_path, monke
 @pytest.fixture(scope="module")
 def trained():
     """A model none of whose weights, statistics and settings are those of a fresh one."""
-    kit = ReverseDistillation("resnet18", None, sigma=2.5, fusion="multiply", normalise=False, seed=3).train()
+    kit = ReverseDistillation("resnet18", None, sigma=2.5, fusion="multiply", normalize=False, seed=3).train()
     kit(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     return kit.eval()
 

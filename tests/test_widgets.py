@@ -16,13 +16,22 @@ pytest.importorskip("ipywidgets")
 
 from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset, synthetic
 from rdlib.anomaly_map import fuse, gaussian_smooth
-from rdlib.baselines import ForwardStudent
-from rdlib.exploring import Bench, Settings, operating_point, weighted_map
-from rdlib.folding import fold_batchnorm
-from rdlib.handmade import as_image, painted, spot
-from rdlib.samples import AnomalyData, AnomalyDataset
-from rdlib.widgets import (TrainingMonitor, defect_designer, defect_explorer, draw_defect, paint, picture,
-                           threshold_explorer)
+from rdlib.datasets.samples import AnomalyData, AnomalyDataset
+from rdlib.deploy.folding import fold_batchnorm
+from rdlib.evaluation.operating import operating_point
+from rdlib.synthetic.paint import as_image, painted, spot
+from rdlib.variants.baselines import ForwardStudent
+from rdlib.widgets import (
+    TrainingMonitor,
+    defect_designer,
+    defect_explorer,
+    draw_defect,
+    paint,
+    picture,
+    threshold_explorer,
+)
+from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
+from rdlib.widgets.static import designed_defects, drawn_defects, map_settings
 from rdlib.widgets.thresholds import matrix_html
 
 SIZE = 64
@@ -43,8 +52,8 @@ def model(data):
 
 
 @pytest.fixture(scope="module")
-def bench(model, data):
-    return Bench(model, data)
+def interactive(model, data):
+    return InteractiveModel(model, data)
 
 
 @pytest.fixture(scope="module")
@@ -91,36 +100,36 @@ def test_a_map_of_nothing_is_refused(weights, fusion, word):
         weighted_map(torch.rand(3, 8, 8), weights, 1, fusion)
 
 
-def test_a_bench_says_what_the_model_says(bench, model, data):
+def test_a_bench_says_what_the_model_says(interactive, model, data):
     image = data.test[4].image
     maps, scores = model.predict(image[None])
-    view = bench.view(4, bench.settings)
+    view = interactive.view(4, interactive.settings)
     assert np.abs(view.map - maps[0].numpy()).max() < 2e-5 and view.score == pytest.approx(scores.item(), abs=2e-5)
     trained = model.predict(torch.stack([item.image for item in data.train]))[1].max().item()
     assert view.normal == view.threshold == pytest.approx(trained, abs=2e-5)
-    assert bench.view(4, replace(bench.settings, factor=0.5)).threshold == pytest.approx(trained / 2, abs=2e-5)
-    again = bench.view_of(image, bench.settings, view.mask)
+    assert interactive.view(4, replace(interactive.settings, factor=0.5)).threshold == pytest.approx(trained / 2, abs=2e-5)
+    again = interactive.view_of(image, interactive.settings, view.mask)
     assert np.array_equal(again.map, view.map) and again.verdict == view.verdict
 
 
-def test_the_network_is_asked_once_an_image(bench, monkeypatch):
-    bench.view(0, bench.settings)
-    monkeypatch.setattr(bench.model, "scale_maps", None)  # asking again would fail
-    bench.view(0, Settings((1, 0, 2), 3.0, "multiply", 0.7))
+def test_the_network_is_asked_once_an_image(interactive, monkeypatch):
+    interactive.view(0, interactive.settings)
+    monkeypatch.setattr(interactive.model, "scale_maps", None)  # asking again would fail
+    interactive.view(0, Settings((1, 0, 2), 3.0, "multiply", 0.7))
 
 
-def test_the_verdict_counts_pixels(bench):
-    view = bench.view(5, replace(bench.settings, factor=0.2))
+def test_the_verdict_counts_pixels(interactive):
+    view = interactive.view(5, replace(interactive.settings, factor=0.2))
     inside, outside = view.marked[view.mask].mean(), view.marked[~view.mask].mean()
     assert f"{inside:.0%} of the defect and {outside:.1%} of the rest" in view.verdict
-    assert "called anomalous" in view.verdict and "called normal" in bench.view(5, Settings(factor=99)).verdict
+    assert "called anomalous" in view.verdict and "called normal" in interactive.view(5, Settings(factor=99)).verdict
 
 
 def test_an_operating_point_by_hand(report):
     for threshold in (*np.quantile(report.maps, [0.5, 0.9, 0.99, 0.999]), *report.scores, -1.0, 99.0):
         point = operating_point(report, threshold)
         (passed, false_alarms), (misses, hits) = confusion_matrix(report.labels, report.scores >= threshold)
-        assert (point.passed, point.false_alarms, point.misses, point.hits) == (passed, false_alarms, misses, hits)
+        assert (point.tn, point.fp, point.fn, point.tp) == (passed, false_alarms, misses, hits)
         marked, shares = report.maps >= threshold, []
         for mask, found in zip(report.masks, marked, strict=True):
             regions, count = label(mask, np.ones((3, 3)))
@@ -185,12 +194,12 @@ def test_the_defect_explorer_follows_every_control(model, data):
         assert (a != b).any() and words != later
     assert explorer.index == 2 and "Image 2, good" in explorer.panels.words.value
     explorer.kind.value = "scratch"
-    assert explorer.number.value == 0 and data.test.defects[explorer.index] == "scratch"
+    assert explorer.number.value == 0 and data.test.defect_types[explorer.index] == "scratch"
     before = explorer.panels.words.value
     explorer.factor.value = 0.2
     assert explorer.panels.words.value != before and (pixels(explorer.panels.outlined.image) != first).any()
     explorer.restore()
-    assert explorer.settings == Bench(model, data).settings
+    assert explorer.settings == InteractiveModel(model, data).settings
     for weight in explorer.weights:
         weight.value = 0.0
     assert "Every weight is 0" in explorer.panels.words.value
@@ -201,12 +210,12 @@ def test_an_explorer_needs_test_images(model, data):
         defect_explorer(model, AnomalyData("x", data.train, None))
 
 
-def test_what_is_painted_is_scored(model, data, bench):
+def test_what_is_painted_is_scored(model, data, interactive):
     board = draw_defect(model, data)
     clean = pixels(board.panels.map.image)
     layer = spot((SIZE, SIZE), 0.5, 0.3, 0.1)
     board.canvas.layer = memoryview(layer.tobytes())  # as it arrives from the browser
-    view = bench.view_of(painted(data.test[0].image, layer), bench.settings, layer[..., 3] > 127)
+    view = interactive.view_of(painted(data.test[0].image, layer), interactive.settings, layer[..., 3] > 127)
     assert view.verdict in board.panels.words.value and (pixels(board.panels.map.image) != clean).any()
     wiped = board.canvas.wiped
     board.clear()
@@ -324,29 +333,29 @@ def test_the_monitor_sees_the_averaged_weights_and_leaves_the_others(data):
         TrainingMonitor(every=0)
 
 
-def test_static_twins_say_the_same_numbers(bench, data, report):
-    own = bench.settings
-    figure = figures.map_settings(bench, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
-    view = bench.view(4, own)
-    assert f"own {view.score / view.normal:.2f}" in figure.summary and data.test.defects[4] in figure.summary
+def test_static_twins_say_the_same_numbers(interactive, data, report):
+    own = interactive.settings
+    figure = map_settings(interactive, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
+    view = interactive.view(4, own)
+    assert f"own {view.score / view.normal:.2f}" in figure.summary and data.test.defect_types[4] in figure.summary
     layers = {"small": spot((SIZE, SIZE), 0.5, 0.3, 0.03), "large": spot((SIZE, SIZE), 0.5, 0.3, 0.2)}
-    figure = figures.drawn_defects(bench, data.test[0].image, layers)
-    view = bench.view_of(painted(data.test[0].image, layers["large"]), own)
+    figure = drawn_defects(interactive, data.test[0].image, layers)
+    view = interactive.view_of(painted(data.test[0].image, layers["large"]), own)
     assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
-    figure = figures.designed_defects("gear", ["missing_hole"], [0.5, 1.0], 2, bench)
-    view = bench.view_of(as_image(synthetic.render("gear", size=SIZE, seed=2, defect="missing_hole")[0]), own)
+    figure = designed_defects("gear", ["missing_hole"], [0.5, 1.0], 2, interactive)
+    view = interactive.view_of(as_image(synthetic.render("gear", size=SIZE, seed=2, defect="missing_hole")[0]), own)
     assert f"{view.score / view.normal:.2f} x" in figure.summary and "2 images" in figure.summary
     point = operating_point(report, 0.5)
     figure = figures.threshold_view(report, 0.5)
-    assert f"{point.hits} of 5 anomalous" in figure.summary and len(figure.axes) == 3
+    assert f"{point.tp} of 5 anomalous" in figure.summary and len(figure.axes) == 3
 
 
-def test_static_twins_refuse_nothing_to_draw(bench, data):
+def test_static_twins_refuse_nothing_to_draw(interactive, data):
     with pytest.raises(ValueError, match="0 to 7"):
-        figures.map_settings(bench, 8, {"own": bench.settings})
+        map_settings(interactive, 8, {"own": interactive.settings})
     with pytest.raises(ValueError, match="at least one column"):
-        figures.map_settings(bench, 0, {})
+        map_settings(interactive, 0, {})
     with pytest.raises(ValueError, match="at least one kind"):
-        figures.designed_defects("gear", [], [0.5])
+        designed_defects("gear", [], [0.5])
     with pytest.raises(ValueError, match="broken_tooth"):
-        figures.designed_defects("gear", ["hole"], [0.5])
+        designed_defects("gear", ["hole"], [0.5])

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdlib normalises by
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdlib normalizes by
 # What may be foreign: nothing, another class, another class in the host's colours, the same image mirrored, brightness,
 # blur, a plain colour, other colours, another hue of the same brightness.
 NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN, TINTED, HUE = range(9)
@@ -35,7 +35,7 @@ class Camera:
 class Batch:
     """Training images and what is to be said about them."""
 
-    images: Tensor  # (B, 3, S, S) float32, normalised
+    images: Tensor  # (B, 3, S, S) float32, normalized
     own: Tensor  # (B,) int64 class
     other: Tensor  # (B,) int64 class of the foreign region, where it has one of its own
     share: Tensor  # (B, 1, S, S) in [0, 1]: how much of a pixel is of class `other`
@@ -115,7 +115,7 @@ def faint_grain(n: int, size: int, draw: Generator) -> Tensor:
 
 
 def twins(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
-    """Pictures that differ from others by faint grain alone: for images (B, 3, S, S), normalised, more such images
+    """Pictures that differ from others by faint grain alone: for images (B, 3, S, S), normalized, more such images
     (E, 3, S, S) and the pairs (P, 2), int64, numbered through both. An eighth of the pairs are plain colours."""
     first = x[::2]
     n, plain = len(first), first[: len(first) // 4].mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])

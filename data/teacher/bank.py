@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from fields import filtered, grid, log_uniform, smooth, spectrum
+from generators import FAMILIES, image_class
 from numpy.lib.format import open_memmap
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
@@ -18,9 +20,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from tqdm.auto import tqdm
 
-from fields import filtered, grid, log_uniform, smooth, spectrum
-from generators import FAMILIES, image_class
-from rdlib.files import written_atomically
+from rdlib.utils.files import written_atomically
 
 # How many training classes each family has, in units of `Bank.unit`. None of weave: it is kept for validation alone.
 SHARES = {"spectral": 12, "grain": 15, "cells": 11, "lattice": 11, "fractal": 6, "stripes": 9, "labyrinth": 7,

@@ -6,13 +6,12 @@ blur, sensor noise. Two in five classes are grey and two in five of low contrast
 from collections.abc import Callable
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-
 import shapes
 import textures
 from fields import Field, chance, filtered, grid, log_uniform, relief, smooth, spectrum
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 FAMILIES = {f.__name__: f for f in (textures.spectral, textures.grain, textures.cells, textures.lattice,
                                     textures.fractal, textures.stripes, textures.labyrinth, shapes.leaves,

@@ -3,13 +3,13 @@ import json
 from pathlib import Path
 
 import torch
+from augment import Batch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from augment import Batch
-from rdlib.files import written_atomically
+from rdlib.utils.files import written_atomically
 
 VISIBLE = 0.012  # a foreign region that changes a location less than this, of a range of 1, is not asked for
 
@@ -33,7 +33,7 @@ class Trainee(nn.Module):
             self.foreign = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in (64, 128, 256))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) normalised -> layer1 (B, 64, S/4, S/4), layer2 (B, 128, S/8, S/8) and layer3
+        """(B, 3, S, S) normalized -> layer1 (B, 64, S/4, S/4), layer2 (B, 128, S/8, S/8) and layer3
         (B, 256, S/16, S/16)."""
         t = self.trunk
         f1 = t.layer1(t.maxpool(t.relu(t.bn1(t.conv1(x)))))

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bank import HELD_OUT, draw_images
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch.utils.data import Dataset
+from validate import CLASSES, SEED, SIZE, damage, keep, named
 
-from bank import HELD_OUT, draw_images
 from rdlib import ReverseDistillation, fit
+from rdlib.datasets.samples import Item
 from rdlib.encoder import TeacherEncoder
 from rdlib.metrics import PixelRanking, auroc
-from rdlib.samples import Item
-from validate import CLASSES, SEED, SIZE, damage, keep, named
 
 SURFACES = (("weave", 0), ("weave", 3), ("lattice", 4), ("stripes", 2), ("cells", 3))
 THINGS = (("objects", 5), ("objects", 6), ("objects", 8), ("strokes", 3), ("leaves", 4))

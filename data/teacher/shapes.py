@@ -1,10 +1,9 @@
 """Families of shapes: dead leaves, drawings, lit objects on a ground. Painters as in `textures`."""
 import numpy as np
+from fields import Field, bump, chance, filtered, grid, inside, log_uniform, random_spectrum, relief, smooth
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
-
-from fields import Field, bump, chance, filtered, grid, inside, log_uniform, random_spectrum, relief, smooth
 from textures import Painter
 
 

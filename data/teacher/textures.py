@@ -6,12 +6,23 @@ image's values, float32 (S, S), about in [0, 1].
 from collections.abc import Callable
 
 import numpy as np
+from fields import (
+    Field,
+    bump,
+    chance,
+    filtered,
+    grid,
+    inside,
+    log_uniform,
+    lookup,
+    random_spectrum,
+    smooth,
+    spectrum,
+    turned,
+)
 from numpy.random import Generator
 from scipy.fft import irfft2, rfft2
 from scipy.spatial import cKDTree
-
-from fields import (Field, bump, chance, filtered, grid, inside, log_uniform, lookup, random_spectrum, smooth, spectrum,
-                    turned)
 
 Painter = Callable[[Generator], Field]
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm.auto import tqdm
-
 from augment import Batch, Camera, make_batch, twins
 from bank import Bank, default_folder, render
 from network import Trainee, export
-from rdlib.checkpoint import load_optimiser
-from rdlib.files import written_atomically
-from rdlib.hardware import autocast, memory_format, resolve_precision
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from rdlib.training.checkpoint import load_optimizer
+from rdlib.utils.files import written_atomically
+from rdlib.utils.hardware import autocast, memory_format, resolve_precision
 
 VERSION = "4"  # goes into the exported file; changes whenever the weights would
 HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ class Recipe:
 
 
 class Training:
-    """A run under way: network, moving average, optimiser, step; all of it in one state file."""
+    """A run under way: network, moving average, optimizer, step; all of it in one state file."""
 
     def __init__(self, recipe: Recipe, bank: Bank, precision: str = "auto", device: str = "cpu"):
         self.recipe, self.bank, self.step, self.seen = recipe, bank, 0, 0
@@ -122,10 +122,10 @@ class Training:
         if trunk:
             self.network.trunk.load_state_dict(trunk, strict=False)
         self.average = {k: v.clone() for k, v in self.network.trunk.state_dict().items() if v.is_floating_point()}
-        self.optimiser = self._optimiser()
+        self.optimizer = self._optimizer()
 
     def _enter(self, number: int) -> None:
-        """What happens at the first step of a stage: another optimiser, perhaps another start."""
+        """What happens at the first step of a stage: another optimizer, perhaps another start."""
         self.exports[number - 1] = {k: v.half() for k, v in self.average.items()}
         sources = [i for stage in self.recipe.stages[number:] for i, _ in stage.start]
         start = self.recipe.stages[number].start
@@ -134,9 +134,9 @@ class Training:
         if trunk:
             self._begin(self.recipe.seed + number, trunk)
         else:
-            self.optimiser = self._optimiser()
+            self.optimizer = self._optimizer()
 
-    def _optimiser(self) -> torch.optim.Optimizer:
+    def _optimizer(self) -> torch.optim.Optimizer:
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim == 1]  # BatchNorms and biases are not decayed
         return torch.optim.AdamW([{"params": matrices, "weight_decay": self.recipe.decay},
@@ -146,7 +146,7 @@ class Training:
         """Write the state file, whole or not at all."""
         state = {"recipe": asdict(self.recipe), "bank": self.bank.record, "precision": self.precision,
                  "step": self.step, "seen": self.seen, "begun": self.begun, "exports": self.exports,
-                 "network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict()}
+                 "network": self.network.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict()}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
 
@@ -157,7 +157,7 @@ class Training:
             if state[name] != own:
                 raise ValueError(f"{path} was begun with another {name}: {state[name]}. Use that, or another file.")
         self.network.load_state_dict(state["network"])
-        load_optimiser(self.optimiser, state["optimiser"])
+        load_optimizer(self.optimizer, state["optimizer"])
         for name in ("average", "step", "seen", "begun", "exports"):
             setattr(self, name, state[name])
 
@@ -178,20 +178,20 @@ class Training:
             yield self.update(batch, *(twins(batch.images, draw) if stage.grain or stage.ratio else ()))
 
     def update(self, batch: Batch, *more: Tensor) -> dict[str, float]:
-        """One step of the optimiser and of the moving average, with the twins where the stage asks for them."""
+        """One step of the optimizer and of the moving average, with the twins where the stage asks for them."""
         number, own_step = self.recipe.stage(self.step)
         stage = self.recipe.stages[number]
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = stage.rate_at(own_step)
         with autocast(self.precision, self.device):
             losses = self.network.losses(batch.to(self.device), *(x.to(self.device) for x in more), floor=stage.floor)
         weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio", "spread")
                                                for i in (1, 2, 3)}
         total = sum(weights[name] * loss for name, loss in losses.items())
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step, self.seen = self.step + 1, self.seen + len(batch.own)
         own = self.network.trunk.state_dict()
         age = self.step - self.begun

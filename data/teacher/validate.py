@@ -18,6 +18,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from augment import MEAN, STD
+from bank import HELD_OUT, Bank, draw_images
+from fields import filtered, grid, log_uniform, smooth, spectrum
+from network import export
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -25,15 +29,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 from torch.nn import functional as F
 
-from augment import MEAN, STD
-from bank import HELD_OUT, Bank, draw_images
-from fields import filtered, grid, log_uniform, smooth, spectrum
-from network import export
-from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
-from rdlib.files import written_atomically
 from rdlib.metrics import PixelRanking, auroc
 from rdlib.reproduction.store import provenance
+from rdlib.training.checkpoint import fingerprint
+from rdlib.utils.files import written_atomically
 
 CLASSES = {"grain": 4, "weave": 4, "spectral": 2, "cells": 2, "lattice": 2, "leaves": 2, "objects": 2, "strokes": 2,
            "stripes": 1, "labyrinth": 1, "fractal": 1, "blend": 1}

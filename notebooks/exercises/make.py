@@ -18,10 +18,10 @@ import nbformat
 from bundle import make_bundle
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
+from rdlib.demo import execute, pictures
 from traitlets.config import PyFileConfigLoader
 
-from rdlib.demo import execute, pictures
-from rdlib.files import written_atomically
+from rdlib.utils.files import written_atomically
 
 HERE = Path(__file__).parent
 ASSIGNMENTS = tuple(sorted(path.name for path in (HERE / "source").iterdir() if path.is_dir()))

@@ -6,7 +6,6 @@ Colours are Okabe and Ito's and viridis, safe for the colour-blind, and never th
 """
 from rdlib.figures.canvas import WIDTH, show
 from rdlib.figures.curves import loss_curve, metric_curves, per_defect, roc_and_pro, score_histogram
-from rdlib.figures.explorers import designed_defects, drawn_defects, map_settings
 from rdlib.figures.gallery import contour_threshold, examples, gallery
 from rdlib.figures.lessons import confusion, pair_grid, pictures, side_by_side
 from rdlib.figures.maps import scale_maps
@@ -15,7 +14,7 @@ from rdlib.figures.operating import threshold_view, training_progress
 from rdlib.figures.tables import class_matrix, effects, pro_by_hand
 from rdlib.figures.threshold import threshold_choice
 
-__all__ = ["WIDTH", "Panel", "class_matrix", "confusion", "contour_threshold", "designed_defects", "drawn_defects",
-           "effects", "examples", "gallery", "loss_curve", "map_settings", "metric_curves", "pair_grid", "panels",
-           "per_defect", "pictures", "pro_by_hand", "roc_and_pro", "scale_maps", "scatter", "score_histogram",
-           "shapes", "show", "side_by_side", "threshold_choice", "threshold_view", "training_progress"]
+__all__ = ["WIDTH", "Panel", "class_matrix", "confusion", "contour_threshold", "effects", "examples", "gallery",
+           "loss_curve", "metric_curves", "pair_grid", "panels", "per_defect", "pictures", "pro_by_hand", "roc_and_pro",
+           "scale_maps", "scatter", "score_histogram", "shapes", "show", "side_by_side", "threshold_choice",
+           "threshold_view", "training_progress"]

@@ -5,10 +5,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rdlib.evaluation import Report
-from rdlib.figures.canvas import (BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, check_finite, counted, number,
-                                  thinned)
-from rdlib.run import Run
+from rdlib.evaluation.report import Report
+from rdlib.figures.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    UNIT,
+    VERMILION,
+    canvas,
+    check_finite,
+    counted,
+    number,
+    thinned,
+)
+from rdlib.training.run import Run
 
 
 def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:

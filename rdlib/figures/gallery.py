@@ -8,10 +8,24 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from rdlib.evaluation import Report
-from rdlib.figures.canvas import (MARKED, ORANGE, TRUTH, UNIT, WIDTH, canvas, check_finite, check_indices, counted, handle,
-                                  head, number, outline, show_mask)
-from rdlib.samples import GOOD
+from rdlib.datasets.samples import GOOD
+from rdlib.evaluation.report import Report
+from rdlib.figures.canvas import (
+    MARKED,
+    ORANGE,
+    TRUTH,
+    UNIT,
+    WIDTH,
+    canvas,
+    check_finite,
+    check_indices,
+    counted,
+    handle,
+    head,
+    number,
+    outline,
+    show_mask,
+)
 
 
 def examples(report: Report, n: int = 6) -> list[int]:
@@ -24,8 +38,8 @@ def examples(report: Report, n: int = 6) -> list[int]:
     if n < 1:
         raise ValueError(f"A gallery needs at least one image, got n={n}.")
     good, kinds = [], []
-    for kind in sorted(set(report.defects)):
-        members = np.flatnonzero(report.defects == kind)
+    for kind in sorted(set(report.defect_types)):
+        members = np.flatnonzero(report.defect_types == kind)
         members = members[np.argsort(report.scores[members], kind="stable")]
         typical = members[(len(members) - 1) // 2]
         hardest = members[::-1] if kind == GOOD else members
@@ -94,7 +108,7 @@ def _gallery_row(row: Sequence[Axes], report: Report, i: int, value: float, scal
     for axis in row:
         axis.imshow(report.image(i))
         axis.set_axis_off()
-    row[0].set_title(f"{report.defects[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
+    row[0].set_title(f"{report.defect_types[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
     if report.pixels:
         show_mask(row[1], report.masks[i])
         outline(row[-1], report.masks[i], TRUTH)
@@ -114,4 +128,4 @@ def _gallery_summary(report: Report, indices: list[int], threshold: str, marked:
         verb = "meets the true region in" if report.pixels else "marks pixels in"
         counts.append(f"{verb} {hits.any(axis=(1, 2)).sum()} of {counted(bad.sum(), 'defective image')}")
     return (f"{counted(len(indices), 'test image')}, scores {number(scores.min())} to {number(scores.max())}, the "
-            f"highest of kind '{report.defects[top]}'; {threshold} the map {' and '.join(counts)}.")
+            f"highest of kind '{report.defect_types[top]}'; {threshold} the map {' and '.join(counts)}.")

@@ -8,11 +8,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from rdlib.arrays import as_finite, as_truth
-from rdlib.figures.canvas import (BLUE, ORANGE, TRUTH, VERMILION, WIDTH, canvas, check_indices, counted, handle,
-                                  head, number, outline)
+from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
+from rdlib.figures.canvas import (
+    BLUE,
+    ORANGE,
+    TRUTH,
+    VERMILION,
+    WIDTH,
+    canvas,
+    check_indices,
+    counted,
+    handle,
+    head,
+    number,
+    outline,
+)
 from rdlib.figures.operating import draw_confusion
-from rdlib.samples import GOOD, AnomalyDataset, Item
+from rdlib.utils.arrays import as_finite, as_truth
 
 
 def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary: str, *,
@@ -78,7 +90,7 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
                             aspect=50 if shared else 20, pad=0.02, label=unit)
         figure.legend(handles=[handle(TRUTH, "ground truth")], loc="outside lower left", handlelength=3)
     figure.summary = f"Highest values on {counted(len(indices), 'test image')}: " + "; ".join(
-        f"{name} " + ", ".join(f"{number(m.max())} ({dataset.defects[i]})" for m, i in zip(part, indices, strict=True))
+        f"{name} " + ", ".join(f"{number(m.max())} ({dataset.defect_types[i]})" for m, i in zip(part, indices, strict=True))
         for name, part in chosen.items()) + "."
     return figure
 
@@ -146,5 +158,5 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
 def _image_with_truth(axis: Axes, dataset: AnomalyDataset, index: int) -> None:
     item = dataset[index]
     axis.imshow(item.image.permute(1, 2, 0).numpy())
-    axis.set_title(f"{dataset.defects[index]} ({index})", loc="left", fontsize=9, pad=3)
+    axis.set_title(f"{dataset.defect_types[index]} ({index})", loc="left", fontsize=9, pad=3)
     outline(axis, item.mask.numpy(), TRUTH)

@@ -9,9 +9,9 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
+from rdlib.datasets.samples import AnomalyDataset
 from rdlib.figures.canvas import HALO, ORANGE, TRUTH, canvas, check_indices, number, outline, show_mask
 from rdlib.model import ReverseDistillation
-from rdlib.samples import AnomalyDataset
 
 
 def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) -> Figure:
@@ -35,7 +35,7 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     one_scale, all_scales = Normalize(scales.min(), scales.max()), Normalize(fused.min(), fused.max())
     peak = np.unravel_index(smoothed.argmax(), smoothed.shape)
     with canvas(2, 4, 3.5 * height / width + 0.85, layout="compressed") as (figure, axes):
-        figure.suptitle(f"Test image {index}: {dataset.defects[index]}, score {number(score)}")
+        figure.suptitle(f"Test image {index}: {dataset.defect_types[index]}, score {number(score)}")
         for axis, title in ((axes[0, 0], "image"), (axes[1, 3], "+ highest value")):
             axis.imshow(item.image.permute(1, 2, 0).numpy())
             axis.set_title(title)
@@ -53,7 +53,7 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     where = f", {'inside' if item.mask[peak] else 'outside'} the true region" if item.mask.any() else ""
     highest = ", ".join(f"{number(values.max())} at {size}" for size, values in zip(sizes, scales, strict=True))
     highest_at = " at" if model.config.score == "max" else ", highest at"
-    figure.summary = (f"Image {index} ({dataset.defects[index]}): highest distance {highest}; score "
+    figure.summary = (f"Image {index} ({dataset.defect_types[index]}): highest distance {highest}; score "
                       f"{number(score)}{highest_at} row {peak[0]}, column {peak[1]}{where}.")
     return figure
 

@@ -10,9 +10,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from rdlib.arrays import as_array, as_truth
+from rdlib.datasets.samples import GOOD
 from rdlib.figures.canvas import BLUE, GREEN, GREY, HALO, ORANGE, TRUTH, VERMILION, canvas, number, outline
-from rdlib.samples import GOOD
+from rdlib.utils.arrays import as_array, as_truth
 
 KIND_STYLES = ((VERMILION, "^"), (GREEN, "s"), (ORANGE, "D"), ("#CC79A7", "v"), ("#56B4E9", "P"), ("black", "X"))
 

@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from rdlib.arrays import as_array
-from rdlib.evaluation import Report
-from rdlib.exploring import OperatingPoint, operating_point
+from rdlib.evaluation.operating import OperatingPoint, operating_point
+from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, check_finite, counted, number, thinned
-from rdlib.run import Run
+from rdlib.training.run import Run
+from rdlib.utils.arrays import as_array
 
 METRIC_LOOKS = {"image_auroc": ("image AUROC", BLUE, "o"), "pixel_auroc": ("pixel AUROC", VERMILION, "^"),
                 "aupro": ("AUPRO", GREEN, "s")}
@@ -26,12 +26,12 @@ def threshold_view(report: Report, threshold: float) -> Figure:
     panels = 2 + (report.pixels is not None)
     with canvas(1, panels, 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
-        draw_confusion(axes[0], [[point.passed, point.false_alarms], [point.misses, point.hits]])
+        draw_confusion(axes[0], [[point.tn, point.fp], [point.fn, point.tp]])
         for axis, (x, y) in zip(axes[1:], draw_threshold_curves(axes[1:], report, point), strict=True):
             axis.plot(x, y, "o", color=ORANGE, markeredgecolor="black", markersize=10, clip_on=False, zorder=5)
-    figure.summary = (f"At threshold {number(threshold)}: {point.hits} of {point.hits + point.misses} anomalous images "
-                      f"found, {counted(point.false_alarms, 'false alarm')} in "
-                      f"{counted(point.false_alarms + point.passed, 'good image')}")
+    figure.summary = (f"At threshold {number(threshold)}: {point.tp} of {point.tp + point.fn} anomalous images "
+                      f"found, {counted(point.fp, 'false alarm')} in "
+                      f"{counted(point.fp + point.tn, 'good image')}")
     if report.pixels:
         figure.summary += (f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.1%} of normal "
                            "pixels")

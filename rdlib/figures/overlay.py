@@ -5,9 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from rdlib.arrays import as_finite
 from rdlib.figures.canvas import ORANGE, number
 from rdlib.threshold import Threshold
+from rdlib.utils.arrays import as_finite
 
 SIDES = 320, 1024  # pixels; the longer side is brought into this range, so that words fit and files stay small
 FONT, GAP = 20, 8  # of the words, at least: a sixteenth of a wide picture; width of the gap between the two pictures

@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
 
-from rdlib.arrays import as_array, as_truth
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, counted
 from rdlib.metrics import EIGHT_NEIGHBOURS, area_up_to
+from rdlib.utils.arrays import as_array, as_truth
 
 
 def pro_by_hand(mask: ArrayLike, scores: ArrayLike, fpr: ArrayLike, pro: ArrayLike, thresholds: Sequence[float],
@@ -73,7 +73,7 @@ def effects(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
     """
     run = frame[frame["difference"].notna()]
     if not len(run):
-        raise ValueError("No row was run beside its reference. Run the table first: python -m rdlib.reproduction.")
+        raise ValueError("No row was run beside its reference. Run the table first: python -m rdlib reproduce.")
     reference = frame.loc[frame["verdict"] == "reference", "row"].iloc[0]
     frame = frame[frame["difference"].notna() | (frame["verdict"] == "reference")]
     with canvas(1, 1, 1.6 + 0.42 * len(frame)) as (figure, ((axis,),)):
@@ -112,7 +112,7 @@ def class_matrix(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
     """
     values = frame.to_numpy(float)
     if np.isnan(values).all():
-        raise ValueError("There is no result to show. Run the table first: python -m rdlib.reproduction novelty.")
+        raise ValueError("There is no result to show. Run the table first: python -m rdlib reproduce novelty.")
     with canvas(1, 1, 1.2 + 0.42 * len(frame)) as (figure, ((axis,),)):
         shown = axis.imshow(values, vmin=min(0.9, np.nanmin(values)), vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(values):

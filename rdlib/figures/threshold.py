@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rdlib.arrays import as_array, as_finite
 from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, UNIT, VERMILION, canvas, counted, number
+from rdlib.utils.arrays import as_array, as_finite
 
 
 def threshold_choice(threshold: float, groups: Mapping[str, ArrayLike], *, unit: str = UNIT) -> Figure:

@@ -1,6 +1,6 @@
 """The paper's tables as grids of runs: one result file a run, resumable, on one machine or many.
 
-    python -m rdlib.reproduction TABLE
+    python -m rdlib reproduce TABLE
 """
 from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.engine import Outcome, run_all

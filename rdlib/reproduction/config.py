@@ -7,6 +7,14 @@ from pathlib import Path
 
 from rdlib.weights import embedded_teacher
 
+# Frozen: a run's key hashes only the settings that differ from these. A field that is added to `RunConfig` is added here
+# with the value that earlier runs had, whatever its default; nothing else here ever changes, so no key does.
+KEY_DEFAULTS = {
+    "seed": 0, "size": 256, "n_train": None, "method": "reverse", "backbone": "wide_resnet50_2", "weights": "imagenet",
+    "weights_id": None, "bottleneck": "mff_oce", "loss": "flattened", "train_scales": (1, 2, 3), "sigma": 4.0,
+    "normalize": True, "score": "max", "epochs": 200, "batch_size": 16, "lr": 0.005, "schedule": "constant", "ema": None,
+    "curve_every": None, "precision": "float32", "threads": 1,
+}
 METHODS = ("reverse", "forward", "memory")  # reverse distillation, and what it is compared with
 
 
@@ -29,7 +37,7 @@ class RunConfig:
     loss: str = "flattened"
     train_scales: tuple[int, ...] = (1, 2, 3)
     sigma: float = 4.0
-    normalise: bool = True
+    normalize: bool = True
     score: str = "max"
     epochs: int = 200
     batch_size: int = 16
@@ -42,8 +50,9 @@ class RunConfig:
 
     @property
     def key(self) -> str:
-        """What the run is filed under: data set and seed for a reader, 12 digits of the settings' SHA-256."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """The name of the run's file: data set, seed, and 12 digits of a SHA-256 of the settings that are not usual."""
+        unusual = {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
+        text = json.dumps(unusual, sort_keys=True)
         name = re.sub(r"[^\w.-]+", "_", self.dataset)[-40:]
         return f"{name}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
 

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from rdlib.complexity import measure
 from rdlib.encoder import BACKBONES
-from rdlib.files import written_atomically
+from rdlib.evaluation.complexity import measure
 from rdlib.reproduction.store import provenance
+from rdlib.utils.files import written_atomically
 
 COLUMNS = {"teacher": "teacher, M weights", "ocbe": "OCBE, M weights", "student": "student, M weights",
            "gflops": "GFLOP an image", "images_per_second": "images/s", "peak_memory_mb": "peak memory, MB"}

@@ -89,11 +89,11 @@ def _by_seed(cells: Sequence[Cell], row: Row, store: ResultStore, metric: str) -
         results = [store.read(cell.config) for cell in cells if cell.config.seed == seed]
         if any(result is None for result in results):
             continue
-        places = [result["readings"].get(row.reading, {}) for result in results]
-        numbers = [result["metrics"] if row.reading == MAIN else place
+        places = [result["scored_by"].get(row.scored_by, {}) for result in results]
+        numbers = [result["metrics"] if row.scored_by == MAIN else place
                    for result, place in zip(results, places, strict=True)]
         value = np.mean([number.get(metric, np.nan) for number in numbers])
-        resampled = [result["bootstrap"].get(row.reading, {}).get(metric) for result in results]
+        resampled = [result["bootstrap"].get(row.scored_by, {}).get(metric) for result in results]
         if value == value and all(resampled):
             found[seed] = value, np.mean(resampled, axis=0) / 1e4
     return found

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rdlib.errors import DataError
-from rdlib.files import shipped, written_atomically
 from rdlib.reproduction.stability import evaluations, swings
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import NOT_STATED, Cell, Ground, Table
+from rdlib.utils.errors import DataError
+from rdlib.utils.files import shipped, written_atomically
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO",
            "aupro_per_image": "AUPRO per image (official)"}
@@ -40,7 +40,7 @@ def measured(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
                  for c in categories}
         wanted = {c: sum(cell.row is row and cell.category == c for cell in cells) for c in categories}
         for metric in METRICS:
-            parts = {c: _values(results, row.reading, metric) for c, results in found.items()}
+            parts = {c: _values(results, row.scored_by, metric) for c, results in found.items()}
             lines += [_line(row.label, c, metric, *parts[c], wanted[c]) for c in categories if len(parts[c][0])]
             complete = len(categories) > 1 and all(len(values) == wanted[c] for c, (values, _) in parts.items())
             if complete and len({len(values) for values, _ in parts.values()}) == 1:
@@ -52,12 +52,12 @@ def measured(cells: Sequence[Cell], store: ResultStore) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def _values(results: list[dict], reading: str, metric: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _values(results: list[dict], scored_by: str, metric: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The metric of every seed (n,), and its mean over them for every resampling (R,), where it was resampled."""
-    usual = reading == "123"
-    values = [r["metrics"][metric] if usual else r["readings"].get(reading, {}).get(metric, np.nan) for r in results]
+    usual = scored_by == "123"
+    values = [r["metrics"][metric] if usual else r["scored_by"].get(scored_by, {}).get(metric, np.nan) for r in results]
     values = np.array([value for value in values if value == value])
-    resampled = [r["bootstrap"].get(reading, {}).get(metric) for r in results]
+    resampled = [r["bootstrap"].get(scored_by, {}).get(metric) for r in results]
     whole = len(values) == len(results) > 0 and all(r is not None for r in resampled)
     return values, np.mean(resampled, 0) / 1e4 if whole else None
 

@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
-from rdlib.baselines import FeatureMemory, ForwardStudent
-from rdlib.datasets import AnomalyData, load_dataset
-from rdlib.evaluation import Report, evaluate
-from rdlib.hardware import peak_memory_mb
+from rdlib.datasets.load import AnomalyData, load_dataset
+from rdlib.datasets.samples import AnomalyDataset
+from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
+from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
 from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.store import provenance
-from rdlib.run import Run
-from rdlib.samples import AnomalyDataset
-from rdlib.training import fit
-from rdlib.uncertainty import METRICS, resampled_metrics
+from rdlib.training.loop import fit
+from rdlib.training.run import Run
+from rdlib.utils.hardware import peak_memory_mb
+from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 RESAMPLES = 200  # of the test images
 FPR_LIMIT = 0.3  # of AUPRO
@@ -57,9 +57,9 @@ def load(config: RunConfig, machine: Machine) -> AnomalyData:
 def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
     """The run's model, untrained, on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
-    common = {"sigma": config.sigma, "normalise": config.normalise, "seed": config.seed, "score": config.score}
+    common = {"sigma": config.sigma, "normalize": config.normalize, "seed": config.seed, "score": config.score}
     if config.method == "memory":
-        model = FeatureMemory(config.backbone, weights, **common)
+        model = MemoryBank(config.backbone, weights, **common)
     elif config.method == "forward":
         model = ForwardStudent(config.backbone, weights, **common)
     else:
@@ -70,7 +70,7 @@ def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
 def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
     """Train and test one run: what its result file holds. Equal configurations give equal results, bit for bit on CPU.
 
-    Keys beside those of every result file: `readings` (image AUROC, pixel AUROC, AUPRO of every way to read the maps),
+    Keys beside those of every result file: `scored_by` (image AUROC, pixel AUROC, AUPRO of every way to read the maps),
     `bootstrap` (the same of resampled test images, in units of 1e-4), `curve` (metrics by epoch), `losses`.
     """
     before = torch.get_num_threads()
@@ -99,7 +99,7 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
                         resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
     return {"config": asdict(config), "metrics": report.metrics,
-            "per_defect": report.per_defect().to_dict(orient="index"), "readings": shown, "bootstrap": resampled,
+            "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
             "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
             "peak_memory_mb": round(peak_memory_mb(device)), **origin}
 
@@ -129,7 +129,7 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
 
     A model without maps at scales has one reading, "123".
     """
-    if isinstance(model, FeatureMemory):
+    if isinstance(model, MemoryBank):
         return {MAIN: evaluate(model, test, progress=False)}
     began, sigma, score = time.perf_counter(), model.config.sigma, model.config.score
     maps, masks = _all_scale_maps(model, test)
@@ -140,10 +140,10 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
         return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks, FPR_LIMIT, seconds)
 
     names = [scales for n in (1, 2, 3) for scales in combinations((1, 2, 3), n)]
-    readings = {"".join(map(str, scales)): report(scales) for scales in names}
+    scored_by = {"".join(map(str, scales)): report(scales) for scales in names}
     every = (1, 2, 3)
     other = "sum" if score == "max" else "max"
-    return readings | {f"{MAIN} multiply": report(every, "multiply"), f"{MAIN} unsmoothed": report(every, sigma=0),
+    return scored_by | {f"{MAIN} multiply": report(every, "multiply"), f"{MAIN} unsmoothed": report(every, sigma=0),
                        f"{MAIN} {other}": report(every, score=other)}
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from rdlib.evaluation.bootstrap import METRICS
 from rdlib.reproduction.store import ResultStore
 from rdlib.reproduction.tables import Cell
-from rdlib.uncertainty import METRICS
 
 EVALUATION = ["row", "category", "seed", "epoch"]
 

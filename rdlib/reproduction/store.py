@@ -13,9 +13,9 @@ import psutil
 import torch
 import torchvision
 
-import rdlib
-from rdlib.files import written_atomically
 from rdlib.reproduction.config import RunConfig
+from rdlib.utils.files import written_atomically
+from rdlib.utils.version import __version__
 
 KEYS = ("config", "metrics", "per_defect", "versions", "hardware", "seconds", "peak_memory_mb", "revision")
 
@@ -86,7 +86,7 @@ class ResultStore:
 
 def versions() -> dict[str, str]:
     """What the result was computed with."""
-    return {"rdlib": rdlib.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
+    return {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
             "numpy": numpy.__version__, "python": platform.python_version()}
 
 

@@ -22,7 +22,7 @@ class Row:
 
     label: str
     change: dict = field(default_factory=dict, hash=False)
-    reading: str = MAIN
+    scored_by: str = MAIN
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _name(scales: Sequence[int]) -> str:
 
 
 TABLES = {table.name: table for table in (
-    Table("main", "Anomaly detection and localisation, by backbone (paper, Tables 1 and 2)",
+    Table("main", "Anomaly detection and localization, by backbone (paper, Tables 1 and 2)",
           tuple(Row(label, {"backbone": name}) for label, name in
                 (("WRN-50-2", "wide_resnet50_2"), ("ResNet-18", "resnet18"), ("ResNet-50", "resnet50"))),
           {"WRN-50-2": "wide_resnet50_2"}),
@@ -80,13 +80,13 @@ TABLES = {table.name: table for table in (
            *(Row(f"all trained, read: {_name(s)}", {}, "".join(map(str, s))) for s in _scales() if len(s) < 3))),
     Table("readout", "Loss, fusion, smoothing",
           (Row("flattened loss, added, smoothed (usual)"), Row("loss by position (eq. 2)", {"loss": "positional"}),
-           Row("maps multiplied", reading=f"{MAIN} multiply"), Row("maps not smoothed", reading=f"{MAIN} unsmoothed"))),
+           Row("maps multiplied", scored_by=f"{MAIN} multiply"), Row("maps not smoothed", scored_by=f"{MAIN} unsmoothed"))),
     Table("teacher", "Where the teacher's weights come from",
           tuple(Row(label, {"weights": name}) for label, name in
                 (("random", "random"), ("random, BatchNorm calibrated", "random_calibrated"),
                  ("procedural images (embedded)", "embedded"), ("ImageNet", "imagenet")))),
     Table("novelty", "One-class novelty detection, one class normal",
-          (Row("sum of the map"), Row("maximum of the map", reading=f"{MAIN} max")), {"sum of the map": NOT_STATED}),
+          (Row("sum of the map"), Row("maximum of the map", scored_by=f"{MAIN} max")), {"sum of the map": NOT_STATED}),
     Table("baselines", "Reverse distillation and what it is compared with",
           (Row("reverse distillation"),
            Row("forward student (loss by position)", {"method": "forward", "loss": "positional"}),
@@ -99,7 +99,7 @@ TABLES = {table.name: table for table in (
 )}
 
 _SMALL = {"backbone": "resnet18", "weights": "embedded", "size": 128, "sigma": 2.0, "precision": "bf16"}
-_DIGITS = {"backbone": "resnet18", "size": 32, "normalise": False, "score": "sum"}
+_DIGITS = {"backbone": "resnet18", "size": 32, "normalize": False, "score": "sum"}
 GROUNDS = {
     "mvtec": Ground("MVTec AD", "mvtec", MVTEC, RunConfig("mvtec"), (0,)),
     "visa": Ground("VisA", "visa", VISA, RunConfig("visa"), (0,)),
@@ -114,9 +114,9 @@ GROUNDS = {
     "fashion_mnist": Ground("Fashion-MNIST", "fashion_mnist", tuple("0123456789"),
                             RunConfig("fashion_mnist", epochs=4, **_DIGITS), (0,)),
     "cifar10": Ground("CIFAR-10", "cifar10", tuple("0123456789"),
-                      RunConfig("cifar10", epochs=4, **{**_DIGITS, "normalise": True}), (0,)),
+                      RunConfig("cifar10", epochs=4, **{**_DIGITS, "normalize": True}), (0,)),
     "caltech256": Ground("Caltech-256", "caltech256", tuple(map(str, range(1, 257))),
-                         RunConfig("caltech256", epochs=4, **{**_DIGITS, "normalise": True}), (0,)),
+                         RunConfig("caltech256", epochs=4, **{**_DIGITS, "normalize": True}), (0,)),
 }
 assert set(ABLATED) <= set(CATEGORIES)
 

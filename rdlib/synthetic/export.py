@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rdlib.errors import DataError
 from rdlib.synthetic import MIN_SIZE, Scene, scene_list
+from rdlib.utils.errors import DataError
 
 
 def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jobs: int | None = None,

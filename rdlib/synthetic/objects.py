@@ -3,8 +3,19 @@ import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, rough_noise, smooth_noise, uniform
-from rdlib.synthetic.surface import (Fault, Surface, bell, box, box_spots, colour, inside, mix, relief, ring_spots,
-                                     shadow)
+from rdlib.synthetic.surface import (
+    Fault,
+    Surface,
+    bell,
+    box,
+    box_spots,
+    colour,
+    inside,
+    mix,
+    relief,
+    ring_spots,
+    shadow,
+)
 
 
 def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:

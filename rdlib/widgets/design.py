@@ -2,10 +2,10 @@
 import ipywidgets as widgets
 
 from rdlib import synthetic
-from rdlib.distillation import Distillation
-from rdlib.exploring import Bench
-from rdlib.handmade import as_image
-from rdlib.samples import AnomalyData
+from rdlib.datasets.samples import AnomalyData
+from rdlib.detector import Distillation
+from rdlib.synthetic.paint import as_image
+from rdlib.widgets.interactive import InteractiveModel
 from rdlib.widgets.parts import LABEL, MapPanels, Panel, choice, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import draw_outlines, photo
 
@@ -26,21 +26,21 @@ def defect_designer(category: str = "gear", model: Distillation | None = None,
     synthetic.check("category", category, synthetic.CATEGORIES)
     if (model is None) != (data is None):
         raise ValueError("A model needs the data that it was trained on: defect_designer(category, model, data).")
-    return DefectDesigner(category, Bench(model, data) if model else None)
+    return DefectDesigner(category, InteractiveModel(model, data) if model else None)
 
 
 class DefectDesigner(widgets.VBox):
     """See `defect_designer`."""
 
-    def __init__(self, category: str, bench: Bench | None = None):
-        self.category, self.bench = category, bench
-        self.size = bench.data.train.size[0] if bench else SIZE
+    def __init__(self, category: str, interactive: InteractiveModel | None = None):
+        self.category, self.interactive = category, interactive
+        self.size = interactive.data.train.size[0] if interactive else SIZE
         self.kind = choice("kind", synthetic.DEFECTS[category], synthetic.DEFECTS[category][0])
         self.strength = slider("strength", 0.7, 0.05, 1, 0.05, "From barely visible to obvious.")
         self.seed = whole("scene (seed)", 1, 0, 99, "Another scene, and another place.")
         self.by_seed = widgets.Checkbox(True, description="the seed chooses the place", style=LABEL, indent=False)
         self.x, self.y = slider("right", 0.5, 0, 1, 0.01), slider("down", 0.5, 0, 1, 0.01)
-        self.panels = MapPanels() if bench else None
+        self.panels = MapPanels() if interactive else None
         self.picture = Panel("picture", "The picture; the exact mask of its defect is outlined.")
         self.words, self.call = widgets.HTML(), widgets.HTML()
         follow([self.kind, self.strength, self.seed, self.by_seed, self.x, self.y], self.update)
@@ -66,7 +66,7 @@ class DefectDesigner(widgets.VBox):
         self.words.value = words
         arguments = ", ".join(f"{name}={value!r}" for name, value in scene.items() if value is not None)
         self.call.value = f"<code>rdlib.synthetic.render({self.category!r}, {arguments})</code>"
-        if self.bench:
-            self.panels.show(self.bench.view_of(as_image(image), self.bench.settings, mask))
+        if self.interactive:
+            self.panels.show(self.interactive.view_of(as_image(image), self.interactive.settings, mask))
         else:
             self.picture.show(draw_outlines(photo(image), mask.astype("float32"), 2.0, mask))

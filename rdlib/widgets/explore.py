@@ -3,9 +3,9 @@ import ipywidgets as widgets
 import numpy as np
 
 from rdlib.anomaly_map import FUSIONS
-from rdlib.distillation import Distillation
-from rdlib.exploring import Bench, Settings
-from rdlib.samples import GOOD, AnomalyData
+from rdlib.datasets.samples import GOOD, AnomalyData
+from rdlib.detector import Distillation
+from rdlib.widgets.interactive import InteractiveModel, Settings
 from rdlib.widgets.parts import MapPanels, Panel, choice, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import heat
 
@@ -25,15 +25,15 @@ def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
     """
     if data.test is None or not len(data.test):
         raise ValueError("There are no test images to explore. Put them in test/good and test/NAME_OF_DEFECT.")
-    return DefectExplorer(Bench(model, data))
+    return DefectExplorer(InteractiveModel(model, data))
 
 
 class DefectExplorer(widgets.VBox):
     """See `defect_explorer`."""
 
-    def __init__(self, bench: Bench):
-        self.bench, own = bench, bench.settings
-        self._defects = np.array(bench.data.test.defects)
+    def __init__(self, interactive: InteractiveModel):
+        self.interactive, own = interactive, interactive.settings
+        self._defects = np.array(interactive.data.test.defect_types)
         kinds = list(dict.fromkeys(self._defects))
         self.kind = choice("kind", kinds, next((kind for kind in kinds if kind != GOOD), GOOD))
         self.number = whole("number", 0, 0, 0, "Of the images of this kind.")
@@ -46,13 +46,13 @@ class DefectExplorer(widgets.VBox):
         self.panels = MapPanels()
         self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
                        for name in SCALE_NAMES]
-        self.scales_top = max(self.bench.reference.max().item(), 1e-12)
+        self.scales_top = max(self.interactive.reference.max().item(), 1e-12)
         self._busy = False
         self.controls = [*self.weights, self.fusion, self.sigma, self.factor]
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
         follow([self.kind, self.number, *self.controls], self.update)
-        self.reset.on_click(lambda button: self.restore())
+        self.reset.on_click(lambda button: self.reconstruct())
         super().__init__([side_by_side(widgets.VBox([self.kind, self.number, self.sigma, self.factor]),
                                        widgets.VBox([*self.weights, self.fusion, self.reset])),
                           self.panels, side_by_side(*self.scales)])
@@ -78,13 +78,13 @@ class DefectExplorer(widgets.VBox):
         start = f"Image {index}, {self.kind.value}: "
         if not any(weight.value for weight in self.weights):
             start = "Every weight is 0; all three count as 1. " + start
-        self.panels.show(self.bench.view(index, settings), start)
-        for panel, values in zip(self.scales, self.bench.scales(index).numpy(), strict=True):
+        self.panels.show(self.interactive.view(index, settings), start)
+        for panel, values in zip(self.scales, self.interactive.scales(index).numpy(), strict=True):
             panel.show(heat(values, self.scales_top, 192))
 
     def restore(self) -> None:
         """Back to the model's own settings and the threshold at 1."""
-        own = self.bench.settings
+        own = self.interactive.settings
         self._busy = True  # one answer for all of them
         for control, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
             control.value = value

@@ -8,10 +8,10 @@ import ipywidgets as widgets
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rdlib.evaluation import evaluate
+from rdlib.datasets.samples import AnomalyDataset
+from rdlib.evaluation.report import evaluate
 from rdlib.figures.operating import training_progress
-from rdlib.run import Run
-from rdlib.samples import AnomalyDataset
+from rdlib.training.run import Run
 
 PAUSE = 1.0  # seconds between two pictures, at least; and at least ten times as long as one takes
 METRICS = ("image_auroc", "pixel_auroc", "aupro")

@@ -10,10 +10,10 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from rdlib.distillation import Distillation
-from rdlib.exploring import Bench
-from rdlib.handmade import painted, spot
-from rdlib.samples import AnomalyData
+from rdlib.datasets.samples import AnomalyData
+from rdlib.detector import Distillation
+from rdlib.synthetic.paint import painted, spot
+from rdlib.widgets.interactive import InteractiveModel
 from rdlib.widgets.parts import LABEL, WIDTH, MapPanels, Panel, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import SIDE, encoded, photo
 
@@ -33,17 +33,17 @@ def draw_defect(model: Distillation, data: AnomalyData, canvas: bool = True) -> 
         data: what it was trained on; good test images are painted on, training images where there are none.
         canvas: paint by hand; False, or a missing anywidget: put a spot by sliders, which the keyboard moves too.
     """
-    return DrawDefect(Bench(model, data), canvas)
+    return DrawDefect(InteractiveModel(model, data), canvas)
 
 
 class DrawDefect(widgets.VBox):
     """See `draw_defect`."""
 
-    def __init__(self, bench: Bench, canvas: bool = True):
-        self.bench = bench
-        test = bench.data.test
+    def __init__(self, interactive: InteractiveModel, canvas: bool = True):
+        self.interactive = interactive
+        test = interactive.data.test
         good = [i for i, label in enumerate(test.labels) if not label] if test else []
-        self._images = [test[i].image for i in good] or [bench.data.train[0].image]
+        self._images = [test[i].image for i in good] or [interactive.data.train[0].image]
         self.number = whole("good image", 0, 0, len(self._images) - 1)
         self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
         self.colour = widgets.ColorPicker(value=DIRT, description="colour", style=LABEL,
@@ -73,14 +73,14 @@ class DrawDefect(widgets.VBox):
     def update(self) -> None:
         """Ask the network about the painted image, and show what it says."""
         layer = self.layer
-        settings = replace(self.bench.settings, factor=self.factor.value)
-        view = self.bench.view_of(painted(self._images[self.number.value], layer), settings, layer[..., 3] > 127)
+        settings = replace(self.interactive.settings, factor=self.factor.value)
+        view = self.interactive.view_of(painted(self._images[self.number.value], layer), settings, layer[..., 3] > 127)
         self.panels.show(view, f"Unpainted it scores {self._unpainted:.3f}. Now: ")
 
     def clear(self) -> None:
         """Take the paint off, and show the chosen image."""
         image = self._images[self.number.value]
-        self._unpainted = self.bench.view_of(image, self.bench.settings).score
+        self._unpainted = self.interactive.view_of(image, self.interactive.settings).score
         if self.canvas:
             self.canvas.picture = encoded(photo(image.permute(1, 2, 0).numpy(), SIDE))
             self.canvas.layer = b""

@@ -5,9 +5,9 @@ import ipywidgets as widgets
 import numpy as np
 from PIL import Image
 
-from rdlib.exploring import View
-from rdlib.figures.explorers import TOP
+from rdlib.widgets.interactive import View
 from rdlib.widgets.picture import colour_table, draw_outlines, encoded, heat, photo
+from rdlib.widgets.static import TOP
 
 WIDTH = "400px"  # of a control, at most: a phone shows less
 LABEL = {"description_width": "8.5em"}

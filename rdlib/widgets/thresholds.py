@@ -5,8 +5,8 @@ from math import isnan
 import ipywidgets as widgets
 from PIL import Image, ImageDraw
 
-from rdlib.evaluation import Report
-from rdlib.exploring import OperatingPoint, operating_point
+from rdlib.evaluation.operating import OperatingPoint, operating_point
+from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import ORANGE, canvas, number
 from rdlib.figures.operating import draw_threshold_curves
 from rdlib.widgets.parts import follow, side_by_side, slider
@@ -76,8 +76,8 @@ class ThresholdExplorer(widgets.VBox):
 
 def matrix_html(point: OperatingPoint) -> str:
     """The confusion matrix as a table."""
-    rows = (("good", point.passed, "right", point.false_alarms, "false alarm"),
-            ("anomalous", point.misses, "missed", point.hits, "found"))
+    rows = (("good", point.tn, "right", point.fp, "false alarm"),
+            ("anomalous", point.fn, "missed", point.tp, "found"))
     style = "text-align:center;border:1px solid #767676;padding:8px 14px"
 
     def cell(count: int, name: str) -> str:

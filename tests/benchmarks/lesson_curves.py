@@ -17,8 +17,8 @@ import torch
 from magnetic_tile import result
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
-from rdlib.files import written_atomically
-from rdlib.samples import AnomalyData
+from rdlib.datasets.samples import AnomalyData
+from rdlib.utils.files import written_atomically
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "lessons"
 EPOCHS, IMAGES, SIZE, SIGMA, DECAY = 10, 48, 96, 1.5, 0.97

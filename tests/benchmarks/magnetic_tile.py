@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
-from rdlib.checkpoint import fingerprint
-from rdlib.files import written_atomically
-from rdlib.hardware import peak_memory_mb
 from rdlib.reproduction.store import provenance
+from rdlib.training.checkpoint import fingerprint
+from rdlib.utils.files import written_atomically
+from rdlib.utils.hardware import peak_memory_mb
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:

@@ -27,7 +27,7 @@ class OfficialRecipe:
         self.bottleneck = OneClassBottleneckEmbedding(backbone)
         self.decoder = StudentDecoder(backbone)
         parameters = [*self.decoder.parameters(), *self.bottleneck.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.999))
+        self.optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.999))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> three feature maps, layer4 computed and dropped."""
@@ -46,9 +46,9 @@ class OfficialRecipe:
         loss = 0
         for a, b in zip(inputs, outputs, strict=True):
             loss = loss + torch.mean(1 - cosine_similarity(a.view(a.shape[0], -1), b.view(b.shape[0], -1)))
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.item()
 
     def train(self) -> None:

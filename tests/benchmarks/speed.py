@@ -17,7 +17,7 @@ from official_recipe import OfficialRecipe, judge
 from torch.utils.data import Dataset
 
 from rdlib import ReverseDistillation, evaluate, fit
-from rdlib.samples import AnomalyDataset, Item, SceneSample
+from rdlib.datasets.samples import AnomalyDataset, Item, SceneSample
 from rdlib.synthetic import scene_list
 
 TRAINING = {"resnet18/128": ("resnet18", 128, 16), "wide_resnet50_2/256": ("wide_resnet50_2", 256, 4)}

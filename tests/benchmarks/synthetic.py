@@ -20,10 +20,10 @@ import torch
 from magnetic_tile import result
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.checkpoint import fingerprint
 from rdlib.encoder import TeacherEncoder
-from rdlib.files import written_atomically
 from rdlib.synthetic import CATEGORIES
+from rdlib.training.checkpoint import fingerprint
+from rdlib.utils.files import written_atomically
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
 EPOCHS, IMAGES, SIZE, SIGMA = 15, 100, 128, 2

@@ -1,0 +1,7 @@
+"""Data sets by name, and what a data set is made of."""
+from rdlib.datasets.downloads import data_root
+from rdlib.datasets.load import load_dataset
+from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample, FileSample, Item, SceneSample
+
+__all__ = ["GOOD", "AnomalyData", "AnomalyDataset", "ArraySample", "FileSample", "Item", "SceneSample", "data_root",
+           "load_dataset"]
