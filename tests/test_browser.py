@@ -81,7 +81,7 @@ def wait_for(address, server, log):
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             assert server.poll() is None, log.read_text(encoding="utf-8")
             time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not start: {log.read_text(encoding="utf-8")}")
+    pytest.fail(f"JupyterLab did not start: {log.read_text(encoding='utf-8')}")
 
 
 class Page:
