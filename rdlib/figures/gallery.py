@@ -104,7 +104,7 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]
     height = len(indices) * (WIDTH / len(columns) * maps.shape[1] / maps.shape[2] + 0.2) + 1.2
-    scale = Normalize(maps.min(), maps.max())  # one object: whatever the bar does to it holds for every map
+    scale = Normalize(maps.min(), maps.max())  # shared by every map and the colour bar
     with canvas(len(indices), len(columns), height) as (figure, axes):
         for row, i in zip(axes, indices, strict=True):
             mappable = _gallery_row(row, report, i, value, scale)

@@ -20,7 +20,7 @@ WARNING = ("This slider uses the test set. A threshold chosen here flatters the 
 def threshold_explorer(report: Report) -> "ThresholdExplorer":
     """Show a slider over one threshold on maps and scores. `figures.threshold_view` is the static figure.
 
-    The report has good and anomalous test images, each scored by its map's maximum; else this raises ValueError.
+    Raises ValueError unless the report has good and anomalous test images, each scored by its map's maximum.
     """
     return ThresholdExplorer(report)
 
