@@ -8,6 +8,8 @@ from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
 from rdlib.images import EXTENSIONS, list_images
 from rdlib.utils.errors import DataError
 
+MVTEC_CATEGORIES = ("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut",
+                    "pill", "screw", "toothbrush", "transistor", "zipper")
 # Hashes: anomalib's data modules have both; the size of BTAD's archive is a reader's account.
 VISA = Download(
     "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
