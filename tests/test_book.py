@@ -116,10 +116,10 @@ def test_what_notebooks_write_can_be_drawn(tex):
 def small(root, cell):
     """A checkout with one notebook."""
     shutil.copytree(ROOT / "notebooks/book", root / "notebooks/book")
-    (root / "notebooks/book/index.md").write_text("# Book\n")
-    (root / "notebooks/map.toml").write_text('00_one = "this"\n01_two = "that"\n')
+    (root / "notebooks/book/index.md").write_text("# Book\n", encoding="utf-8")
+    (root / "notebooks/map.toml").write_text('00_one = "this"\n01_two = "that"\n', encoding="utf-8")
     for path in ("notebooks/glossary.md", "README.md"):
-        (root / path).write_text("# Words\n")
+        (root / path).write_text("# Words\n", encoding="utf-8")
     first = "# One\n\n| | |\n|---|---|\n| Time | one minute on a 2-core CPU; not yet measured on a T4 |\n"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(t) for t in (first, cell)]),
                    root / "notebooks/00_one.ipynb")
@@ -134,7 +134,7 @@ def test_what_leads_nowhere_is_named(tmp_path):
     assert len(book.problems) == 4
     for words in ("leads to gone.md", "leads to gone.png", "leads to ../../outside.md", r"cannot draw: \nonsense{x}"):
         assert any(words in problem and "00_one" in problem for problem in book.problems), words
-    page = (tmp_path / "out/00_one.html").read_text()
+    page = (tmp_path / "out/00_one.html").read_text(encoding="utf-8")
     assert 'href="readme.html#words"' in page and "to come" in page and "01_two" not in page
     assert ">Open in Colab</a>" in page and "badge.svg" not in page
 
@@ -149,12 +149,12 @@ def test_an_exercise_keeps_its_solution_to_itself(tmp_path):
                    root / "notebooks/exercises/source/ex/ex.ipynb")
     book = Book(root, tmp_path / "out")
     book.build()
-    page = (tmp_path / "out/exercises-source-ex-ex.html").read_text()
+    page = (tmp_path / "out/exercises-source-ex-ex.html").read_text(encoding="utf-8")
     assert not book.problems and "NotImplementedError" in page and "secret" not in page and "hidden" not in page
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
-    (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "precious.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ValueError, match="something else than a book"):
         Book(ROOT, tmp_path)
 

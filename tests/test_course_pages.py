@@ -90,14 +90,14 @@ def copy(tmp_path):
     for path in (*notebooks(), *exercises(), ROOT / "notebooks/map.toml"):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
-    (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n")
+    (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n", encoding="utf-8")
     publish(tmp_path, "")
     badges.main(["--root", str(tmp_path)])
     return tmp_path
 
 
 def publish(root, address):
-    (root / "pyproject.toml").write_text(f'[tool.rdlib]\nrepository = "{address}"\n')
+    (root / "pyproject.toml").write_text(f'[tool.rdlib]\nrepository = "{address}"\n', encoding="utf-8")
 
 
 def contents(root):
@@ -106,7 +106,7 @@ def contents(root):
 
 def test_without_an_address_there_is_no_badge(copy):
     assert not any(b"badge" in re.sub(rb"badges\.py", b"", content) for content in contents(copy).values())
-    assert (copy / "README.md").read_text().count("](notebooks/") == len(notebooks())
+    assert (copy / "README.md").read_text(encoding="utf-8").count("](notebooks/") == len(notebooks())
     assert badges.main(["--root", str(copy), "--check"]) == 0
 
 
@@ -128,7 +128,7 @@ def test_with_an_address_every_page_has_badges_and_nothing_else_changes(copy, ca
         for a, b in zip(old.cells, new.cells, strict=True):
             assert {**a, "source": ""} == {**b, "source": ""}
             assert a.source == b.source or b.id in {new.cells[0].id, "setup"}
-    assert (copy / "README.md").read_text().count("badge_logo.svg") == len(before)
+    assert (copy / "README.md").read_text(encoding="utf-8").count("badge_logo.svg") == len(before)
     assert all(f'REPOSITORY = \\"{ADDRESS}\\"' in path.read_text(encoding="utf-8") for path in exercises(copy))
     publish(copy, "")
     badges.main(["--root", str(copy)])

@@ -103,7 +103,7 @@ def course(made, handed_out, environment):
                 path = folder / f"downloaded/{name}/archive/{student}_{name}.ipynb"
             path.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, path)
-    (folder / "students.csv").write_text("id,first_name,last_name\nada,Ada,Lovelace\nbob,Bob,\n")
+    (folder / "students.csv").write_text("id,first_name,last_name\nada,Ada,Lovelace\nbob,Bob,\n", encoding="utf-8")
     run(["-m", "nbgrader", "db", "student", "import", "students.csv"], environment, folder)
     run(["-m", "nbgrader", "zip_collect", NAMES[0]], environment, folder)
     return folder
@@ -175,7 +175,8 @@ def test_two_exercises_may_be_graded_side_by_side(course, environment):
 def test_grades_as_csv_and_feedback_as_pages(graded, course, environment):
     graded(NAMES[0], "ada"), graded("ex5_ablation", "bob")
     run(["-m", "nbgrader", "export", "--to", "grades.csv"], environment, course)
-    rows = {(row["assignment"], row["student_id"]): row for row in csv.DictReader((course / "grades.csv").open())}
+    with (course / "grades.csv").open(encoding="utf-8") as file:
+        rows = {(row["assignment"], row["student_id"]): row for row in csv.DictReader(file)}
     assert len(rows) == 2 * len(NAMES)
     ada, bob = rows[NAMES[0], "ada"], rows["ex5_ablation", "bob"]
     assert float(ada["score"]) == float(ada["max_score"]) and ada["last_name"] == "Lovelace"

@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
               if line and not line.startswith("#"))
 
 
@@ -48,8 +48,9 @@ def test_the_tested_versions_cover_the_bounds():
 
 def test_one_version():
     import rdlib
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == rdlib.__version__ and f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == rdlib.__version__
+    assert f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 FIRST_USE = """
@@ -92,7 +93,7 @@ def first_use():
 
 def typed_names():
     """The names that type checkers see in rdlib, with the modules that they are imported from."""
-    (block,) = (node for node in ast.parse((ROOT / "rdlib/__init__.py").read_text()).body
+    (block,) = (node for node in ast.parse((ROOT / "rdlib/__init__.py").read_text(encoding="utf-8")).body
                 if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING")
     return {alias.asname or alias.name: node.module for node in block.body for alias in node.names}
 
@@ -125,7 +126,7 @@ def test_the_library_can_be_looked_into(monkeypatch):
     assert not {"importlib", "TYPE_CHECKING"} & set(dir(rdlib))
     assert "batch_size" in inspect.signature(rdlib.fit).parameters
     with pytest.raises(AttributeError, match="^module 'rdlib' has no attribute 'fot'$"):
-        rdlib.fot
+        _ = rdlib.fot
     with pytest.raises(ImportError, match="cannot import name 'fot' from 'rdlib'"):
         from rdlib import fot  # noqa: F401
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where they are not installed
@@ -133,11 +134,11 @@ def test_the_library_can_be_looked_into(monkeypatch):
     monkeypatch.delitem(vars(rdlib), "widgets", raising=False)
     assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
     with pytest.raises(ImportError, match="pip install ipywidgets"):
-        rdlib.widgets.defect_explorer
+        _ = rdlib.widgets.defect_explorer
 
 
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
     assert listed[1] == "pip" and len(listed) == 3
     (line,) = listed[2]["pip"]
@@ -146,8 +147,8 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
 
 
 def test_the_readme_names_only_commands_that_there_are():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
 
 
@@ -201,7 +202,7 @@ def elsewhere(wheel):
     # torch and the rest, 5 GB, are lent by this environment; its own (editable) rdlib is not, being no plain folder.
     site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True,
                           capture_output=True, text=True).stdout.strip()
-    (Path(site) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (Path(site) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python
 
 

@@ -1,4 +1,4 @@
-"""nbgrader's settings for the exercises. `make exercises` puts this file into the course folder, where nbgrader looks."""
+"""nbgrader's settings for the exercises. `make exercises` copies this file into the course folder."""
 c = get_config()  # noqa: F821 - nbgrader defines it
 
 c.CourseDirectory.course_id = "reverse_distillation"
