@@ -15,11 +15,13 @@ import zipfile
 from pathlib import Path
 
 import nbformat
-from bundle import make_bundle
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
-from rdlib.demo import execute, pictures
 from traitlets.config import PyFileConfigLoader
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bundle import make_bundle
+from demo import execute, pictures
 
 from rdlib.utils.files import written_atomically
 
@@ -79,15 +81,22 @@ def make_course(course: Path, variant: int) -> None:
             sys.exit(f"nbgrader could not make the release of {name}:\n{done.get('log') or ''}{done['error']}")
 
 
+def check_release(release: Path) -> None:
+    """Raise ValueError if a released notebook still holds a solution or a hidden test."""
+    for path in release.rglob("*.ipynb"):
+        if re.search("(BEGIN|END) (SOLUTION|HIDDEN TESTS)", path.read_text(encoding="utf-8")):
+            raise ValueError(f"{path} still holds a solution or a hidden test. Check its markers.")
+
+
 def hand_out(course: Path, archive: Path) -> None:
-    """Zip the release for the students, with their README. Refuses to, should a solution be in it."""
+    """Zip the release for the students, with their README."""
+    release = course / "release"
+    check_release(release)
     with written_atomically(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(HERE / "STUDENTS.md", "exercises/README.md")
-        for path in sorted((course / "release").rglob("*")):
-            if path.suffix == ".ipynb" and re.search("(BEGIN|END) (SOLUTION|HIDDEN TESTS)", path.read_text("utf-8")):
-                raise ValueError(f"{path} still holds a solution or a hidden test. Look at its markers.")
+        for path in sorted(release.rglob("*")):
             if path.is_file():
-                packed.write(path, Path("exercises") / path.relative_to(course / "release"))
+                packed.write(path, (Path("exercises") / path.relative_to(release)).as_posix())
 
 
 def store_pictures() -> None:
