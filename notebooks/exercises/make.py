@@ -21,7 +21,7 @@ from traitlets.config import PyFileConfigLoader
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bundle import make_bundle
-from demo import execute, pictures
+from demo import execute, images
 
 from rdlib.utils.files import written_atomically
 
@@ -105,7 +105,7 @@ def store_pictures() -> None:
         folder = HERE / "source" / name
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         execute(notebook, folder / f"{name}.ipynb")
-        for file, content in pictures(notebook).items():
+        for file, content, _ in images(notebook):
             with written_atomically(folder / "pictures" / file) as temporary:
                 temporary.write_bytes(content)
             print(folder / "pictures" / file)
