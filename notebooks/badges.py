@@ -1,4 +1,4 @@
-"""One command keeps badges, set-up cells and the README's map in step with notebooks/map.toml and pyproject.toml.
+"""One command keeps badges, set-up cells and the READMEs' maps in step with notebooks/map.toml and pyproject.toml.
 
     python notebooks/badges.py            # rewrite what disagrees
     python notebooks/badges.py --check    # name it, and exit with 1
@@ -61,28 +61,37 @@ def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
 
 
 def table(root: Path, address: str) -> str:
-    """Return the map: a row of the README for each notebook."""
-    rows = ["| notebook | what you learn | on 2 CPU cores | on a T4 |" + (" open in |" if address else ""),
-            "|---|---|---|---|" + ("---|" if address else "")]
+    """Return the map of the README: one row per notebook, with its title and what it teaches."""
+    rows = ["| notebook | what you learn |" + (" open in |" if address else ""),
+            "|---|---|" + ("---|" if address else "")]
     for path in notebooks(root):
         page, place = card(path), path.relative_to(root).as_posix()
-        row = f"| {page.number} [{page.title}]({place}) | {page.learn} | {page.cpu} | {page.t4} |"
+        row = f"| {page.number} [{page.title}]({place}) | {page.learn} |"
         rows.append(row + (f" {badges(address, place)} |" if address else ""))
     return "\n".join(rows)
 
 
-def rewritten_readme(root: Path, address: str) -> str | None:
-    """Return the README's text with its map brought up to date; None if it is.
+def timetable(root: Path, address: str) -> str:
+    """Return the map of notebooks/README.md: one row per notebook, with the time that it takes to run."""
+    rows = [f"| {page.number} [{page.title}]({page.path.name}) | {page.cpu} |" for page in map(card, notebooks(root))]
+    return "\n".join(["| notebook | time on 2 CPU cores |", "|---|---|", *rows])
+
+
+MAPS = {"README.md": table, "notebooks/README.md": timetable}
+
+
+def rewritten_map(name: str, root: Path, address: str) -> str | None:
+    """Return a page's text with its map brought up to date; None if it is.
 
     Raises:
-        ValueError: the README lacks the two lines that enclose the map.
+        ValueError: the page lacks the two lines that enclose the map.
     """
-    text = (root / "README.md").read_text(encoding="utf-8")
+    text = (root / name).read_text(encoding="utf-8")
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
-        raise ValueError(f"README.md needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
+        raise ValueError(f"{name} needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
     before, rest = text.split(OPEN)
     after = rest.split(CLOSE)[1]
-    new = f"{before}{OPEN}\n\n{table(root, address)}\n\n{CLOSE}{after}"
+    new = f"{before}{OPEN}\n\n{MAPS[name](root, address)}\n\n{CLOSE}{after}"
     return None if new == text else new
 
 
@@ -96,14 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
         address = repository(args.root)
         new = {path: rewritten_notebook(path, args.root, address)
                for path in (*notebooks(args.root), *exercises(args.root))}
-        new[args.root / "README.md"] = rewritten_readme(args.root, address)
+        new |= {args.root / name: rewritten_map(name, args.root, address) for name in MAPS}
     except ValueError as error:
         sys.exit(str(error))
     changed = {path: text for path, text in new.items() if text is not None}
     for path, text in changed.items():
         if not args.check:
             path.write_text(text, encoding="utf-8")
-        print(f"{'out of step' if args.check else 'rewritten'}: {path.relative_to(args.root)}")
+        print(f"{'out of step' if args.check else 'rewritten'}: {path.relative_to(args.root).as_posix()}")
     if args.check and changed:
         print("Run python notebooks/badges.py.")
     return 1 if args.check and changed else 0

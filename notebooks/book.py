@@ -76,7 +76,8 @@ class Book:
         if (path / "README.md").exists():
             path = path / "README.md"
         if path not in self.names:
-            stem = path.relative_to(self.root).as_posix().removeprefix("notebooks/").replace("/", "-")
+            stem = path.relative_to(self.root).as_posix()
+            stem = (stem if path.name == "README.md" else stem.removeprefix("notebooks/")).replace("/", "-")
             stem = stem.removesuffix(".ipynb").removesuffix(".md").lower() if path.suffix in TEXTS else stem
             if path.suffix in COPIED:
                 shutil.copy(path, self.out / stem)

@@ -90,7 +90,8 @@ def copy(tmp_path):
     for path in (*notebooks(), *exercises(), ROOT / "notebooks/map.toml"):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
-    (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n", encoding="utf-8")
+    for name in badges.MAPS:
+        (tmp_path / name).write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n", encoding="utf-8")
     publish(tmp_path, "")
     badges.main(["--root", str(tmp_path)])
     return tmp_path
@@ -101,12 +102,15 @@ def publish(root, address):
 
 
 def contents(root):
-    return {path.name: path.read_bytes() for path in (*notebooks(root), *exercises(root), root / "README.md")}
+    pages = [root / name for name in badges.MAPS]
+    return {path.relative_to(root): path.read_bytes() for path in (*notebooks(root), *exercises(root), *pages)}
 
 
 def test_without_an_address_there_is_no_badge(copy):
     assert not any(b"badge" in re.sub(rb"badges\.py", b"", content) for content in contents(copy).values())
     assert (copy / "README.md").read_text(encoding="utf-8").count("](notebooks/") == len(notebooks())
+    timed = (copy / "notebooks/README.md").read_text(encoding="utf-8")
+    assert all(f"]({page.path.name}) | {page.cpu} |" in timed for page in map(card, notebooks()))
     assert badges.main(["--root", str(copy), "--check"]) == 0
 
 

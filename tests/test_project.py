@@ -146,12 +146,6 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     assert extras == ["notebooks", "export"] and set(extras) <= set(PROJECT["optional-dependencies"])
 
 
-def test_the_readme_names_only_commands_that_there_are():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
-
-
 def test_files_that_are_run_first_are_there():
     there = {path.name for folder in ("tests", "notebooks") for path in (ROOT / folder).iterdir()}
     assert set(suite.LONGEST) <= there

@@ -46,7 +46,7 @@ def mvtec_line() -> str:
     found = len(list(root.glob("*/train/good"))) if root.is_dir() else 0
     if found:
         return f"{OK}MVTec AD     {found} categories in {tilde(root)}"
-    return (f"{MISSING}MVTec AD     not in {tilde(root)}: see 'Your data' in the README; "
+    return (f"{MISSING}MVTec AD     not in {tilde(root)}: see data/README.md; "
             "the synthetic categories need nothing")
 
 
