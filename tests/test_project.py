@@ -146,6 +146,29 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     assert extras == ["notebooks", "export"] and set(extras) <= set(PROJECT["optional-dependencies"])
 
 
+def test_colab_gets_what_it_lacks_and_keeps_its_own_jupyter():
+    extras = {name: set(listed) for name, listed in PROJECT["optional-dependencies"].items()}
+    names = {Requirement(line).name for line in extras["colab"]}
+    assert extras["export"] <= extras["colab"] and {"anywidget", "seaborn"} <= names
+    assert {re.sub(r"  #.*", "", line) for line in extras["colab"]} <= extras["export"] | extras["notebooks"]
+    needed = names | {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert not needed & {"ipykernel", "ipython", "ipywidgets", "jupyterlab", "notebook", "pyzmq", "tornado"}
+
+
+def test_hooks_workflow_and_make_lint_run_the_same_tools():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    entries = {hook["entry"].removeprefix(".venv/bin/").split()[0] for hook in hooks[0]["hooks"]}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert entries == set(re.findall(r"\$\(BIN\)/(\S+)", makefile.split("\nlint:")[1].split("\n\n")[0]))
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"].values()
+    commands = " ".join(step.get("run", "") for step in job["steps"])
+    assert all(tool in commands for tool in (*entries, "pytest"))
+    assert set(re.search(r"\.\[([\w,]+)\]", commands)[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    classified = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert all(f"{version}.0" in classified for version in job["strategy"]["matrix"]["python"])
+
+
 def test_files_that_are_run_first_are_there():
     there = {path.name for folder in ("tests", "notebooks") for path in (ROOT / folder).iterdir()}
     assert set(suite.LONGEST) <= there
