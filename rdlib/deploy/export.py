@@ -44,8 +44,8 @@ class Pipeline(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predict maps (B, H, W) and scores (B,) of images (B, 3, H, W), RGB in [0, 1]."""
         config = self.model.config
-        height, width = images.shape[-2:]
-        maps = fuse(scale_maps(*self.model(images), size=(height, width)), config.fusion, config.scales)
+        teacher, student = self.model(images)
+        maps = fuse(scale_maps(teacher, student, images.shape[-2:]), config.fusion, config.scales)
         maps = self.rows @ maps @ self.columns
         return maps, image_score(maps, config.score)
 
