@@ -5,6 +5,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rdlib.deploy.doctor import report_lines
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _command(commands: argparse._SubParsersAction, name: str, summary: str, run, details: str = "") -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction, name: str, summary: str,
+             run: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{details}",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)

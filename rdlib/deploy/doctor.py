@@ -34,7 +34,7 @@ def report_lines() -> list[str]:
         _line("disk", f"{disk / 2**30:.0f} GiB free here", "" if disk > 2 * 2**30 else "free at least 2 GiB"),
         _line("data", f"downloads go to {_short(data_root())} (RDLIB_DATA sets another folder)"),
         _line("MVTec AD", f"{categories} categories in {_short(mvtec)}", "" if categories else
-              "see 'Your data' in the README; the synthetic categories need no download"),
+              "see data/README.md; the synthetic categories need no download"),
         _line("weights", f"ImageNet weights on disk: {', '.join(on_disk) or 'none'}",
               "" if on_disk or is_reachable(server) else f"the server cannot be reached; copy torchvision's files to "
               f"{_short(hub_path(server).parent)}, or use weights='embedded'"),
