@@ -63,11 +63,17 @@ def stream(*names: str, seed: int) -> Generator:
 
 
 @overload
-def uniform(rng: Generator, low: float, high: float) -> float: ...
+def uniform(rng: Generator, low: float, high: float) -> float:
+    """Draw a Python float in [low, high)."""
+
+
 @overload
-def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray: ...
+def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a float32 array of such numbers; rounding may reach `high`."""
+
+
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
-    """Draw a Python float in [low, high), or a float32 array of them, in which rounding may reach `high`."""
+    """Draw a float, or a float32 array where a shape is given."""
     if shape is None:
         return low + (high - low) * float(rng.random())
     return (low + (high - low) * rng.random(shape)).astype(np.float32)
