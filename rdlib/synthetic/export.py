@@ -2,11 +2,10 @@
 
 OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_truth/TYPE/000_mask.png
 """
-import shutil
-import uuid
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 from tqdm.auto import tqdm
@@ -42,17 +41,16 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     folder = Path(out) / category
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
-    partial = folder.with_name(f".{category}-{uuid.uuid4().hex}")
-    for path in {partial / name for _, *names in plan for name in names}:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=f".{category}-", ignore_cleanup_errors=True) as temporary:
+        partial = Path(temporary) / category
+        for path in {partial / name for _, *names in plan for name in names}:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs) as pool:
             work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
             for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress):
                 pass
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -13,12 +13,13 @@ import zlib
 from collections import abc
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.random import PCG64, Generator
 from threadpoolctl import ThreadpoolController
 
+ONE_AT_A_TIME = threading.RLock()
 STEPS = 4096  # a full turn, in the table of cosines
 COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in range(STEPS)], np.float32) / 2**14
 
@@ -29,30 +30,14 @@ def blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _Limit:
-    """The number of renders in progress, and the object that ends the limit set by the first of them."""
-
-    lock, renders = threading.Lock(), 0
-    limiter: Any = None  # threadpoolctl's, which is not typed
-
-
 @contextmanager
 def single_threaded_blas() -> abc.Generator[None, None, None]:
     """Multiply matrices on one thread, since threads slow down products of small matrices.
 
-    The limit holds for the whole process: of several concurrent callers, the first sets it and the last removes it.
+    The limit holds for the whole process, so only one Python thread at a time may be inside.
     """
-    with _Limit.lock:
-        if not _Limit.renders:
-            _Limit.limiter = blas().limit(limits=1)
-        _Limit.renders += 1
-    try:
+    with ONE_AT_A_TIME, blas().limit(limits=1):
         yield
-    finally:
-        with _Limit.lock:
-            _Limit.renders -= 1
-            if not _Limit.renders:
-                _Limit.limiter.restore_original_limits()
 
 
 def stream(*names: str, seed: int) -> Generator:
