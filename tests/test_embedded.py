@@ -111,5 +111,5 @@ def test_it_is_the_default_and_needs_no_network(monkeypatch):
 
 def test_a_library_without_its_weights_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("rdlib.utils.files.__file__", str(tmp_path / "rdlib" / "files.py"))
-    with pytest.raises(WeightsError, match=f"lacks its teacher: {EMBEDDED}.*Install the kit anew.*random_calibrated"):
+    with pytest.raises(WeightsError, match=f"lacks its teacher: {EMBEDDED}.*Reinstall the kit.*random_calibrated"):
         TeacherEncoder()

@@ -117,8 +117,8 @@ def test_cifar10(tmp_path, monkeypatch, name):
     data = load_dataset(name, tmp_path)
     assert data.name == "cifar10/cat" and data.normalize and len(data.train) == 10
     assert data.test.defect_types == ["good", "airplane", "dog", "good"] and data.test.labels == [0, 1, 1, 0]
-    colours = [[round(255 * channel.mean().item()) for channel in item.image] for item in (data.train[0], data.test[2])]
-    assert colours == [[31, 100, 200], [50, 100, 200]]  # red, green, blue
+    colors = [[round(255 * channel.mean().item()) for channel in item.image] for item in (data.train[0], data.test[2])]
+    assert colors == [[31, 100, 200], [50, 100, 200]]  # red, green, blue
     assert data.train[0].image.shape == (3, 32, 32)
 
 
@@ -140,54 +140,25 @@ def test_fashion_mnist_by_name(tmp_path, name):
     assert len(data.train) == 2 and data.test.defect_types == ["Ankle boot", "good"]
 
 
-@pytest.fixture
-def caltech(tmp_path):
-    """Three classes of Caltech-256, 62, 61 and 63 images."""
-    for i, (name, n) in enumerate((("ak47", 62), ("american-flag", 61), ("clutter", 63)), start=1):
-        folder = tmp_path / "caltech256" / "256_ObjectCategories" / f"{i:03d}.{name}"
-        folder.mkdir(parents=True)
-        for j in range(1, n + 1):
-            Image.new("RGB", (9, 7), (i, j, 0)).save(folder / f"{i:03d}_{j:04d}.jpg", quality=100, subsampling=0)
-        (folder / "RENAME2").touch()  # the archive has such a file
-    return tmp_path
-
-
-@pytest.mark.parametrize("name", ["caltech256/2", "caltech256/002", "caltech256/american-flag"])
-def test_caltech256(caltech, name):
-    data = load_dataset(name, caltech)
-    assert data.name == "caltech256/american-flag" and data.normalize and data.train.size == (32, 32)
-    assert [sample.path.name for sample in data.train.samples] == [f"002_{j:04d}.jpg" for j in range(1, 61)]
-    assert [sample.path.name for sample in data.test.samples] == [
-        "001_0061.jpg", "001_0062.jpg", "002_0061.jpg", "003_0061.jpg", "003_0062.jpg", "003_0063.jpg"]
-    assert data.test.defect_types == ["ak47", "ak47", "good", "clutter", "clutter", "clutter"]
-    assert data.test.labels == [1, 1, 0, 1, 1, 1] and not data.test.has_masks and not data.test[0].mask.any()
-
-
 @pytest.mark.parametrize("name", ["digits", "digits/", "digits/10", "mnist/three", "mnist/-1", "cifar10/lion",
                                   "fashion_mnist/10", "mnist/3.0"])
 def test_unknown_classes_are_answered_with_those_there_are(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     names = CLASSES[name.split("/")[0]]
-    with pytest.raises(ValueError, match=f"Choose 0 to 9, or one of {', '.join(names)}"):
+    with pytest.raises(ValueError, match=f"Choose a class: 0 to 9, or one of {', '.join(names)}"):
         load_dataset(name)
     assert not list(tmp_path.iterdir())  # nothing was fetched for it
 
 
-def test_unknown_classes_of_caltech256(caltech):
-    for name in ("caltech256/0", "caltech256/4", "caltech256/zebra", "caltech256"):
-        with pytest.raises(ValueError, match=r"Choose 1 to 3, or one of ak47, american-flag, clutter"):
-            load_dataset(name, caltech)
-
-
 @pytest.mark.parametrize(("name", "place"), [("mnist/3", "MNIST/raw"), ("fashion_mnist/3", "FashionMNIST/raw"),
-                                             ("cifar10/3", ""), ("caltech256/3", "caltech256")])
+                                             ("cifar10/3", "")])
 def test_what_is_missing_says_what_to_do(tmp_path, name, place):
     root = tmp_path / "gone"
     with pytest.raises(DataError) as caught:
         load_dataset(name, root)
     words = str(caught.value)
     assert str(root / place) in words and "https://" in words and 'load_dataset("digits/3")' in words
-    assert "licence" in words and len(words.splitlines()) == 4 and not root.exists()
+    assert "licence" in words and len(words.splitlines()) == 5 and not root.exists()
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -195,5 +166,5 @@ def test_damaged_files_are_named(tmp_path):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28]) + b"short")
-    with pytest.raises(DataError, match=r"(?s)MNIST/raw, or is damaged.*digits/3"):
+    with pytest.raises(DataError, match=r"(?s)MNIST could not be read from .*MNIST/raw.*digits/3"):
         load_dataset("mnist/3", tmp_path)

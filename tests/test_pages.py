@@ -91,8 +91,8 @@ def test_the_map_of_the_library_is_whole():
 
 
 def test_every_data_set_of_the_page_is_known(tmp_path):
-    rows = re.findall(r"^\| (`.*?) \|", PAGES["data/README.md"].split("## Data sets by name")[1].split("\n## ")[0], re.M)
-    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    section = PAGES["data/README.md"].split("## Data sets by name")[1].split("\n## ")[0]
+    names = [name for row in re.findall(r"^\| (.*?) \|", section, re.M) for name in re.findall(r"`([^`]+)`", row)]
     assert {name.partition("/")[0] for name in names} >= {"synthetic", "mvtec", "visa", "btad", *novelty.FAMILIES}
     for name in names:
         try:

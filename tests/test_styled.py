@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdlib.figures.tables import class_matrix, pro_by_hand
-from rdlib.figures.tables import effects as effects_figure
-from rdlib.metrics import aupro
 from rdlib.reproduction import GROUNDS, TABLES, ResultStore, RunConfig, cells
 from rdlib.reproduction.config import weights_id
 from rdlib.reproduction.recorded import NOT_RUN, complete, effects, recorded
@@ -181,27 +178,6 @@ def test_published_numbers_stand_beside_what_was_not_run(store):
     assert frame["seeds"].tolist() == [int(name == "cable") for name in frame.index]
     with pytest.raises(ValueError, match="WRN-50-2, ResNet-18"):
         published_beside(table, ground, wanted, store, "VGG")
-
-
-def test_figures_say_what_they_show(store):
-    for cell in two_rows():
-        file(store, cell.config, 0.5 + 0.1 * (cell.row.label == "other"))
-    assert "other +0.100, clearly better" in effects_figure(effects(two_rows(), store, "usual")).summary
-    matrix = pd.DataFrame([[np.nan, 0.95], [0.91, np.nan]], ["cat", "dog"], ["cat", "dog"])
-    assert "'dog' is normal and 'cat' anomalous, 0.910" in class_matrix(matrix).summary
-    for function, frame in ((class_matrix, matrix * np.nan), (effects_figure, effects(two_rows(), ResultStore("none"),
-                                                                                         "usual"))):
-        with pytest.raises(ValueError, match="python -m rdlib reproduce"):
-            function(frame)
-
-
-def test_pro_by_hand_is_the_exact_one():
-    mask, scores = np.zeros((6, 6), bool), np.zeros((6, 6))
-    mask[1:3, 1:3], mask[4, 4:] = True, True
-    scores[1:3, 1:3], scores[4, 4:], scores[0] = [[4, 4], [3, 2]], [2, 1], [3, 3, 3, 2, 2, 2]
-    fpr, pro = [0, 0.1, 0.2, 0.2, 1], [0.25, 0.375, 0.75, 1, 1]
-    figure = pro_by_hand(mask, scores, fpr, pro, [4, 3, 2, 1, 0])
-    assert f"up to there is {aupro(mask[None], scores[None]):.3f}" in figure.summary and "2 regions" in figure.summary
 
 
 def test_worth_has_every_row_run_or_not(store):
