@@ -284,7 +284,7 @@ def test_every_address_answers(record):
 
 
 def picture(level):
-    """A small gray PNG."""
+    """A small grey PNG."""
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8), level, np.uint8)).save(file, "png")
     return file.getvalue()

@@ -1,7 +1,6 @@
 """Find files that ship with the kit, write files atomically, download and unpack archives."""
 import gzip
 import os
-import shutil
 import tarfile
 import uuid
 import zipfile
@@ -75,7 +74,7 @@ class Source:
             f"{self.title} could not be read from {folder} ({reason}).\n"
             f"1. With a network, leave root= out: it is downloaded ({megabytes:,.0f} MB; licence: {self.licence}).\n"
             f"2. Or unpack {', '.join(url for url, _, _ in self.archives)} into {folder} yourself.\n"
-            f"3. Set RDLIB_DATA if another disk has more space or if you cannot write there.\n"
+            "3. Set RDLIB_DATA if another disk has more space or if you cannot write there.\n"
             f"4. Without a network, use load_dataset(\"{self.offline}\").")
 
 
@@ -174,8 +173,7 @@ def _extract(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as zipped:
             zipped.extractall(folder)  # zipfile itself keeps every file inside the folder
     else:
-        with gzip.open(archive) as source, (folder / archive.stem).open("wb") as target:
-            shutil.copyfileobj(source, target)
+        (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
 
 
 def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
