@@ -265,7 +265,7 @@ def test_images_that_are_not_finite_have_no_score(detector, value):
 
 def test_models_that_are_not_finite_have_no_scores(detector):
     broken = copy.deepcopy(detector)
-    weight = broken.memory if isinstance(broken, MemoryBank) else next(broken.student.parameters())
+    weight = broken.bank if isinstance(broken, MemoryBank) else next(broken.student.parameters())
     weight.data[0] = torch.nan
     with pytest.raises(NotFiniteError, match="0, 1, 2"):
         broken.predict(PICTURES)
