@@ -21,7 +21,7 @@ from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.store import provenance
 from rdlib.training.loop import fit
 from rdlib.training.run import Run
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 RESAMPLES = 200  # of the test images
@@ -41,7 +41,7 @@ class Machine:
 
 
 def start_counting_memory(device: torch.device) -> None:
-    """Set back what `peak_memory_mb` reports: a process does many runs."""
+    """Set back what `peak_memory_mib` reports: a process does many runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # only Linux has it
@@ -101,7 +101,7 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     return {"config": asdict(config), "metrics": report.metrics,
             "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
             "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
-            "peak_memory_mb": round(peak_memory_mb(device)), **origin}
+            "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
 def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:
