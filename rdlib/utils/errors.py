@@ -33,7 +33,7 @@ class CheckpointError(RuntimeError):
     """A training checkpoint cannot be read or belongs to another run."""
 
 
-def check_choice(kind: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(kind: str, value: object, choices: Iterable) -> None:
     """Raise ValueError, with the choices, unless `value` is one of them; `kind` names what is chosen."""
     if value not in choices:
-        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(choices)}.")
+        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}.")
