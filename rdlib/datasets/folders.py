@@ -12,6 +12,8 @@ from rdlib.utils.errors import DataError
 VISA = Download(
     "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
     "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362", 1_929_840_640, "VisA_20220922.tar", "CC BY 4.0")
+MVTEC_CATEGORIES = ("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut",
+                    "pill", "screw", "toothbrush", "transistor", "zipper")
 VISA_CATEGORIES = ("candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2",
                    "pcb3", "pcb4", "pipe_fryum")
 BTAD = Download(
