@@ -20,8 +20,9 @@ from series import notebooks
 ROOT = Path(__file__).parents[2]
 
 ALLOWED = tomllib.loads(Path(__file__).with_name("allowed.toml").read_text(encoding="utf-8"))
-PAGES = sorted(path for pattern in ("README.md", "data/**/*.md", "rdlib/*.md", "notebooks/*.md", "notebooks/exercises/*.md")
-               for path in ROOT.glob(pattern) if "tables" not in path.parts)  # generated as a whole
+FOLDERS = (".", "data/**", "rdlib", "notebooks", "notebooks/exercises")
+PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")
+               if "tables" not in path.parts and path.name != "CHANGELOG.md")  # tables are generated as a whole
 NAMES = "one two three four five six seven eight nine ten eleven twelve".split()
 WORDS = {word: str(n) for n, word in enumerate(NAMES, 1)}
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+"
