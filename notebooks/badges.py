@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from series import ROOT, card, exercises, notebooks, repository, setup_cell
+from series import COLLAPSED, ROOT, card, exercises, notebooks, repository, setup_cell
 
 BRANCH = "main"
 OPEN, CLOSE = "<!-- the map: python notebooks/badges.py -->", "<!-- end of the map -->"
@@ -19,7 +19,7 @@ BADGES = re.compile(r"^\[!\[Open in Colab\]\(.*\n+", re.M)
 
 
 def badges(address: str, notebook: str) -> str:
-    """Two badges in Markdown that open `notebook`, a path in the repository; "" where there is no address."""
+    """Return two badges in Markdown that open `notebook`, a path in the repository; "" without an address."""
     if not address:
         return ""
     place = address.removeprefix("https://github.com/")
@@ -30,16 +30,19 @@ def badges(address: str, notebook: str) -> str:
 
 
 def with_badges(first: str, address: str, notebook: str) -> str:
-    """A notebook's first cell with badges, or none, under its title."""
+    """Put badges, or none, under the title of a notebook's first cell."""
     title, rest = BADGES.sub("", first).split("\n", 1)
     line = badges(address, notebook)
     return f"{title}\n\n{line}\n\n{rest.lstrip()}" if line else f"{title}\n\n{rest.lstrip()}"
 
 
 def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
-    """A notebook's text with badges and set-up cell as they should be, outputs untouched; None if they are.
+    """Return a notebook's text with badges and set-up cell brought up to date, outputs untouched; None if they are.
 
-    An exercise has the cell and no badge: it is handed out. Raises ValueError for a notebook without a cell "setup".
+    An exercise has the cell and no badge: it is handed out.
+
+    Raises:
+        ValueError: the notebook has no cell "setup".
     """
     notebook = nbformat.read(path, as_version=4)
     setup = next((cell for cell in notebook.cells if cell.get("id") == "setup"), None)
@@ -49,10 +52,11 @@ def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
     if path.parent == root / "notebooks":
         first, place = notebook.cells[0], path.relative_to(root).as_posix()
         wanted.append((first, with_badges(first.source, address, place)))
-    if all(cell.source == source for cell, source in wanted):
+    if all(cell.source == source for cell, source in wanted) and COLLAPSED.items() <= setup.metadata.items():
         return None
     for cell, source in wanted:
         cell.source = source
+    setup.metadata.update(COLLAPSED)
     return nbformat.writes(notebook) + "\n"
 
 
@@ -77,7 +81,11 @@ MAPS = {"README.md": table, "notebooks/README.md": timetable}
 
 
 def rewritten_map(name: str, root: Path, address: str) -> str | None:
-    """A page's text with its map as it should be; None if it is. Raises ValueError where it has no place for it."""
+    """Return a page's text with its map brought up to date; None if it is.
+
+    Raises:
+        ValueError: the page lacks the two lines that enclose the map.
+    """
     text = (root / name).read_text(encoding="utf-8")
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         raise ValueError(f"{name} needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
@@ -88,7 +96,7 @@ def rewritten_map(name: str, root: Path, address: str) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rewrite or check; the exit status is 1 where a check found something."""
+    """Rewrite or check; return 1 as exit status where a check found something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")

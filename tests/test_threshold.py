@@ -12,7 +12,7 @@ from scipy.stats import beta, binom, binomtest
 from sklearn.metrics import f1_score
 from test_metrics import TENSORS
 
-from rdlib import MemoryBank, ReverseDistillation, figures, fit, load_dataset
+from rdlib import MemoryBank, ReverseDistillation, fit, load_dataset
 from rdlib.threshold import (
     agreed_size,
     images_needed,
@@ -222,11 +222,11 @@ def test_it_is_saved_with_the_model_and_comes_back(model, tmp_path):
     assert loaded.threshold == model.threshold and isinstance(loaded.threshold.size, tuple)
 
 
-def test_files_without_a_threshold_load_as_before(model, tmp_path):
+def test_a_model_without_a_threshold_is_saved_without_one(model, tmp_path):
     model.threshold = None
     model.save(tmp_path / "model.safetensors")
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        assert set(file.metadata()) == {"rdlib"}  # what files of before thresholds hold
+        assert set(file.metadata()) == {"rdlib"}
     assert ReverseDistillation.load(tmp_path / "model.safetensors").threshold is None
 
 
@@ -258,14 +258,3 @@ def test_training_takes_the_threshold_away():
         else:
             fit(learner, data.train, 1, progress=False)
         assert learner.threshold is None
-
-
-def test_the_figure_says_what_alarms():
-    groups = {"trained on": [0.1, 0.2], "held out": [0.2, 0.3, 0.6], "defective": [0.5, 0.9]}
-    figure = figures.threshold_choice(0.5, groups)
-    titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["trained on: 0 of 2 alarm", "held out: 1 of 3 alarm", "defective: 2 of 2 alarm"]
-    assert "1 of 3 (held out, scores 0.200 to 0.600)" in figure.summary
-    for wrong in ({}, {"a": []}, {"a": [np.nan]}, dict.fromkeys("abcdef", [1.0])):
-        with pytest.raises(ValueError):
-            figures.threshold_choice(0.5, wrong)

@@ -4,5 +4,5 @@ from rdlib.evaluation.complexity import Complexity, count_flops, count_parameter
 from rdlib.evaluation.operating import OperatingPoint, operating_point
 from rdlib.evaluation.report import Report, evaluate
 
-__all__ = ["Complexity", "OperatingPoint", "Report", "bootstrap_intervals", "count_flops", "count_parameters", "evaluate",
-           "images_per_second", "measure", "operating_point"]
+__all__ = ["Complexity", "OperatingPoint", "Report", "bootstrap_intervals", "count_flops", "count_parameters",
+           "evaluate", "images_per_second", "measure", "operating_point"]
