@@ -83,7 +83,7 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 def blur_matrix(n: int, sigma: float) -> Tensor:
     """Compute the (n, n) float64 matrix that blurs n pixels: row i contains the Gaussian weights of pixel i, sum 1.
 
-    Weights outside the image are mirrored at its border, d c b a | a b c d | d c b a, as often as the kernel needs.
+    Weights outside the image are mirrored at its border, as often as the kernel needs: d c b a | a b c d | d c b a.
     """
     radius = int(4 * sigma + 0.5)
     offset = torch.arange(-radius, radius + 1)

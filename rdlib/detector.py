@@ -45,7 +45,7 @@ class Scorer(Protocol):
 
 @dataclass(kw_only=True)
 class Config:
-    """The settings of a model. With the state dict, they are all that is needed to build it again."""
+    """The settings of a model. Settings and state dict together define it."""
 
     backbone: str = "resnet18"
     weights: str = "unknown"  # the teacher's, see `TeacherEncoder.weights`; the model sets it

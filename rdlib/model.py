@@ -95,7 +95,7 @@ class ReverseDistillation(Distillation):
         return generator
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """Return bottleneck and student. A frozen bottleneck has no parameters but belongs into a checkpoint."""
+        """Return bottleneck and student. A frozen bottleneck has no parameters but belongs in a checkpoint."""
         return {"ocbe": self.ocbe, "student": self.student}
 
     def signature(self) -> dict:

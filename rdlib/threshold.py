@@ -60,8 +60,8 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
         The threshold, with the number of good images and of false alarms among them.
 
     Raises:
-        ValueError: too few images for `rate` (the message names the number needed and the rate that N images allow),
-            scores or maps that are not finite numbers, a rate or confidence outside (0, 1).
+        ValueError: too few images for `rate`; the message says how many are needed and which rate N images allow. Also
+            scores or maps that are not finite numbers, and a rate or confidence outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
     n, allowed = len(scores), _alarms_allowed(len(scores), rate, confidence)

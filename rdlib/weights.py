@@ -78,8 +78,8 @@ def embedded_teacher() -> Path:
     try:
         return shipped("teacher", EMBEDDED)
     except FileNotFoundError as error:
-        raise WeightsError(f"This installation lacks its teacher: {error} Meanwhile weights='random_calibrated' "
-                           "works.") from error
+        raise WeightsError(f"This installation lacks its teacher: {error} Until then, use "
+                           "weights='random_calibrated'.") from error
 
 
 def hub_path(url: str) -> Path:
