@@ -1,14 +1,11 @@
 """Network weights: initialize, calibrate, download, read and check them before use."""
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
@@ -83,47 +80,30 @@ def embedded_teacher() -> Path:
 
 
 def hub_path(url: str) -> Path:
-    """Where torch keeps, or would keep, the file at `url`."""
+    """Return the path where torch.hub keeps the file of `url`, downloaded or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
-def is_reachable(url: str, timeout: float = 3.0) -> bool:
-    """Whether a server answers for `url` within `timeout` seconds, without fetching the file."""
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=timeout):
-            return True
-    except (OSError, HTTPException):
-        return False
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch sets no time limit: behind a firewall that swallows packets a download would hang."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def download_state_dict(url: str) -> dict[str, Tensor]:
-    """The state dict at `url`, fetched once by torch into its hub folder ($TORCH_HOME) and checked by hash every time.
+    """Download a state dict into torch's hub folder ($TORCH_HOME), check its hash, and read it.
 
-    The file's name ends in the first digits of its SHA-256, as torchvision's do. Raises WeightsError where the
-    download cannot be reached or the file is damaged.
+    A file that is already there is checked and read. Its name ends in the first digits of its SHA-256, as torchvision's
+    do. Raises WeightsError if the download fails or the file is damaged.
     """
     path = hub_path(url)
-    prefix = path.stem.rsplit("-", 1)[-1]
+    prefix = path.stem.rpartition("-")[2]
     if not path.exists():
+        timeout = socket.getdefaulttimeout()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _socket_timeout(30):
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-        except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, or the wrong hash
+            socket.setdefaulttimeout(30)  # torch.hub sets none: behind a firewall that drops packets it would hang
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+        except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, wrong hash
             raise WeightsError(
-                f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
-                f"at {path}, or stay offline with weights='embedded' or the path of a state dict.") from error
+                f"The weights at {url} could not be downloaded ({error}). Download the file on another machine and "
+                f"copy it to {path}, or use weights='embedded' or the path of a state dict.") from error
+        finally:
+            socket.setdefaulttimeout(timeout)
     if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
     return read_state_dict(path)

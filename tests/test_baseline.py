@@ -11,7 +11,7 @@ from rdlib.metrics import aupro_per_image
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, rename_official
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from official_recipe import OfficialRecipe, load_filled, pro  # noqa: E402
+from official_recipe import OfficialRecipe, load_filled, pro
 
 
 @pytest.fixture(params=["resnet18", "wide_resnet50_2"])

@@ -289,7 +289,8 @@ def test_scale_maps_are_the_models(report, model, fusion, word):
     scales = model.scale_maps(image)[0]
     for name, expected in zip(list(titles)[1:4], scales, strict=True):
         np.testing.assert_allclose(titles[name].images[0].get_array(), expected, rtol=1e-5)
-    assert {titles[name].images[0].get_clim() for name in list(titles)[1:4]} == {(scales.min().item(), scales.max().item())}
+    limits = {titles[name].images[0].get_clim() for name in list(titles)[1:4]}
+    assert limits == {(scales.min().item(), scales.max().item())}
     assert len({titles[name].images[0].get_clim() for name in (word, "smoothed, σ 1 px")}) == 1
     assert figure.get_suptitle() == f"Test image 1: hole, score {score.item():#.3g}"
     row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
@@ -309,8 +310,9 @@ def test_per_defect_puts_the_hardest_kind_on_top(report):
     axis, = figure.axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["hole (2)", "cut (2)"]
     assert axis.lines[0].get_xdata() == pytest.approx([1, 5 / 6])
+    assert [line.get_label() for line in axis.lines] == ["image AUROC", "AUPRO, FPR limit 0.3", "pixel AUROC"]
     assert len({line.get_marker() for line in axis.lines}) == len(axis.lines) == 3
-    assert figure.summary == "For 2 kinds of defect, image AUROC is lowest for 'cut', 0.833, highest for 'hole', 1.000."
+    assert figure.summary == "For 2 defect types, image AUROC is lowest for 'cut', 0.833, highest for 'hole', 1.000."
     assert len(figures.per_defect(report_of(MIXED, has_masks=False)).axes[0].lines) == 1
     for heights in ([("good", 0.2)], [("hole", 0.2)]):
         with pytest.raises(ValueError, match="nothing to compare"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from rdlib.figures.networks import Panel, panels, scatter, shapes
+from rdlib.figures.networks import Panel, panels, shapes
 
 IMAGE = np.full((3, 4, 6), 0.5)
 LOW, HIGH = np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) + 10
@@ -57,7 +57,7 @@ def test_marks_frames_and_regions_are_drawn_where_they_are():
 
 
 @pytest.mark.parametrize("rows, scale", [
-    ([], "row"), ([[]], "row"), ([[Panel(LOW)], []], "row"), ([[Panel(LOW)]], "col")])
+    ([], "row"), ([[]], "row"), ([[None, None]], "row"), ([[Panel(LOW)], []], "row"), ([[Panel(LOW)]], "col")])
 def test_what_cannot_be_laid_out_is_refused(rows, scale):
     with pytest.raises(ValueError):
         panels(rows, scale=scale)
@@ -71,17 +71,6 @@ def test_blocks_are_as_high_and_wide_as_roots_of_their_shapes():
     assert figure.summary == "Channels, height, width: a (16, 64, 64); b (64, 16, 16)."
     with pytest.raises(ValueError, match="blocks"):
         shapes({})
-
-
-def test_scatter_counts_the_neighbours_of_anomalous_images():
-    kinds = ["good", "good", "hole", "hole", "cut"]
-    line = np.stack([[0, 1, 10, 11, 0.4], np.zeros(5)], 1)  # the cut lies next to a good image
-    figure = scatter({"line": line}, kinds, "axis")
-    assert "line 67 %" in figure.summary and "by chance about 50 %" in figure.summary
-    assert [line.get_label() for line in figure.axes[0].lines] == ["good", "cut", "hole"]
-    assert len({line.get_marker() for line in figure.axes[0].lines}) == 3
-    with pytest.raises(ValueError, match="points"):
-        scatter({"line": line[:3]}, kinds)
 
 
 @pytest.mark.parametrize("scale", ["row", "all"])

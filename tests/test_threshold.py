@@ -12,7 +12,7 @@ from scipy.stats import beta, binom, binomtest
 from sklearn.metrics import f1_score
 from test_metrics import TENSORS
 
-from rdlib import MemoryBank, ReverseDistillation, figures, fit, load_dataset
+from rdlib import MemoryBank, ReverseDistillation, fit, load_dataset
 from rdlib.threshold import (
     agreed_size,
     images_needed,
@@ -258,14 +258,3 @@ def test_training_takes_the_threshold_away():
         else:
             fit(learner, data.train, 1, progress=False)
         assert learner.threshold is None
-
-
-def test_the_figure_says_what_alarms():
-    groups = {"trained on": [0.1, 0.2], "held out": [0.2, 0.3, 0.6], "defective": [0.5, 0.9]}
-    figure = figures.threshold_choice(0.5, groups)
-    titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["trained on: 0 of 2 alarm", "held out: 1 of 3 alarm", "defective: 2 of 2 alarm"]
-    assert "1 of 3 (held out, scores 0.200 to 0.600)" in figure.summary
-    for wrong in ({}, {"a": []}, {"a": [np.nan]}, dict.fromkeys("abcdef", [1.0])):
-        with pytest.raises(ValueError):
-            figures.threshold_choice(0.5, wrong)

@@ -1,6 +1,5 @@
 """Explorers: what they compute against independent references, and shells that follow their controls."""
 import io
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -14,24 +13,17 @@ from torch import nn
 
 pytest.importorskip("ipywidgets")
 
-from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset, synthetic
+from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.folding import fold_batchnorm
 from rdlib.evaluation.operating import operating_point
-from rdlib.synthetic.paint import as_image, painted, spot
+from rdlib.figures.operating import describe
+from rdlib.synthetic.paint import painted, spot
 from rdlib.variants.baselines import ForwardStudent
-from rdlib.widgets import (
-    TrainingMonitor,
-    defect_designer,
-    defect_explorer,
-    draw_defect,
-    paint,
-    picture,
-    threshold_explorer,
-)
+from rdlib.widgets import defect_explorer, draw_defect, paint, picture, threshold_explorer
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
-from rdlib.widgets.static import designed_defects, drawn_defects, map_settings
+from rdlib.widgets.static import drawn_defects, map_settings
 from rdlib.widgets.thresholds import matrix_html
 
 SIZE = 64
@@ -88,26 +80,28 @@ def test_a_weighted_map_with_weights_of_one_is_the_kits_own():
         assert torch.allclose(weighted_map(scales, (1, 1, 1), 2, fusion), gaussian_smooth(fuse(scales, fusion), 2))
         assert torch.allclose(weighted_map(scales, (0, 1, 1), 0, fusion), fuse(scales, fusion, (2, 3)))
     by_hand = gaussian_filter(0.5 * scales[0, 0].numpy() + 2 * scales[0, 2].numpy(), 1.5)
-    assert np.abs(weighted_map(scales[0], (0.5, 0, 2), 1.5).numpy() - by_hand).max() < 1e-5
+    assert np.abs(weighted_map(scales, (0.5, 0, 2), 1.5)[0].numpy() - by_hand).max() < 1e-5
     by_hand = scales[0, 0].numpy() ** 0.5 * scales[0, 1].numpy() ** 2
-    assert np.abs(weighted_map(scales[0], (0.5, 2, 0), 0, "multiply").numpy() - by_hand).max() < 1e-5
+    assert np.abs(weighted_map(scales, (0.5, 2, 0), 0, "multiply")[0].numpy() - by_hand).max() < 1e-5
 
 
 @pytest.mark.parametrize(("weights", "fusion", "word"), [((0, 0, 0), "add", "above 0"), ((1, -1, 1), "add", "negative"),
                                                          ((1, 1), "add", "three"), ((1, 1, 1), "max", "add, multiply")])
 def test_a_map_of_nothing_is_refused(weights, fusion, word):
     with pytest.raises(ValueError, match=word):
-        weighted_map(torch.rand(3, 8, 8), weights, 1, fusion)
+        weighted_map(torch.rand(1, 3, 8, 8), weights, 1, fusion)
 
 
-def test_a_bench_says_what_the_model_says(interactive, model, data):
+def test_a_view_has_the_models_map_and_score(interactive, model, data):
     image = data.test[4].image
     maps, scores = model.predict(image[None])
     view = interactive.view(4, interactive.settings)
     assert np.abs(view.map - maps[0].numpy()).max() < 2e-5 and view.score == pytest.approx(scores.item(), abs=2e-5)
     trained = model.predict(torch.stack([item.image for item in data.train]))[1].max().item()
     assert view.normal == view.threshold == pytest.approx(trained, abs=2e-5)
-    assert interactive.view(4, replace(interactive.settings, factor=0.5)).threshold == pytest.approx(trained / 2, abs=2e-5)
+    assert view.ratio == pytest.approx(scores.item() / trained, abs=1e-4)
+    half = interactive.view(4, replace(interactive.settings, factor=0.5))
+    assert half.threshold == pytest.approx(trained / 2, abs=2e-5)
     again = interactive.view_of(image, interactive.settings, view.mask)
     assert np.array_equal(again.map, view.map) and again.verdict == view.verdict
 
@@ -198,7 +192,7 @@ def test_the_defect_explorer_follows_every_control(model, data):
     before = explorer.panels.words.value
     explorer.factor.value = 0.2
     assert explorer.panels.words.value != before and (pixels(explorer.panels.outlined.image) != first).any()
-    explorer.restore()
+    explorer.reset_settings()
     assert explorer.settings == InteractiveModel(model, data).settings
     for weight in explorer.weights:
         weight.value = 0.0
@@ -226,7 +220,7 @@ def test_what_is_painted_is_scored(model, data, interactive):
 
 
 def test_without_anywidget_sliders_put_a_spot(model, data, monkeypatch):
-    monkeypatch.setattr(paint, "anywidget", None)
+    monkeypatch.setattr(paint, "HAS_ANYWIDGET", False)
     board = draw_defect(model, data)
     assert board.canvas is None
     before = pixels(board.panels.map.image)
@@ -236,30 +230,16 @@ def test_without_anywidget_sliders_put_a_spot(model, data, monkeypatch):
     assert torch.equal(painted(data.test[0].image, board.layer), data.test[0].image)
 
 
-def test_the_designer_shows_the_call_that_draws_the_same(model, data):
-    for designer in (defect_designer("gear", model, data), defect_designer("gear")):
-        designer.kind.value, designer.strength.value, designer.seed.value = "dent", 0.9, 4
-        designer.by_seed.value = False
-        designer.x.value, designer.y.value = 0.5, 0.2
-        call = designer.call.value.removeprefix("<code>rdlib.").removesuffix("</code>")
-        image, mask = eval(call, {"synthetic": synthetic})
-        assert f"{mask.sum()} pixels" in designer.words.value and not designer.x.disabled
-        designer.kind.value = "missing_hole"
-        assert designer.x.disabled and "place" not in designer.call.value and "faulty part" in designer.words.value
-    assert image.shape == (256, 256, 3)  # of the one without a model
-    with pytest.raises(ValueError, match="gear"):
-        defect_designer("geer")
-    with pytest.raises(ValueError, match="data"):
-        defect_designer("gear", model)
-
-
 def test_the_threshold_explorer_moves_everything_together(report):
     explorer = threshold_explorer(report)
     before = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
     explorer.threshold.value = float(np.sort(report.scores)[1])
     point = operating_point(report, explorer.threshold.value)
     after = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
-    assert after[0] == matrix_html(point) != before[0] and after[2] != before[2]
+    assert after[0] == matrix_html(point) != before[0] and describe(point) in after[2] != before[2]
+    for count, name in ((point.tn, "TN: passed"), (point.fp, "FP: false alarm"), (point.fn, "FN: missed"),
+                        (point.tp, "TP: found")):
+        assert f"{count}</b><br>{name}" in after[0]
     moved = (after[1] != before[1]).any(-1)
     half = moved.shape[1] // 2
     assert moved[:, :half].any() and moved[:, half:].any()  # the point on the ROC curve and the one on PRO
@@ -275,64 +255,6 @@ def test_the_disc_lies_on_the_curve(report):
         assert np.abs(around - (230, 159, 0)).max() <= 2  # Okabe and Ito's orange
 
 
-def test_the_monitor_watches_and_stops(data):
-    model = ReverseDistillation("resnet18", sigma=1.0)
-    monitor = TrainingMonitor(data.test, every=1)
-    with pytest.raises(ValueError, match="Nothing has run"):
-        monitor.figure()
-    former = signal.getsignal(signal.SIGINT)
-
-    def press(run):
-        assert not monitor.button.disabled or monitor._asked.is_set()
-        if run.step == 3:
-            monitor.button.click()
-
-    run = fit(model, data.train, 5, batch_size=4, callbacks=[monitor, press], progress=False)
-    assert run.step == 4 and run.stop and list(monitor.history.epoch) == [1, 2] and monitor.button.disabled
-    report = evaluate(model, data.test, progress=False)  # usable, and as the last line of the history saw it
-    assert monitor.history.aupro.iloc[-1] == pytest.approx(report.aupro) and "Stopped after 4" in monitor.words.value
-    assert Image.open(io.BytesIO(monitor.picture.value)).width > 400
-    assert monitor.figure().summary in monitor.words.value and signal.getsignal(signal.SIGINT) is former
-    fit(model, data.train, 1, batch_size=4, callbacks=[monitor], progress=False)  # and again, from the start
-    assert len(monitor.history) == 1 and "Finished after 2" in monitor.words.value
-
-
-def test_an_interrupt_ends_the_run_gently(data):
-    model, monitor = ReverseDistillation("resnet18", sigma=1.0), TrainingMonitor()
-    former = signal.getsignal(signal.SIGINT)
-    run = fit(model, data.train, 5, batch_size=4, progress=False,
-              callbacks=[monitor, lambda run: signal.raise_signal(signal.SIGINT) if run.step == 1 else None])
-    assert run.step == 2 and not model.training and signal.getsignal(signal.SIGINT) is former
-    assert monitor.history.empty and len(monitor.figure().axes) == 1
-
-
-@pytest.mark.parametrize("error", [FloatingPointError, KeyboardInterrupt])
-def test_the_monitor_gives_the_interrupt_back_after_an_error(data, error):
-    def fail(run):
-        raise error
-
-    monitor, former = TrainingMonitor(), signal.getsignal(signal.SIGINT)
-    with pytest.raises(error):
-        fit(ReverseDistillation("resnet18"), data.train, 5, batch_size=4, callbacks=[monitor, fail], progress=False)
-    assert signal.getsignal(signal.SIGINT) is former and monitor.button.disabled
-    assert "Stopped after 1 steps" in monitor.words.value
-
-
-def test_the_monitor_sees_the_averaged_weights_and_leaves_the_others(data):
-    def train(callbacks):
-        model = ReverseDistillation("resnet18", sigma=1.0)
-        fit(model, data.train, 2, batch_size=4, ema=0.5, callbacks=callbacks, progress=False)
-        return model
-
-    monitor = TrainingMonitor(data.test, every=2)
-    watched, alone = train([monitor]), train([])
-    expected = alone.state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in watched.state_dict().items())
-    assert monitor.history.aupro.iloc[0] == pytest.approx(evaluate(alone, data.test, progress=False).aupro)
-    with pytest.raises(ValueError, match="every"):
-        TrainingMonitor(every=0)
-
-
 def test_static_twins_say_the_same_numbers(interactive, data, report):
     own = interactive.settings
     figure = map_settings(interactive, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
@@ -342,12 +264,11 @@ def test_static_twins_say_the_same_numbers(interactive, data, report):
     figure = drawn_defects(interactive, data.test[0].image, layers)
     view = interactive.view_of(painted(data.test[0].image, layers["large"]), own)
     assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
-    figure = designed_defects("gear", ["missing_hole"], [0.5, 1.0], 2, interactive)
-    view = interactive.view_of(as_image(synthetic.render("gear", size=SIZE, seed=2, defect="missing_hole")[0]), own)
-    assert f"{view.score / view.normal:.2f} x" in figure.summary and "2 images" in figure.summary
     point = operating_point(report, 0.5)
     figure = figures.threshold_view(report, 0.5)
-    assert f"{point.tp} of 5 anomalous" in figure.summary and len(figure.axes) == 3
+    assert figure.summary == describe(point) and len(figure.axes) == 3
+    assert f"{point.tp} of 5 anomalous images found (TP), {point.fn} missed (FN)" in figure.summary
+    assert f"cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%}" in figure.summary
 
 
 def test_static_twins_refuse_nothing_to_draw(interactive, data):
@@ -355,7 +276,3 @@ def test_static_twins_refuse_nothing_to_draw(interactive, data):
         map_settings(interactive, 8, {"own": interactive.settings})
     with pytest.raises(ValueError, match="at least one column"):
         map_settings(interactive, 0, {})
-    with pytest.raises(ValueError, match="at least one kind"):
-        designed_defects("gear", [], [0.5])
-    with pytest.raises(ValueError, match="broken_tooth"):
-        designed_defects("gear", ["hole"], [0.5])

@@ -1,15 +1,17 @@
-"""What all figures share: the kit's style, the canvas, outlines and words; and `show`, which puts one on a page."""
-from collections.abc import Iterator, Sequence
+"""Provide what all figures share: style, colours, outlines and words; and `show`, which displays a figure."""
+import sys
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from textwrap import fill
+from typing import cast
 
+import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from rdlib.evaluation.report import Report
@@ -21,49 +23,59 @@ STYLE = {"figure.constrained_layout.use": True, "figure.facecolor": "white", "fo
          "image.cmap": "viridis", "xtick.labelsize": 9, "ytick.labelsize": 9}
 WIDTH = 8.0  # inches, a notebook's column
 SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how finely it draws it
-LARGE = 200_000  # bytes; a notebook should stay below 2 MB
+LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
 UNIT = "cosine distance, summed over 3 scales"
-HALO = [withStroke(linewidth=3, foreground="black")]  # keeps a bright line visible on any image
+METRIC_LOOKS = {"image_auroc": ("image AUROC", BLUE, "o"), "pixel_auroc": ("pixel AUROC", VERMILION, "^"),
+                "aupro": ("AUPRO", GREEN, "s")}  # label, colour, marker
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
 TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
 MARKED = {"colors": ORANGE, "linestyles": "dashed", "linewidths": 1.5}
 
 
-@contextmanager
-def canvas(rows: int, columns: int, height: float, **options) -> Iterator[tuple[Figure, NDArray]]:
-    """A figure and its (rows, columns) axes, drawn on in the kit's style whatever style the caller has set.
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure with a summary: a sentence that is computed from the figure's data."""
 
-    It is made by pyplot, so that notebooks know how to display it, and closed at once, so that they do so only once.
+    summary: str = ""
+
+
+@contextmanager
+def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple[Figure, NDArray]]:
+    """Open a figure with (rows, columns) axes in the kit's style, independent of the caller's style.
+
+    The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
     """
     with plt.style.context(["default", STYLE]):
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
+        figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),
+                                    **options)
         plt.close(figure)
-        yield figure, axes
+        yield cast(Figure, figure), axes
 
 
-def show(figure: Figure, summary: str | None = None) -> None:
-    """Display a figure in a notebook, with its summary as alt text, and print the summary below; elsewhere print only.
+def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
+    """Display a figure in a notebook with its summary as alt text, and print the summary; elsewhere print only.
 
-    `summary` is for figures that are drawn by hand. Raises ValueError where there is none.
+    Args:
+        figure: a figure of this package, or one of your own.
+        summary: what the figure shows, in a sentence; default: the figure's own summary.
+
+    Raises:
+        ValueError: the figure has no summary and none was given.
     """
     summary = summary or getattr(figure, "summary", None)
     if not summary:
-        raise ValueError("Say in a sentence what the figure shows: show(figure, summary='...').")
-    try:
+        raise ValueError("The figure has no summary. Describe it in a sentence: show(figure, summary='...').")
+    if sys.modules.get("IPython"):  # a notebook has imported it before
         from IPython import get_ipython
         from IPython.display import Image, display
-    except ImportError:
-        shell = None
-    else:
-        shell = get_ipython()
-    if shell is not None:
-        # metadata= and not alt=: Colab's IPython 7 does not know the latter.
-        display(Image(_stored(figure), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
+        if get_ipython() is not None:
+            # metadata= and not alt=: Colab's IPython 7 does not know the latter.
+            display(Image(_stored(figure), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
     plt.close(figure)
     print(fill(summary, 100))  # a page would break a long line in the middle of a word
 
 
-def _stored(figure: Figure) -> bytes:
-    """The figure as a notebook keeps it: PNG, or, where photographs make that large, JPEG."""
+def _stored(figure: matplotlib.figure.Figure) -> bytes:
+    """Encode a figure for a notebook: as PNG, or as JPEG if photographs make the PNG large."""
     png, jpeg = BytesIO(), BytesIO()
     figure.savefig(png, format="png", dpi=STORED_DPI)
     if png.tell() <= LARGE:
@@ -88,43 +100,43 @@ def outline(axis: Axes, region: NDArray, style: dict) -> None:
 
 
 def head(row: Sequence[Axes], names: Sequence[str]) -> None:
-    """Name the columns above the first row, clear of its title."""
+    """Write the names of the columns above the first row and its titles."""
     for axis, name in zip(row, names, strict=True):
         axis.annotate(name, (0.5, 1), (0, 20), ha="center", xycoords="axes fraction", textcoords="offset points",
                       weight="bold", annotation_clip=False)
 
 
 def handle(style: dict, label: str) -> Line2D:
-    """A legend's line in the style of an `outline`."""
+    """Make the legend's line for an `outline`."""
     return Line2D([], [], color=style["colors"], linestyle=style["linestyles"], linewidth=style["linewidths"],
                   path_effects=HALO, label=label)
 
 
 def thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    """At most 2001 of the corners of a rising curve, which may have millions; it moves by no more than 0.001."""
+    """Keep at most 2001 points of a rising curve, which may have millions. It moves by 0.001 at most."""
     along = x + y
     keep = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], 2001)))
     return x[keep], y[keep]
 
 
 def number(value: float) -> str:
-    """Three significant digits, as text."""
+    """Format a number with three significant digits."""
     return f"{value:#.3g}"
 
 
 def counted(n: int, noun: str) -> str:
-    """A number and its noun, in the plural where it has to be."""
+    """Format a count and its noun, such as "1 image" or "2 images"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def check_finite(report: Report) -> None:
-    """Raise ValueError, saying what to look at, for scores or maps that are no numbers."""
+    """Raise ValueError if scores or maps hold NaN or infinity."""
     as_finite(report.scores, "scores")
     as_finite(report.maps, "maps")
 
 
 def check_indices(indices: Sequence[int], n: int) -> None:
-    """Raise ValueError unless `indices` names images, and only such as there are of n."""
+    """Raise ValueError unless `indices` holds at least one index, each from 0 to n - 1."""
     wrong = [i for i in indices if not 0 <= i < n]
     if wrong or not len(indices):
-        raise ValueError(f"Choose images by their places in the test set, 0 to {n - 1}; got {wrong or 'none'}.")
+        raise ValueError(f"Choose images by their indices in the test set, 0 to {n - 1}; got {wrong or 'none'}.")

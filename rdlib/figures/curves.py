@@ -1,8 +1,7 @@
-"""Results of a whole test set, and of a training, as curves and distributions."""
+"""Draw the results of a whole test set, and of a training run, as curves and distributions."""
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rdlib.evaluation.report import Report
@@ -10,22 +9,35 @@ from rdlib.figures.canvas import (
     BLUE,
     GREEN,
     GREY,
+    METRIC_LOOKS,
     ORANGE,
     UNIT,
     VERMILION,
+    Figure,
     canvas,
     check_finite,
     counted,
     number,
     thinned,
 )
+from rdlib.metrics import PixelRanking
 from rdlib.training.run import Run
 
 
 def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
-    """Which scores good and anomalous images get, in shares of either class: blind to their sizes, as AUROC is.
+    """Draw the histograms of the image scores of good and of anomalous images.
 
-    Raises ValueError for non-finite scores.
+    Heights are shares of each class, so that the sizes of the classes do not count, as in AUROC.
+
+    Args:
+        report: of one test image or more.
+        unit: of the scores.
+
+    Returns:
+        The figure; its summary gives AUROC and the range of the scores in each class.
+
+    Raises:
+        ValueError: scores or maps hold NaN or infinity.
     """
     check_finite(report)
     classes = [(f"{name} ({counted(len(scores), 'image')})", scores, style) for name, label, style in (
@@ -51,36 +63,37 @@ def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
 
 
 def roc_and_pro(report: Report) -> Figure:
-    """ROC of images and pixels, beside it PRO with the area up to the FPR limit that AUPRO is the mean height of.
+    """Draw the ROC curves of images and pixels, and the PRO curve with its area up to the FPR limit.
 
-    What the test set has no truth for is left out; raises ValueError where nothing remains.
+    A curve for which the test set has no ground truth is left out. Raises ValueError if no curve remains.
     """
     from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
         curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))
-    if report.pixels:
-        curves.append(("pixel", report.pixel_auroc, report.pixels.roc_curve(), VERMILION, "dashed"))
+    pixels = report.pixels
+    if pixels:
+        curves.append(("pixel", report.pixel_auroc, pixels.roc_curve(), VERMILION, "dashed"))
     if not curves:
-        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add such images.")
-    panels = 1 + (report.pixels is not None)
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
+    panels = 1 + (pixels is not None)
     with canvas(1, panels, 4.2) as (figure, (axes,)):
         for name, area, (fpr, tpr, _), colour, line in curves:
             axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
         axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
         axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
         axes[0].legend(loc="lower right")
-        if report.pixels:
-            _draw_pro(axes[1], report)
+        if pixels:
+            _draw_pro(axes[1], report, pixels)
         for axis in axes:
             axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     figure.summary = "Areas: " + ", ".join(f"{name} AUROC {area:.3f}" for name, area, *_ in curves)
-    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
+    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if pixels else "; no masks."
     return figure
 
 
-def _draw_pro(axis: Axes, report: Report) -> None:
-    fpr, pro, _ = report.pixels.pro_curve()
+def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:
+    fpr, pro, _ = pixels.pro_curve()
     limit = report.fpr_limit
     inside = int(np.searchsorted(fpr, limit, side="right"))
     area = np.append(fpr[:inside], limit), np.append(pro[:inside], np.interp(limit, fpr, pro))
@@ -95,12 +108,12 @@ def _draw_pro(axis: Axes, report: Report) -> None:
 
 
 def loss_curve(run: Run) -> Figure:
-    """The loss of every step, faint, and the mean of every epoch; logarithmic once it spans a factor of ten.
+    """Draw the loss of every step and the mean of every epoch, logarithmic once it spans a factor of ten.
 
-    Raises ValueError before the first step.
+    Raises ValueError if the run has not done a step.
     """
     if not run.losses:
-        raise ValueError("There is no loss before the first step: train with fit(model, data.train, epochs) first.")
+        raise ValueError("The run has no loss before its first step. Train with fit(model, data.train, epochs) first.")
     steps, epochs = np.array(run.losses), np.array(run.epoch_losses)
     with canvas(1, 1, 3.4) as (figure, ((axis,),)):
         done = np.arange(1, run.step + 1) / run.steps_per_epoch
@@ -121,47 +134,50 @@ def loss_curve(run: Run) -> Figure:
 
 
 def per_defect(report: Report) -> Figure:
-    """Image AUROC, pixel AUROC and AUPRO of every kind of defect, each against all good images; hardest kind on top.
+    """Draw image AUROC, pixel AUROC and AUPRO of every defect type against all good images, the hardest type on top.
 
-    Raises ValueError without anomalous images, or where there is neither a good image nor a mask.
+    Raises ValueError without anomalous images, or with neither good images nor masks.
     """
     table = report.per_defect().dropna(axis="columns", how="all")
     names = [name for name in ("image_auroc", "aupro", "pixel_auroc") if name in table]
     if not names:
-        raise ValueError("There is nothing to compare. Add defective test images, and good ones or masks.")
+        raise ValueError("The test set has nothing to compare. Add defective test images, and good ones or masks.")
     table = table.sort_values(names[0], kind="stable", ascending=False)
-    looks = {"image_auroc": ("image AUROC", BLUE, "o"), "aupro": (f"AUPRO, FPR limit {report.fpr_limit:g}", GREEN, "s"),
-             "pixel_auroc": ("pixel AUROC", VERMILION, "^")}
     with canvas(1, 1, 1.5 + 0.4 * len(table)) as (figure, ((axis,),)):
         for name in names:
-            label, colour, marker = looks[name]
+            label, colour, marker = METRIC_LOOKS[name]
+            label += f", FPR limit {report.fpr_limit:g}" * (name == "aupro")
             axis.plot(table[name], range(len(table)), marker, color=colour, label=label, markersize=8)
         axis.set_yticks(range(len(table)), [f"{kind} ({n})" for kind, n in table.images.items()])
         axis.set(xlabel="area under the curve (1 is perfect; an AUROC of 0.5 is chance)", ylim=(-0.5, len(table) - 0.5),
-                 ylabel="kind of defect (images)", xlim=(min(0.5, table[names].min(axis=None)) - 0.02, 1.02))
+                 ylabel="defect type (images)", xlim=(min(0.5, table[names].min(axis=None)) - 0.02, 1.02))
         axis.grid(axis="y", alpha=0.4)
         figure.legend(loc="outside upper center", ncols=3)
     best = table[names[0]].dropna()
-    figure.summary = (f"For {counted(len(table), 'kind')} of defect, {looks[names[0]][0]} is lowest for "
+    figure.summary = (f"For {counted(len(table), 'defect type')}, {METRIC_LOOKS[names[0]][0]} is lowest for "
                       f"'{best.index[-1]}', {best.iloc[-1]:.3f}, highest for '{best.index[0]}', {best.iloc[0]:.3f}.")
     return figure
 
 
 def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
-    """A metric by epoch, a panel for each category, a line for each way to train: mean of the seeds, band from the
-    lowest to the highest of them.
+    """Draw a metric by epoch: a panel for each category, a line for each way to train.
+
+    The line is the mean over seeds; the band reaches from the lowest seed to the highest.
 
     Args:
-        frame: one line an evaluation, with columns row (how it was trained), category, seed, epoch, value.
+        frame: one row for each evaluation, with columns row (the way to train), category, seed, epoch, value.
         name: of the metric.
 
+    Returns:
+        The figure; its summary gives the means after the last epoch.
+
     Raises:
-        ValueError: no evaluation, or more ways to train than can be told apart (four).
+        ValueError: no evaluation, or more than four ways to train.
     """
     rows, categories = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["category"]))
     looks = list(zip((VERMILION, ORANGE, BLUE, GREEN), "osD^", strict=True))
     if not 0 < len(rows) <= len(looks):
-        raise ValueError(f"Curves of one to {len(looks)} ways to train can be told apart, got {len(rows)}.")
+        raise ValueError(f"The figure can show one to {len(looks)} ways to train, got {len(rows)}. Select some.")
     columns = min(2, len(categories))
     lines = -(-len(categories) // columns)
     with canvas(lines, columns, 0.6 + 2.8 * lines, sharey=True, sharex=True) as (figure, axes):
@@ -171,14 +187,11 @@ def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
                 epochs = part.groupby("epoch")["value"].agg(["mean", "min", "max"])
                 axis.fill_between(epochs.index, epochs["min"], epochs["max"], color=colour, alpha=0.12, linewidth=0)
                 axis.plot(epochs.index, epochs["mean"], color=colour, marker=marker, markersize=4, label=row)
-            axis.set_title(category)
+            axis.set(title=category, xlabel="epoch", ylabel=name)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.label_outer()
         for axis in axes.flat[len(categories):]:
             axis.set_axis_off()
-        for axis in axes[:, 0]:
-            axis.set_ylabel(name)
-        for axis in axes[-1]:
-            axis.set_xlabel("epoch")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
                       title="mean of the seeds; band: lowest to highest" if frame["seed"].nunique() > 1 else None)
     last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()

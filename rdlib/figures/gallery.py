@@ -1,10 +1,9 @@
-"""Images beside what the model says of them."""
+"""Draw test images beside their ground truth and their anomaly maps."""
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from rdlib.figures.canvas import (
     TRUTH,
     UNIT,
     WIDTH,
+    Figure,
     canvas,
     check_finite,
     check_indices,
@@ -29,58 +29,73 @@ from rdlib.figures.canvas import (
 
 
 def examples(report: Report, n: int = 6) -> list[int]:
-    """Up to n places in the test set that show it fairly, good images first, then kind by kind, the same every time.
+    """Choose images that represent a test set: typical ones first, then hard ones.
 
-    Each kind gives its image of median score, good images included; then, as far as n reaches, its hardest ones: the
-    good images that score highest, the defects that score lowest. With more kinds than n, those that are taken are
-    spread evenly from the lowest to the highest median score. Raises ValueError for n < 1.
+    Each defect type, "good" included, gives its image of median score. Then, up to n images, it gives its hardest
+    ones: the good images with the highest scores, the defective images with the lowest. With more defect types than n,
+    the chosen types are spread evenly over the median scores.
+
+    Args:
+        report: of one test image or more.
+        n: highest number of images, 1 or more.
+
+    Returns:
+        Indices in the test set, good images first, then by defect type. Equal reports give equal indices.
+
+    Raises:
+        ValueError: n is below 1.
     """
     if n < 1:
-        raise ValueError(f"A gallery needs at least one image, got n={n}.")
-    good, kinds = [], []
+        raise ValueError(f"n must be 1 or more, got n={n}.")
+    good: list[list[int]] = []
+    kinds: list[list[int]] = []
     for kind in sorted(set(report.defect_types)):
         members = np.flatnonzero(report.defect_types == kind)
         members = members[np.argsort(report.scores[members], kind="stable")]
         typical = members[(len(members) - 1) // 2]
         hardest = members[::-1] if kind == GOOD else members
-        (good if kind == GOOD else kinds).append([typical, *hardest[hardest != typical]])
+        (good if kind == GOOD else kinds).append([int(i) for i in (typical, *hardest[hardest != typical])])
     room = n - len(good)
     if len(kinds) > room:
         kinds.sort(key=lambda group: report.scores[group[0]])
         kinds = [kinds[i] for i in np.linspace(0, len(kinds) - 1, room).round().astype(int)]
     places = [(rank, g) for g, group in enumerate(good + kinds) for rank in range(len(group))]
     chosen = sorted(sorted(places)[:n], key=lambda place: (place[1], place[0]))
-    return [int((good + kinds)[g][rank]) for rank, g in chosen]
+    return [(good + kinds)[g][rank] for rank, g in chosen]
 
 
 def contour_threshold(report: Report) -> tuple[float, str]:
-    """The value from which `gallery` calls a pixel anomalous, and where it comes from.
+    """Choose the threshold for the outlines of `gallery`. Return it and, in words, where it comes from.
 
-    With masks the threshold of the highest pixel F1, chosen on the very masks it is shown with; without, the next
-    number above all maps of good images. Raises ValueError where there are neither masks nor good images.
+    With masks it is the threshold of the highest pixel F1 on these masks. Without masks it is the next number above
+    all maps of good images. Raises ValueError if the report has neither masks nor good images.
     """
     if report.pixels:
         return report.pixels.f1_max()[1], "best pixel F1 on this test set"
     good = report.maps[report.labels == 0]
     if not len(good):
-        raise ValueError("Without masks and good test images there is no threshold to draw: pass threshold=.")
+        raise ValueError("No threshold can be chosen without masks and without good test images. Pass threshold=.")
     return float(np.nextafter(good.max(), np.float32(np.inf))), "above all good test images"
 
 
 def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *, threshold: float | None = None,
             unit: str = UNIT) -> Figure:
-    """A row per image: the image, its ground truth, its anomaly map, and the outlines of truth and thresholded map.
+    """Draw a row for each image: the image, its ground truth, its anomaly map, and both outlines on the image.
 
-    The maps share one colour scale and are opaque, so that a colour reads as a value. Without masks there is no truth.
+    The maps share one colour scale, so that equal colours are equal values. Without masks the ground truth is left out.
 
     Args:
-        n: so many images, chosen by `examples`.
-        indices: or these images.
-        threshold: of the outline; default `contour_threshold`.
+        report: of the test set.
+        n: number of images, chosen by `examples`.
+        indices: of the images to draw, instead of n.
+        threshold: of the outline, in the maps' unit; default: `contour_threshold`.
         unit: of the maps.
 
+    Returns:
+        The figure; its summary counts where the thresholded map marks pixels.
+
     Raises:
-        ValueError: an image that is not there, non-finite maps, no image, or no threshold to be had.
+        ValueError: an index outside the test set, no image, maps with NaN or infinity, or no threshold.
     """
     check_finite(report)
     indices = examples(report, n) if indices is None else list(indices)
@@ -89,7 +104,7 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]
     height = len(indices) * (WIDTH / len(columns) * maps.shape[1] / maps.shape[2] + 0.2) + 1.2
-    scale = Normalize(maps.min(), maps.max())  # one object: whatever the bar does to it holds for every map
+    scale = Normalize(maps.min(), maps.max())  # shared by every map and the colour bar
     with canvas(len(indices), len(columns), height) as (figure, axes):
         for row, i in zip(axes, indices, strict=True):
             mappable = _gallery_row(row, report, i, value, scale)

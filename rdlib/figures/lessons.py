@@ -1,20 +1,19 @@
-"""What the lessons draw: pictures in a grid, methods side by side, scores in pairs and at a threshold."""
+"""Draw what the lessons compare: images in a grid, maps of several methods, scores on both sides of a threshold."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
 from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
+from rdlib.evaluation.operating import OperatingPoint
 from rdlib.figures.canvas import (
     BLUE,
     ORANGE,
     TRUTH,
     VERMILION,
     WIDTH,
+    Figure,
     canvas,
     check_indices,
     counted,
@@ -23,24 +22,29 @@ from rdlib.figures.canvas import (
     number,
     outline,
 )
-from rdlib.figures.operating import draw_confusion
+from rdlib.figures.operating import describe, draw_confusion
 from rdlib.utils.arrays import as_finite, as_truth
 
 
 def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary: str, *,
              outlines: bool = True) -> Figure:
-    """Images of a data set in rows, a title above each, with the true region outlined where there is one.
+    """Draw images of a data set in rows, with titles and with the outlines of the true regions.
 
     Args:
-        items: what a data set gives; the images (3, H, W) in [0, 1] are all of one size.
-        titles: as many; columns: images to a row.
-        summary: what a reader should take from it, since images have no words of their own.
-        outlines: whether to draw the masks.
+        items: elements of a data set; the images (3, H, W) in [0, 1] have one size.
+        titles: one for each item.
+        columns: images in a row.
+        summary: what a reader should see in the images, in a sentence.
+        outlines: draw the outlines of the masks.
 
-    Raises ValueError for no image, or another number of titles.
+    Returns:
+        The figure, with `summary`.
+
+    Raises:
+        ValueError: no image, or another number of titles.
     """
     if not items or len(items) != len(titles):
-        raise ValueError(f"Give every image one title: {len(items)} images, {len(titles)} titles.")
+        raise ValueError(f"Give one image or more and a title for each; got {len(items)} images, {len(titles)} titles.")
     rows = -(-len(items) // columns)
     height, width = items[0].image.shape[1:]
     with canvas(rows, columns, rows * (WIDTH / columns * height / width + 0.25)) as (figure, axes):
@@ -57,20 +61,24 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
 
 def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices: Sequence[int], unit: str, *,
                  shared: bool = True) -> Figure:
-    """A row per test image: the image with its true region outlined, then the map of every method.
+    """Draw a row for each test image: the image with its true region outlined, then the map of every method.
 
     Args:
         dataset: the test images.
-        maps: by name of the method, (N, H, W) over the whole test set, higher is more anomalous.
-        indices: places of the images to show.
+        maps: (N, H, W) over the whole test set by the method's name; higher is more anomalous.
+        indices: of the images to draw.
         unit: of the maps.
-        shared: one colour scale for all maps, so that a colour is a number whatever the method; else one a method.
+        shared: one colour scale for all maps; False: one for each method.
 
-    Raises ValueError for an image that is not there, or without a map.
+    Returns:
+        The figure; its summary lists each map's highest value.
+
+    Raises:
+        ValueError: an index outside the test set, no maps, or maps that hold NaN or infinity.
     """
     check_indices(indices, len(dataset))
     if not maps:
-        raise ValueError("There is nothing to compare: give the maps of one method or more.")
+        raise ValueError("No maps to compare, got an empty mapping. Give the maps of one method or more.")
     chosen = {name: as_finite(values, f"maps of {name}")[list(indices)] for name, values in maps.items()}
     parts = list(chosen.values())
     norms = [Normalize(min(p.min() for p in part), max(p.max() for p in part)) for part in
@@ -79,7 +87,10 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
     tall = len(indices) * (WIDTH / max(columns, 4) * dataset.size[0] / dataset.size[1] + 0.2) + 1.1
     with canvas(len(indices), columns, tall, layout="compressed") as (figure, axes):
         for r, i in enumerate(indices):
-            _image_with_truth(axes[r, 0], dataset, i)
+            item = dataset[i]
+            axes[r, 0].imshow(item.image.permute(1, 2, 0).numpy())
+            axes[r, 0].set_title(f"{dataset.defect_types[i]} ({i})", loc="left", fontsize=9, pad=3)
+            outline(axes[r, 0], item.mask.numpy(), TRUTH)
             drawn = [axis.imshow(part[r], norm=norm)
                      for axis, part, norm in zip(axes[r, 1:], parts, norms, strict=True)]
         for axis in axes.flat:
@@ -89,56 +100,35 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
             figure.colorbar(mappable, ax=axes[:, 1:] if shared else axes[:, c], location="bottom",
                             aspect=50 if shared else 20, pad=0.02, label=unit)
         figure.legend(handles=[handle(TRUTH, "ground truth")], loc="outside lower left", handlelength=3)
+    kinds = [dataset.defect_types[i] for i in indices]
     figure.summary = f"Highest values on {counted(len(indices), 'test image')}: " + "; ".join(
-        f"{name} " + ", ".join(f"{number(m.max())} ({dataset.defect_types[i]})" for m, i in zip(part, indices, strict=True))
+        f"{name} " + ", ".join(f"{number(m.max())} ({kind})" for m, kind in zip(part, kinds, strict=True))
         for name, part in chosen.items()) + "."
     return figure
 
 
-def pair_grid(labels: ArrayLike, scores: ArrayLike) -> Figure:
-    """Every pair of a good and an anomalous image, filled where the anomalous one scores higher: AUROC as an area.
-
-    Good images from left to right and anomalous ones from bottom to top, highest score first: the border of what is
-    filled is the ROC curve. A tie is half filled. Raises ValueError without both classes.
-    """
-    bad, scores = as_truth(labels), as_finite(scores, "scores")
-    good, bad = np.sort(scores[~bad])[::-1], np.sort(scores[bad])[::-1]
-    if not len(good) or not len(bad):
-        raise ValueError("A pair needs a good and an anomalous image. Give scores of both.")
-    won = (np.sign(bad[:, None] - good[None]) + 1) / 2
-    auroc = won.mean()
-    with canvas(1, 1, 4.0) as (figure, ((axis,),)):
-        axis.imshow(won, origin="lower", aspect="auto", cmap=ListedColormap(["white", "#B0CDE0", BLUE]), vmin=0, vmax=1,
-                    extent=(0, len(good), 0, len(bad)), interpolation="nearest")
-        for spine in axis.spines.values():
-            spine.set_visible(True)
-        axis.annotate(f"anomalous image scores higher:\n{auroc:.1%} of the pairs", (0.62, 0.3), ha="center",
-                      color="white", xycoords="axes fraction", bbox={"facecolor": BLUE, "edgecolor": "white"})
-        axis.set(xlabel=f"the {counted(len(good), 'good image')}, highest score first",
-                 ylabel=f"the {counted(len(bad), 'anomalous image')},\nhighest score first",
-                 title=f"{len(good)} x {len(bad)} pairs: the filled share is AUROC, {auroc:.3f}")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(MaxNLocator(integer=True))
-    figure.summary = (f"Of {won.size} pairs of a good and an anomalous image the anomalous one scores higher in "
-                      f"{(won == 1).sum()}, equal in {(won == 0.5).sum()}: AUROC {auroc:.3f}.")
-    return figure
-
-
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str = "image score") -> Figure:
-    """Image scores around a threshold, and what comes of it: the confusion matrix.
+    """Draw image scores on both sides of a threshold, and the confusion matrix.
 
     Args:
-        labels: (N,) 0 good, 1 anomalous; scores: (N,), higher is more anomalous.
-        threshold: an image is called anomalous from this score on.
+        labels: (N,) 0 good, 1 anomalous.
+        scores: (N,) image scores, higher is more anomalous.
+        threshold: an image with a score >= threshold is called anomalous.
         unit: label of the score axis.
 
-    Raises ValueError without images of both kinds.
+    Returns:
+        The figure; its summary counts TP, FN and FP.
+
+    Raises:
+        ValueError: good or anomalous images are missing, or a score is NaN or infinite.
     """
-    from sklearn.metrics import confusion_matrix
     labels, scores = as_truth(labels), as_finite(scores, "scores")
     if set(labels.tolist()) != {False, True}:
-        raise ValueError("A confusion matrix needs good and anomalous images. Give scores of both.")
-    table = confusion_matrix(labels, scores >= threshold)
+        raise ValueError("A confusion matrix needs good and anomalous images. Give labels and scores of both.")
+    called = scores >= threshold
+    point = OperatingPoint(threshold, tp=int((labels & called).sum()), fn=int((labels & ~called).sum()),
+                           fp=int((~labels & called).sum()), tn=int((~labels & ~called).sum()),
+                           pixel_fpr=np.nan, pro=np.nan)
     with canvas(1, 2, 3.2, width_ratios=[3, 2]) as (figure, (axes,)):
         for place, (label, name, colour, marker) in enumerate(((0, GOOD, BLUE, "o"), (1, "anomalous", VERMILION, "^"))):
             part = scores[labels == label]
@@ -147,16 +137,6 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str 
         axes[0].axvline(threshold, color=ORANGE, linestyle="dashed", linewidth=2)
         axes[0].set(yticks=[0, 1], yticklabels=[GOOD, "anomalous"], ylim=(-0.5, 1.5), xlabel=unit, ylabel="truth",
                     title=f"threshold {number(threshold)}: anomalous to its right")
-        draw_confusion(axes[1], table)
-    (kept, false_alarms), (missed, found) = table
-    figure.summary = (f"Threshold {number(threshold)}: {counted(false_alarms, 'false alarm')} in "
-                      f"{counted(kept + false_alarms, 'good image')}, {missed} of "
-                      f"{counted(missed + found, 'anomalous image')} missed.")
+        draw_confusion(axes[1], point)
+    figure.summary = describe(point)
     return figure
-
-
-def _image_with_truth(axis: Axes, dataset: AnomalyDataset, index: int) -> None:
-    item = dataset[index]
-    axis.imshow(item.image.permute(1, 2, 0).numpy())
-    axis.set_title(f"{dataset.defect_types[index]} ({index})", loc="left", fontsize=9, pad=3)
-    outline(axis, item.mask.numpy(), TRUTH)

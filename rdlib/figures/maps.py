@@ -1,25 +1,35 @@
-"""How one image gets its anomaly map."""
+"""Draw how one image gets its anomaly map."""
 from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
 from rdlib.datasets.samples import AnomalyDataset
-from rdlib.figures.canvas import HALO, ORANGE, TRUTH, canvas, check_indices, number, outline, show_mask
+from rdlib.figures.canvas import HALO, ORANGE, TRUTH, Figure, canvas, check_indices, number, outline, show_mask
 from rdlib.model import ReverseDistillation
 
 
 def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) -> Figure:
-    """How one image gets its map (eq. 1, §3.4): the distances at three scales, fused, smoothed.
+    """Draw the steps from an image to its anomaly map (eq. 1): distances at three scales, fused, smoothed.
 
-    The scales share one colour scale, the fused and the smoothed map another. Titles give the resolution at which a
-    scale is compared before it is brought to the image's. Raises ValueError for an image that is not there, and for
-    distances that are NaN.
+    The scales share one colour scale, the fused and the smoothed map another. The titles give the resolution of the
+    features at each scale.
+
+    Args:
+        model: trained.
+        dataset: the test images.
+        index: of the image.
+
+    Returns:
+        The figure; its summary gives the highest distances, the score and its place.
+
+    Raises:
+        ValueError: an index outside the data set.
+        NotFiniteError: the distances hold NaN or infinity.
     """
     check_indices([index], len(dataset))
     item, fusion, sigma = dataset[index], model.config.fusion, model.config.sigma
@@ -28,12 +38,12 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
     fused = fuse(maps, fusion, model.config.scales)
     smoothed = gaussian_smooth(fused, sigma)
     score = image_score(smoothed, model.config.score).item()
-    scales, fused, smoothed = (m[0].cpu().numpy() for m in (maps, fused, smoothed))
+    scales, total, final = (m[0].cpu().numpy() for m in (maps, fused, smoothed))
     joined, unit = ("sum", "summed") if fusion == "add" else ("product", "multiplied")
     height, width = dataset.size
     sizes = [f"{height // side} x {width // side}" for side in (4, 8, 16)]
-    one_scale, all_scales = Normalize(scales.min(), scales.max()), Normalize(fused.min(), fused.max())
-    peak = np.unravel_index(smoothed.argmax(), smoothed.shape)
+    one_scale, all_scales = Normalize(scales.min(), scales.max()), Normalize(total.min(), total.max())
+    peak = np.unravel_index(final.argmax(), final.shape)
     with canvas(2, 4, 3.5 * height / width + 0.85, layout="compressed") as (figure, axes):
         figure.suptitle(f"Test image {index}: {dataset.defect_types[index]}, score {number(score)}")
         for axis, title in ((axes[0, 0], "image"), (axes[1, 3], "+ highest value")):
@@ -45,7 +55,7 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
             axes[1, 0].set_title("ground truth")
             outline(axes[1, 3], item.mask.numpy(), TRUTH)
         fine = _row(axes[0, 1:], scales, [f"distance {size}" for size in sizes], one_scale)
-        joint = _row(axes[1, 1:3], (fused, smoothed), (joined, f"smoothed, σ {sigma:g} px"), all_scales)
+        joint = _row(axes[1, 1:3], (total, final), (joined, f"smoothed, σ {sigma:g} px"), all_scales)
         for axis in axes.flat:
             axis.set_axis_off()
         figure.colorbar(fine, ax=axes[0], label="cosine distance")
@@ -59,7 +69,7 @@ def scale_maps(model: ReverseDistillation, dataset: AnomalyDataset, index: int) 
 
 
 def _row(axes: Iterable[Axes], maps: Iterable[NDArray], titles: Iterable[str], norm: Normalize) -> AxesImage:
-    """Maps side by side in one scale of colours; one of them, for the bar."""
+    """Draw maps side by side with one colour scale. Return the last, for the colour bar."""
     for axis, values, title in zip(axes, maps, titles, strict=True):
         drawn = axis.imshow(values, norm=norm)
         axis.set_title(title)

@@ -1,79 +1,80 @@
-"""What goes on inside the networks: shapes of features, maps side by side, and where images lie among each other."""
+"""Draw what happens inside the networks: shapes of tensors, and images and maps in a grid."""
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from rdlib.datasets.samples import GOOD
-from rdlib.figures.canvas import BLUE, GREEN, GREY, HALO, ORANGE, TRUTH, VERMILION, canvas, number, outline
+from rdlib.figures.canvas import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH, Figure, canvas, number, outline
 from rdlib.utils.arrays import as_array, as_truth
-
-KIND_STYLES = ((VERMILION, "^"), (GREEN, "s"), (ORANGE, "D"), ("#CC79A7", "v"), ("#56B4E9", "P"), ("black", "X"))
 
 
 class Panel(NamedTuple):
-    """One picture of `panels`: an image (3, H, W) in [0, 1] or a map (H, W), and what is drawn on it."""
+    """An image (3, H, W) in [0, 1] or a map (H, W) for `panels`, and what is drawn on it."""
 
-    values: ArrayLike
+    values: ArrayLike | Tensor
     title: str = ""
-    mark: tuple[float, float] | None = None  # row and column of a cross, in the panel's own pixels
-    region: ArrayLike | None = None  # (H, W) bool, outlined
+    mark: tuple[float, float] | None = None  # row and column of a cross, in the panel's pixels
+    region: ArrayLike | Tensor | None = None  # (H, W) bool, outlined
     box: tuple[float, float, float, float] | None = None  # top, left, height, width of a frame, in pixels
 
 
 def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: str = "row") -> Figure:
-    """Images and maps in a grid, None where a place stays empty; the maps' values as colours, dark for low.
+    """Draw images and maps in a grid; the colours of a map are its values, dark for low.
 
     Args:
-        rows: of equal length.
+        rows: of equal length; None leaves a place empty.
         label: what the maps show, with its unit; next to the colour bars.
-        scale: which maps share their colours: those of a "row" (a bar each), "all" (one bar), or none, each its
-            "own" from its lowest value to its highest (no bar).
+        scale: which maps share a colour scale: those of a "row" (one bar for each), "all" (one bar), or none, "own"
+            (from each map's lowest value to its highest, no bar).
+
+    Returns:
+        The figure; its summary gives the lowest and the highest value of every map.
 
     Raises:
         ValueError: rows of unequal length, no panel, or another word for `scale`.
     """
     if scale not in ("row", "all", "own"):
-        raise ValueError(f"There is no scale '{scale}'. Choose one of: row, all, own.")
-    if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
-        raise ValueError("Give rows of panels, each as long as the others; None keeps a place empty.")
-    grid = [[p and p._replace(values=as_array(p.values, np.float64)) for p in row] for row in rows]
-    shape = next(p.values.shape[-2:] for row in grid for p in row if p)
-    height = len(grid) * (8.0 / len(grid[0]) * shape[0] / shape[1] * 0.92 + 0.28)
-    with canvas(len(grid), len(grid[0]), height, layout="compressed") as (figure, axes):
-        every, drawn = [p.values for row in grid for p in row if p and p.values.ndim == 2], None
+        raise ValueError(f"scale must be one of row, all, own; got {scale!r}.")
+    if not any(p for row in rows for p in row) or len({len(row) for row in rows}) > 1:
+        raise ValueError(f"Rows of panels must have equal lengths and one panel or more; got the lengths "
+                         f"{[len(row) for row in rows]}. None leaves a place empty.")
+    grid = [[(p, as_array(p.values, np.float64)) if p else None for p in row] for row in rows]
+    maps = [[(p.title.replace("\n", " "), v) for p, v in filter(None, row) if v.ndim == 2] for row in grid]
+    every = list(chain(*maps))
+    height, width = next(v.shape[-2:] for _, v in filter(None, chain(*grid)))
+    tall = len(grid) * (WIDTH / len(grid[0]) * height / width * 0.92 + 0.28)
+    with canvas(len(grid), len(grid[0]), tall, layout="compressed") as (figure, axes):
         for i, row in enumerate(grid):
-            own = [p.values for p in row if p and p.values.ndim == 2]
-            norm = _shared(every if scale == "all" else own) if scale != "own" else None
-            for axis, p in zip(axes[i], row, strict=True):
-                drawn = _panel(axis, p, norm) or drawn
-            if scale == "row" and own:
-                figure.colorbar(drawn, ax=axes[i], label=label, pad=0.01)
-        if scale == "all" and every:
-            figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, pad=0.01)
-    maps = [(p.title.replace("\n", " "), p.values) for row in grid for p in row if p and p.values.ndim == 2]
+            norm = None if scale == "own" else _shared(every if scale == "all" else maps[i])
+            for axis, panel in zip(axes[i], row, strict=True):
+                axis.set_axis_off()
+                if panel:
+                    _draw_panel(axis, *panel, norm)
+            if scale == "row" and norm:
+                figure.colorbar(ScalarMappable(norm), ax=axes[i], label=label, pad=0.01)
+        if scale == "all" and norm:
+            figure.colorbar(ScalarMappable(norm), ax=axes, label=label, shrink=0.8, pad=0.01)
     figure.summary = (f"{label[:1].upper() + label[1:] or 'Maps'}, lowest to highest: "
-                      + "; ".join(f"{title} {number(v.min())} to {number(v.max())}" for title, v in maps) + ".")
+                      + "; ".join(f"{title} {number(v.min())} to {number(v.max())}" for title, v in every) + ".")
     return figure
 
 
-def _shared(maps: Sequence[NDArray]) -> Normalize | None:
-    return Normalize(min(map(np.min, maps)), max(map(np.max, maps))) if maps else None
+def _shared(maps: Sequence[tuple[str, NDArray]]) -> Normalize | None:
+    return Normalize(min(v.min() for _, v in maps), max(v.max() for _, v in maps)) if maps else None
 
 
-def _panel(axis: Axes, panel: Panel | None, norm: Normalize | None) -> AxesImage | None:
-    axis.set_axis_off()
-    if panel is None:
-        return None
-    is_map = panel.values.ndim == 2
-    drawn = axis.imshow(panel.values if is_map else panel.values.transpose(1, 2, 0).clip(0, 1),
-                        norm=norm if is_map else None)
+def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | None) -> None:
+    if values.ndim == 2:
+        axis.imshow(values, norm=norm)
+    else:
+        axis.imshow(values.transpose(1, 2, 0).clip(0, 1))
     axis.set_title(panel.title, fontsize=9)
     if panel.region is not None:
         outline(axis, as_truth(panel.region), TRUTH)
@@ -84,14 +85,25 @@ def _panel(axis: Axes, panel: Panel | None, norm: Normalize | None) -> AxesImage
     if panel.mark is not None:
         axis.plot(panel.mark[1], panel.mark[0], "+", color=ORANGE, markersize=11, markeredgewidth=2.2,
                   path_effects=HALO)
-    return drawn if is_map else None
 
 
 def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figure:
-    """Tensors on their way through a network, by name: a block as high as the square root of its resolution and as wide
-    as the square root of its channels, with (C, H, W) below. Raises ValueError without blocks."""
+    """Draw the shapes of tensors on their way through a network as a row of blocks.
+
+    A block's height is the square root of the resolution, its width the square root of the channels.
+
+    Args:
+        blocks: (C, H, W) of each tensor by its name.
+        title: of the figure.
+
+    Returns:
+        The figure; its summary lists the shapes.
+
+    Raises:
+        ValueError: no blocks.
+    """
     if not blocks:
-        raise ValueError("Give the blocks that are to be drawn: name -> (C, H, W).")
+        raise ValueError("No blocks to draw, got an empty mapping. Give the shapes by name: {'f1': (C, H, W)}.")
     tallest = max(h for _, h, _ in blocks.values()) ** 0.5
     widest = max(c for c, _, _ in blocks.values()) ** 0.5
     with canvas(1, 1, 2.6) as (figure, ((axis,),)):
@@ -106,45 +118,3 @@ def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figur
         axis.set_axis_off()
     figure.summary = "Channels, height, width: " + "; ".join(f"{k} {tuple(v)}" for k, v in blocks.items()) + "."
     return figure
-
-
-def scatter(points: Mapping[str, ArrayLike], kinds: Sequence[str], axes_are: str = "component") -> Figure:
-    """Images as points, a panel for each way to place them: good ones hollow, every kind of defect its own marker.
-
-    The summary says how often an anomalous image's nearest neighbour in the panel is anomalous too.
-
-    Args:
-        points: name of the panel -> (N, 2) places of the images.
-        kinds: of the N images: "good" or a defect.
-        axes_are: what the two axes are called, before their number.
-
-    Raises:
-        ValueError: no panel, or not one kind for each point.
-    """
-    kinds = np.asarray(kinds)
-    places = {name: as_array(p, np.float64) for name, p in points.items()}
-    if not places or any(p.shape != (len(kinds), 2) for p in places.values()):
-        raise ValueError(f"Give panels of (N, 2) points, and N kinds; got {[p.shape for p in places.values()]} "
-                         f"and {len(kinds)} kinds.")
-    with canvas(1, len(places), 8.0 / len(places) * 0.9 + 0.5) as (figure, (row,)):
-        for axis, (name, p) in zip(row, places.items(), strict=True):
-            good = kinds == GOOD
-            axis.plot(*p[good].T, "o", markerfacecolor="none", markeredgecolor=BLUE, markersize=6, label=GOOD)
-            for i, kind in enumerate(sorted(set(kinds) - {GOOD})):
-                colour, marker = KIND_STYLES[i % len(KIND_STYLES)]
-                axis.plot(*p[kinds == kind].T, marker, color=colour, markersize=5, label=kind)
-            axis.set(title=name, xlabel=f"{axes_are} 1", ylabel=f"{axes_are} 2", xticks=[], yticks=[])
-        handles, labels = row[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    figure.summary = (f"{len(kinds)} images. Anomalous ones whose nearest neighbour in the plane is anomalous too: "
-                      + "; ".join(f"{name} {100 * _company(p, kinds):.0f} %" for name, p in places.items())
-                      + f" (by chance about {100 * ((kinds != GOOD).sum() - 1) / (len(kinds) - 1):.0f} %).")
-    return figure
-
-
-def _company(points: NDArray, kinds: NDArray) -> float:
-    """The share of anomalous points whose nearest other point is anomalous."""
-    from sklearn.neighbors import NearestNeighbors
-    nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
-    bad = kinds != GOOD
-    return float(bad[nearest][bad].mean())

@@ -1,50 +1,60 @@
-"""One threshold on a test set, and a training run on the way: what the threshold explorer and the monitor show."""
+"""Draw what one threshold does to a test set: confusion matrix, and points on the ROC and the PRO curve."""
+from collections.abc import Sequence
+from math import isnan
+
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
 from rdlib.evaluation.operating import OperatingPoint, operating_point
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, check_finite, counted, number, thinned
-from rdlib.training.run import Run
-from rdlib.utils.arrays import as_array
+from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, Figure, canvas, check_finite, counted, number, thinned
 
-METRIC_LOOKS = {"image_auroc": ("image AUROC", BLUE, "o"), "pixel_auroc": ("pixel AUROC", VERMILION, "^"),
-                "aupro": ("AUPRO", GREEN, "s")}
+# Row: good, anomalous; column: called normal, called anomalous. The explorer's table uses the same words.
+OUTCOMES = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))
 
 
 def threshold_view(report: Report, threshold: float) -> Figure:
-    """What one threshold does to a test set: confusion matrix, and its point on ROC and PRO curve.
+    """Draw the confusion matrix at a threshold, and the threshold's points on the ROC and the PRO curve.
 
-    A threshold that is chosen by looking at this picture has been chosen on test data, and the numbers beside it
-    flatter. Raises ValueError without both good and anomalous images, and where scores are not the maps' maxima.
+    A threshold chosen by this figure is chosen on test data: its numbers flatter the model.
+
+    Args:
+        report: of good and anomalous test images, each scored by the maximum of its map.
+        threshold: in the unit of maps and scores; a value >= threshold is called anomalous.
+
+    Returns:
+        The figure; its summary is `describe`'s sentence.
+
+    Raises:
+        ValueError: good or anomalous images are missing, or the scores are not the maxima of the maps.
     """
     point = operating_point(report, threshold)
     panels = 2 + (report.pixels is not None)
     with canvas(1, panels, 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
-        draw_confusion(axes[0], [[point.tn, point.fp], [point.fn, point.tp]])
+        draw_confusion(axes[0], point)
         for axis, (x, y) in zip(axes[1:], draw_threshold_curves(axes[1:], report, point), strict=True):
             axis.plot(x, y, "o", color=ORANGE, markeredgecolor="black", markersize=10, clip_on=False, zorder=5)
-    figure.summary = (f"At threshold {number(threshold)}: {point.tp} of {point.tp + point.fn} anomalous images "
-                      f"found, {counted(point.fp, 'false alarm')} in "
-                      f"{counted(point.fp + point.tn, 'good image')}")
-    if report.pixels:
-        figure.summary += (f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.1%} of normal "
-                           "pixels")
-    figure.summary += "."
+    figure.summary = describe(point)
     return figure
 
 
-def draw_threshold_curves(axes: list[Axes], report: Report, point: OperatingPoint) -> list[tuple[float, float]]:
-    """Draw the images' ROC curve and, with masks, the PRO curve; returns where on each the operating point lies."""
+def describe(point: OperatingPoint) -> str:
+    """Describe an operating point in a sentence."""
+    text = (f"At threshold {number(point.threshold)}: {point.tp} of {counted(point.tp + point.fn, 'anomalous image')} "
+            f"found (TP), {point.fn} missed (FN); {counted(point.fp, 'false alarm')} (FP) in "
+            f"{counted(point.fp + point.tn, 'good image')}")
+    if not isnan(point.pro):
+        text += f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%} of the normal pixels"
+    return text + "."
+
+
+def draw_threshold_curves(axes: Sequence[Axes], report: Report, point: OperatingPoint) -> list[tuple[float, float]]:
+    """Draw the images' ROC curve and, with masks, the PRO curve. Return the operating point's place on each."""
     from sklearn.metrics import roc_curve
     check_finite(report)
     if len(set(report.labels)) < 2:
-        raise ValueError("A threshold is judged on good and anomalous test images: add the kind that is missing.")
+        raise ValueError("A threshold needs good and anomalous test images to be judged. Add the missing ones.")
     fpr, tpr, _ = roc_curve(report.labels, report.scores, drop_intermediate=False)
     axes[0].plot(fpr, tpr, color=BLUE)
     axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted")
@@ -61,57 +71,16 @@ def draw_threshold_curves(axes: list[Axes], report: Report, point: OperatingPoin
     return places
 
 
-def draw_confusion(axis: Axes, counts: ArrayLike) -> None:
-    """A confusion matrix: (2, 2) images, a row for what they are, good then anomalous, a column for what they are
-    called, in the same order; colours are the shares of the row."""
-    counts = as_array(counts)
+def draw_confusion(axis: Axes, point: OperatingPoint) -> None:
+    """Draw the confusion matrix; colours are the shares of a row."""
+    counts = np.array([[point.tn, point.fp], [point.fn, point.tp]])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    names = [["right: passed", "false alarm"], ["miss", "right: found"]]
     for (row, column), count in np.ndenumerate(counts):
-        axis.text(column, row, f"{count}\n{names[row][column]}", ha="center", va="center", fontsize=9,
+        axis.text(column, row, f"{count}\n{OUTCOMES[row][column]}", ha="center", va="center", fontsize=9,
                   color="black" if shares[row, column] > 0.5 else "white")
     axis.set_xticks([0, 1], ["normal", "anomalous"])
     axis.set_yticks([0, 1], ["good", "anomalous"], rotation=90, va="center")
     axis.set(title="Confusion matrix", xlabel="called", ylabel="is")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-
-
-def training_progress(run: Run, history: pd.DataFrame | None = None) -> Figure:
-    """A run so far: loss of every step, and metrics on a test set where they were measured on the way.
-
-    Args:
-        run: finished or not.
-        history: one line an evaluation, with a column epoch and any of image_auroc, pixel_auroc, aupro.
-
-    Raises:
-        ValueError: a run that has not done its first step.
-    """
-    if not run.losses:
-        raise ValueError("This run has not done its first step: train with fit(model, data.train, epochs) first.")
-    names = [] if history is None else [n for n in METRIC_LOOKS if n in history and history[n].notna().any()]
-    with canvas(1, 1 + bool(names), 3.2) as (figure, (axes,)):
-        steps = np.arange(1, run.step + 1) / run.steps_per_epoch
-        axes[0].plot(steps, run.losses, color=BLUE, alpha=0.4, linewidth=1, label="step")
-        axes[0].plot(np.arange(run.epoch) + 0.5, run.epoch_losses, color=BLUE, linewidth=2.5, label="mean of an epoch")
-        axes[0].set(title=f"Loss, step {run.step} of {run.epochs * run.steps_per_epoch}", ylabel="loss",
-                    ylim=(0, None))
-        axes[0].legend()
-        for name in names:
-            label, colour, marker = METRIC_LOOKS[name]
-            axes[1].plot(history["epoch"], history[name], color=colour, marker=marker, markersize=4, label=label)
-        if names:
-            axes[1].set(title="Test set, to watch, not to choose by", ylabel="area (1 is perfect)", ylim=(None, 1.01))
-            axes[1].legend()
-        for axis in axes:
-            axis.set(xlabel="epoch", xlim=(0, min(run.epochs, max(1, 1.25 * steps[-1]))))
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.summary = (f"Step {run.step} of {run.epochs * run.steps_per_epoch}: loss {number(run.losses[-1])}, "
-                      f"{number(run.losses[0])} in the first step")
-    if names:
-        last = history.iloc[-1]
-        figure.summary += f"; after epoch {last['epoch']:g}: " + ", ".join(f"{METRIC_LOOKS[n][0]} {last[n]:.3f}"
-                                                                          for n in names)
-    figure.summary += "."
-    return figure

@@ -1,4 +1,4 @@
-"""Defects made by hand: paint on a good image."""
+"""Defects painted by hand on a good image."""
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -6,23 +6,49 @@ from torch import Tensor
 
 
 def as_image(pixels: NDArray) -> Tensor:
-    """(H, W, 3) uint8 pixels as the networks take them: (3, H, W) float32 in [0, 1]."""
+    """Convert (H, W, 3) uint8 pixels to a (3, H, W) float32 image in [0, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
+def hex_to_rgb(colour: str) -> tuple[int, int, int]:
+    """Convert "#rrggbb" to red, green and blue, 0 to 255 each."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
 def painted(image: Tensor, layer: NDArray) -> Tensor:
-    """Paint over an image: (3, H, W) in [0, 1] and (H, W, 4) uint8 RGBA, not premultiplied -> (3, H, W)."""
-    layer = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
-    return image + layer[3:] * (layer[:3] - image)
+    """Paint a layer over an image.
+
+    Args:
+        image: (3, H, W) float32 in [0, 1].
+        layer: (H, W, 4) uint8 RGBA, not premultiplied.
+
+    Returns:
+        The painted image, (3, H, W) float32 in [0, 1].
+    """
+    paint = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
+    return image + paint[3:] * (paint[:3] - image)
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str = "#46301e",
          opacity: float = 1.0) -> NDArray:
-    """A round spot as a layer for `painted`: (H, W, 4) uint8; place and radius in image sides, x right, y down."""
+    """Draw a round spot as a layer for `painted`.
+
+    Args:
+        size: (H, W) of the layer, in pixels.
+        x: horizontal position of the centre, in image widths from the left.
+        y: vertical position of the centre, in image heights from the top.
+        radius: in image widths.
+        colour: "#rrggbb".
+        opacity: 0 (invisible) to 1.
+
+    Returns:
+        (H, W, 4) uint8 RGBA.
+    """
     height, width = size
     rows, columns = np.mgrid[:height, :width] + 0.5
     distance = np.hypot(columns - x * width, rows - y * height) - radius * width
     layer = np.empty((height, width, 4), np.uint8)
-    layer[..., :3] = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+    layer[..., :3] = hex_to_rgb(colour)
     layer[..., 3] = np.round(255 * opacity * np.clip(0.5 - distance, 0, 1))  # an edge one pixel soft
     return layer

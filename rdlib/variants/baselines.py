@@ -54,7 +54,7 @@ class ForwardStudent(Distillation):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalize: bool = True, seed: int = 0):
-        config = DistillationConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
+        config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
                                     normalize=normalize)
         super().__init__(config, weights, seed)
         self.student = CutResNet(backbone)
@@ -100,7 +100,7 @@ class MemoryBank(Detector):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalize: bool = True, seed: int = 0):
-        config = Config(backbone=backbone, scales=scales, sigma=sigma, score=score, normalize=normalize)
+        config = Config(backbone=backbone, scales=tuple(scales), sigma=sigma, score=score, normalize=normalize)
         super().__init__(config, weights, seed)
         if size < 1:
             raise ValueError(f"size is the number of patches to keep, 1 or more; got {size}.")

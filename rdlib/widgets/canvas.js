@@ -1,5 +1,5 @@
-// The canvas of draw_defect: strokes on a transparent layer over the picture. The layer's pixels go to the kernel while
-// you paint, at most ten times a second; ipywidgets itself waits with the next until the kernel has answered.
+// The canvas of draw_defect: strokes on a transparent layer over the image. While you paint, the layer's pixels go to
+// the kernel, at most ten times a second; ipywidgets sends the next ones after the kernel has answered.
 function render({ model, el }) {
   const width = model.get("width"), height = model.get("height");
   const canvas = document.createElement("canvas");

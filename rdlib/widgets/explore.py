@@ -1,4 +1,4 @@
-"""The defect explorer: choose an image, weigh the scales, smooth, cut; map, outline and score follow."""
+"""Explore how a map is made: choose an image, scales, smoothing and threshold; map, outline and score follow."""
 import ipywidgets as widgets
 import numpy as np
 
@@ -6,25 +6,28 @@ from rdlib.anomaly_map import FUSIONS
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.detector import Distillation
 from rdlib.widgets.interactive import InteractiveModel, Settings
-from rdlib.widgets.parts import MapPanels, Panel, choice, follow, side_by_side, slider, whole
+from rdlib.widgets.parts import FACTOR_HINT, MapPanels, Panel, choice, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import heat
 
 SCALE_NAMES = ("fine", "middle", "coarse")
 
 
 def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
-    """Sliders over how a trained model's map is made, for any test image. Static twin: `figures.map_settings`.
+    """Show sliders for the steps from distances to an anomaly map, for any test image.
+
+    The threshold's unit is the highest value of the map on 16 training images. A threshold that is moved until test
+    images look right is chosen on test data. `map_settings` is the static figure.
 
     Args:
         model: trained.
-        data: what it was trained on, with test images. The threshold's unit is the highest value of the map on 16
-            training images; a threshold that is moved until test images look right has been chosen on test data.
+        data: its training images, and test images.
+
+    Returns:
+        The explorer, a widget.
 
     Raises:
         ValueError: data without test images.
     """
-    if data.test is None or not len(data.test):
-        raise ValueError("There are no test images to explore. Put them in test/good and test/NAME_OF_DEFECT.")
     return DefectExplorer(InteractiveModel(model, data))
 
 
@@ -33,15 +36,15 @@ class DefectExplorer(widgets.VBox):
 
     def __init__(self, interactive: InteractiveModel):
         self.interactive, own = interactive, interactive.settings
-        self._defects = np.array(interactive.data.test.defect_types)
+        self._defects = np.array(interactive.test.defect_types)
         kinds = list(dict.fromkeys(self._defects))
-        self.kind = choice("kind", kinds, next((kind for kind in kinds if kind != GOOD), GOOD))
-        self.number = whole("number", 0, 0, 0, "Of the images of this kind.")
+        self.kind = choice("defect type", kinds, next((kind for kind in kinds if kind != GOOD), GOOD))
+        self.number = whole("number", 0, 0, 0, "Number of the image within its defect type.")
         self.weights = [slider(name, weight, 0, 2, 0.1, f"Weight of the {name} scale; 0 leaves it out.")
                         for name, weight in zip(SCALE_NAMES, own.weights, strict=True)]
         self.fusion = choice("fusion", FUSIONS, own.fusion)
         self.sigma = slider("smoothing (px)", own.sigma, 0, 8, 0.5, "Width of the Gaussian, in pixels of the image.")
-        self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
+        self.factor = slider("threshold", 1, 0.2, 3, 0.05, FACTOR_HINT)
         self.reset = widgets.Button(description="the model's own settings", layout=widgets.Layout(width="16em"))
         self.panels = MapPanels()
         self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
@@ -52,7 +55,7 @@ class DefectExplorer(widgets.VBox):
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
         follow([self.kind, self.number, *self.controls], self.update)
-        self.reset.on_click(lambda button: self.reconstruct())
+        self.reset.on_click(lambda button: self.reset_settings())
         super().__init__([side_by_side(widgets.VBox([self.kind, self.number, self.sigma, self.factor]),
                                        widgets.VBox([*self.weights, self.fusion, self.reset])),
                           self.panels, side_by_side(*self.scales)])
@@ -60,12 +63,12 @@ class DefectExplorer(widgets.VBox):
 
     @property
     def index(self) -> int:
-        """The chosen image's place in the test set."""
+        """Index of the chosen image in the test set."""
         return int(np.flatnonzero(self._defects == self.kind.value)[self.number.value])
 
     @property
     def settings(self) -> Settings:
-        """What the controls say. With every weight at 0 the scales count equally: there would be no map."""
+        """The settings of the controls. If every weight is 0, all three count as 1."""
         weights = tuple(weight.value for weight in self.weights)
         return Settings(weights if any(weights) else (1.0, 1.0, 1.0), self.sigma.value, self.fusion.value,
                         self.factor.value)
@@ -82,10 +85,10 @@ class DefectExplorer(widgets.VBox):
         for panel, values in zip(self.scales, self.interactive.scales(index).numpy(), strict=True):
             panel.show(heat(values, self.scales_top, 192))
 
-    def restore(self) -> None:
-        """Back to the model's own settings and the threshold at 1."""
+    def reset_settings(self) -> None:
+        """Set the controls to the model's own settings and the threshold to 1."""
         own = self.interactive.settings
-        self._busy = True  # one answer for all of them
+        self._busy = True  # one update for all of them
         for control, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
             control.value = value
         self._busy = False

@@ -1,37 +1,35 @@
-"""Draw your own defect: paint on a good image and watch map and score react.
+"""Paint a defect on a good image; map and score follow.
 
-The canvas is an anywidget (`canvas.js` beside this file); where anywidget is missing, sliders put a round spot.
+The canvas is an anywidget. Without anywidget, sliders place a round spot.
 """
 from dataclasses import replace
-from pathlib import Path
+from importlib.util import find_spec
 
 import ipywidgets as widgets
 import numpy as np
-import traitlets
 from numpy.typing import NDArray
 
 from rdlib.datasets.samples import AnomalyData
 from rdlib.detector import Distillation
 from rdlib.synthetic.paint import painted, spot
 from rdlib.widgets.interactive import InteractiveModel
-from rdlib.widgets.parts import LABEL, WIDTH, MapPanels, Panel, follow, side_by_side, slider, whole
+from rdlib.widgets.parts import FACTOR_HINT, LABEL, WIDTH, MapPanels, Panel, follow, side_by_side, slider, whole
 from rdlib.widgets.picture import SIDE, encoded, photo
 
-try:
-    import anywidget
-except ImportError:
-    anywidget = None
-
 DIRT = "#46301e"
+HAS_ANYWIDGET = find_spec("anywidget") is not None
 
 
 def draw_defect(model: Distillation, data: AnomalyData, canvas: bool = True) -> "DrawDefect":
-    """A brush on good images, the model's answer beside it. Static twin: `figures.drawn_defects`.
+    """Show a good image to paint on, with the model's map and score. `drawn_defects` is the static figure.
 
     Args:
         model: trained.
-        data: what it was trained on; good test images are painted on, training images where there are none.
-        canvas: paint by hand; False, or a missing anywidget: put a spot by sliders, which the keyboard moves too.
+        data: its training images, and test images; without good test images, a training image is painted on.
+        canvas: paint with the mouse; False, or a missing anywidget: place a spot with sliders or the keyboard.
+
+    Returns:
+        The explorer, a widget.
     """
     return DrawDefect(InteractiveModel(model, data), canvas)
 
@@ -42,14 +40,18 @@ class DrawDefect(widgets.VBox):
     def __init__(self, interactive: InteractiveModel, canvas: bool = True):
         self.interactive = interactive
         test = interactive.data.test
-        good = [i for i, label in enumerate(test.labels) if not label] if test else []
-        self._images = [test[i].image for i in good] or [interactive.data.train[0].image]
+        self._images = [test[i].image for i, label in enumerate(test.labels) if not label] if test else []
+        self._images = self._images or [interactive.data.train[0].image]
+        height, width = self._shape = self._images[0].shape[1:]
         self.number = whole("good image", 0, 0, len(self._images) - 1)
-        self.factor = slider("threshold", 1, 0.2, 3, 0.05, "In multiples of the highest value on good training images.")
+        self.factor = slider("threshold", 1, 0.2, 3, 0.05, FACTOR_HINT)
         self.colour = widgets.ColorPicker(value=DIRT, description="colour", style=LABEL,
                                           layout=widgets.Layout(width=WIDTH, max_width="98%"))
-        self.size = whole("brush (px)", max(2, self._height // 24), 1, self._height // 4, "Diameter, in image pixels.")
-        self.canvas = PaintCanvas(*self._images[0].shape[1:]) if canvas and anywidget else None
+        self.size = whole("brush (px)", max(2, height // 24), 1, height // 4, "Diameter, in image pixels.")
+        self.canvas = None
+        if canvas and HAS_ANYWIDGET:
+            from rdlib.widgets.canvas import PaintCanvas
+            self.canvas = PaintCanvas(height=height, width=width)
         self.panels = MapPanels(*([self._board()] if self.canvas else []), truth="what you painted")
         super().__init__([side_by_side(widgets.VBox([self.number, self.factor]), self._tools()), self.panels])
         self.number.observe(lambda change: self.clear(), names="value")
@@ -57,13 +59,9 @@ class DrawDefect(widgets.VBox):
         self.clear()
 
     @property
-    def _height(self) -> int:
-        return self._images[0].shape[1]
-
-    @property
     def layer(self) -> NDArray:
-        """(H, W, 4) uint8 RGBA, what is painted now."""
-        height, width = self._images[0].shape[1:]
+        """The present paint, (H, W, 4) uint8 RGBA."""
+        height, width = self._shape
         if self.canvas:
             pixels = np.frombuffer(self.canvas.layer, np.uint8)
             return pixels.reshape(height, width, 4) if pixels.size else np.zeros((height, width, 4), np.uint8)
@@ -71,14 +69,14 @@ class DrawDefect(widgets.VBox):
                     self.opacity.value)
 
     def update(self) -> None:
-        """Ask the network about the painted image, and show what it says."""
+        """Compute and show the map of the painted image."""
         layer = self.layer
         settings = replace(self.interactive.settings, factor=self.factor.value)
         view = self.interactive.view_of(painted(self._images[self.number.value], layer), settings, layer[..., 3] > 127)
         self.panels.show(view, f"Unpainted it scores {self._unpainted:.3f}. Now: ")
 
     def clear(self) -> None:
-        """Take the paint off, and show the chosen image."""
+        """Remove the paint and show the chosen image."""
         image = self._images[self.number.value]
         self._unpainted = self.interactive.view_of(image, self.interactive.settings).score
         if self.canvas:
@@ -89,7 +87,6 @@ class DrawDefect(widgets.VBox):
 
     def _tools(self) -> widgets.VBox:
         if self.canvas:
-            self.opacity = None
             wipe = widgets.Button(description="wipe off", layout=widgets.Layout(width="8em"))
             wipe.on_click(lambda button: self.clear())
             widgets.jslink((self.size, "value"), (self.canvas, "brush"))
@@ -106,20 +103,3 @@ class DrawDefect(widgets.VBox):
         board = Panel("paint here", "")
         board.children = (board.caption, self.canvas)
         return board
-
-
-if anywidget:
-    class PaintCanvas(anywidget.AnyWidget):
-        """A picture that can be painted on; `layer` holds the paint alone."""
-
-        _esm = Path(__file__).with_name("canvas.js")
-        picture = traitlets.Bytes().tag(sync=True)  # JPEG
-        # height x width x RGBA, not premultiplied; empty where nothing is painted
-        layer = traitlets.CBytes().tag(sync=True, echo_update=False)
-        height, width = traitlets.Int().tag(sync=True), traitlets.Int().tag(sync=True)
-        brush = traitlets.Int(5).tag(sync=True)  # diameter, in pixels of the layer
-        colour = traitlets.Unicode(DIRT).tag(sync=True)
-        wiped = traitlets.Int(0).tag(sync=True)  # counts up whenever the canvas is to forget its paint
-
-        def __init__(self, height: int, width: int):
-            super().__init__(height=height, width=width)

@@ -1,4 +1,4 @@
-"""What the explorers are put together from: labelled sliders, pictures with a caption, a colour bar, a readout."""
+"""Provide the parts of the explorers: labelled sliders, images with a caption, a colour bar, a readout."""
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
@@ -9,24 +9,25 @@ from rdlib.widgets.interactive import View
 from rdlib.widgets.picture import colour_table, draw_outlines, encoded, heat, photo
 from rdlib.widgets.static import TOP
 
-WIDTH = "400px"  # of a control, at most: a phone shows less
+WIDTH = "400px"  # of a control; a phone shows less
+FACTOR_HINT = "A multiple of the map's highest value on good training images."
 LABEL = {"description_width": "8.5em"}
 
 
 def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
-    """A slider over decimal numbers."""
+    """Make a slider over decimal numbers."""
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, tooltip=hint,
                                readout_format=".2f", style=LABEL, layout=_row())
 
 
 def whole(label: str, value: int, low: int, high: int, hint: str = "") -> widgets.IntSlider:
-    """A slider over whole numbers."""
+    """Make a slider over whole numbers."""
     return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL,
                              layout=_row())
 
 
 def choice(label: str, options: Sequence, value: object) -> widgets.Dropdown:
-    """One of several."""
+    """Make a list to choose one option from."""
     return widgets.Dropdown(options=options, value=value, description=label, style=LABEL, layout=_row())
 
 
@@ -35,14 +36,17 @@ def _row() -> widgets.Layout:
 
 
 def side_by_side(*parts: widgets.Widget) -> widgets.Box:
-    """Widgets in a row that breaks where the page is narrow."""
+    """Put widgets in a row that wraps on a narrow page."""
     return widgets.Box(parts, layout=widgets.Layout(display="flex", flex_flow="row wrap", align_items="flex-start",
                                                     grid_gap="4px 16px"))
 
 
 class Panel(widgets.VBox):
-    """A picture below its caption. What it shows is told in words by a readout: an Image has no alt text, and with a
-    tooltip ipywidgets 8.1 does not show it at all."""
+    """An image below its caption.
+
+    A readout describes it in words: a widgets.Image has no alt text, and ipywidgets 8.1 does not show one that has a
+    tooltip.
+    """
 
     def __init__(self, caption: str, hint: str, width: str = "264px"):
         self.caption = widgets.HTML(f"<b title='{hint}'>{caption}</b>")
@@ -50,12 +54,12 @@ class Panel(widgets.VBox):
         super().__init__([self.caption, self.image], layout=widgets.Layout(width=width, max_width="98%"))
 
     def show(self, picture: Image.Image) -> None:
-        """Replace the picture."""
+        """Replace the image."""
         self.image.value = encoded(picture)
 
 
 class MapPanels(widgets.VBox):
-    """An image with outlines, its map with a colour bar, and in words what the threshold makes of it."""
+    """An image with outlines, its map with a colour bar, and the verdict in words."""
 
     def __init__(self, *more: widgets.Widget, truth: str = "the true defect"):
         self.outlined = Panel("marked", f"Outlines on the image: solid white, {truth}; dashed orange, where the map "
@@ -68,7 +72,7 @@ class MapPanels(widgets.VBox):
         super().__init__([side_by_side(*more, self.outlined, self.map), legend, self.words])
 
     def show(self, view: View, before: str = "") -> None:
-        """Show a view; `before` opens the sentence."""
+        """Show a view; `before` is the start of the sentence."""
         self.outlined.show(draw_outlines(photo(view.image), view.map, view.threshold, view.mask))
         self.map.show(heat(view.map, TOP * view.normal))
         self.bar.value = colour_bar(view)
@@ -76,12 +80,12 @@ class MapPanels(widgets.VBox):
 
 
 def colour_bar(view: View) -> str:
-    """Viridis from 0 to twice normal as HTML, with marks for the threshold and for the image's score."""
+    """Draw viridis from 0 to twice normal as HTML, with marks at the threshold and at the image's score."""
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colour_table()[np.linspace(0, 255, 9).astype(int)].tolist())
     top = TOP * view.normal
 
     def mark(value: float, sign: str) -> str:
-        left = min(98, 100 * value / top)  # all of the sign stays in sight
+        left = min(98, 100 * value / top)  # keeps the whole sign visible
         return f"<span style='position:absolute;left:{left:.1f}%;transform:translateX(-50%)'>{sign}</span>"
 
     ticks = "".join(f"<span>{value:.2f}</span>" for value in (0, view.normal, top))
@@ -93,6 +97,6 @@ def colour_bar(view: View) -> str:
 
 
 def follow(controls: Sequence[widgets.Widget], answer: Callable[[], None]) -> None:
-    """Call `answer` whenever one of the controls changes."""
+    """Call `answer` each time one of the controls changes."""
     for control in controls:
         control.observe(lambda change: answer(), names="value")

@@ -1,47 +1,47 @@
-"""Pictures for widgets as encoded bytes, in milliseconds: matplotlib would take a tenth of a second.
+"""Draw images for widgets in milliseconds; matplotlib would take a tenth of a second.
 
-Colours and line styles are those of `rdlib.figures`: viridis; truth solid white, the thresholded map dashed orange.
+Colours and lines are those of `rdlib.figures`: viridis; ground truth solid white, thresholded map dashed orange.
 """
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
+from typing import cast
 
 import matplotlib
 import numpy as np
-from contourpy import contour_generator  # what matplotlib itself finds its contours with
+from contourpy import contour_generator  # matplotlib's own way to contours
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rdlib.figures.canvas import ORANGE
 
-SIDE = 448  # pixels of a picture's longer side, shown at half of that or more
+SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 DASH = 14.0  # pixels
 
 
 @lru_cache(maxsize=1)
 def colour_table() -> NDArray:
-    """Viridis as (256, 3) uint8."""
+    """Compute viridis as (256, 3) uint8."""
     return (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def encoded(image: Image.Image, kind: str = "jpeg") -> bytes:
-    """The file's bytes: JPEG for photographs, PNG, barely compressed, for flat colours."""
+    """Encode an image as JPEG (for photographs) or as PNG with little compression (for flat colours)."""
     file = BytesIO()
-    options = {"quality": 90, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
-    image.save(file, kind, **options)
+    image.save(file, kind, **({"quality": 90, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}))
     return file.getvalue()
 
 
 def heat(values: NDArray, top: float, side: int = SIDE) -> Image.Image:
-    """(H, W) map as a picture: 0 is viridis' dark end, `top` and more its bright one."""
+    """Draw an (H, W) map in viridis, dark at 0, bright at `top` and above."""
     levels = np.clip(values * (255 / max(top, 1e-12)), 0, 255)
-    small = Image.fromarray(levels.astype(np.float32))  # enlarged as numbers, coloured afterwards
+    small = Image.fromarray(levels.astype(np.float32))  # enlarge the numbers first, color them afterwards
     large = np.asarray(small.resize(_enlarged(values.shape, side), Image.Resampling.BILINEAR))
     return Image.fromarray(colour_table()[np.clip(large.round(), 0, 255).astype(np.uint8)])
 
 
 def photo(image: NDArray, side: int = SIDE) -> Image.Image:
-    """(H, W, 3) image, float in [0, 1] or uint8, enlarged."""
+    """Enlarge an (H, W, 3) image, float in [0, 1] or uint8."""
     if image.dtype != np.uint8:
         image = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
     return Image.fromarray(image).resize(_enlarged(image.shape[:2], side), Image.Resampling.BICUBIC)
@@ -53,8 +53,7 @@ def _enlarged(shape: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray) -> Image.Image:
-    """Draw on a picture, in place, where an (H, W) map reaches the threshold, and the border of the (H, W) bool truth.
-    """
+    """Outline on a picture, in place, the (H, W) bool mask and the region where an (H, W) map reaches the threshold."""
     draw = ImageDraw.Draw(picture)
     scale = picture.width / values.shape[1]
     if mask.any():
@@ -67,26 +66,25 @@ def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask:
 
 
 def border(values: NDArray, level: float) -> list[NDArray]:
-    """The lines along which an (H, W) field passes `level`, closed at the field's edge: (n, 2) each, x right, y down,
-    in pixels from the upper left corner."""
+    """Find the lines along which an (H, W) field passes `level`, closed at its edge.
+
+    Each line is (n, 2), x right and y down, in pixels from the upper left corner.
+    """
     low = min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0)
     framed = np.pad(values, 1, constant_values=low)
-    return [line - 0.5 for line in contour_generator(z=framed).lines(level)]
+    lines = cast(list[NDArray], contour_generator(z=framed).lines(level))  # its default line type
+    return [line - 0.5 for line in lines]
 
 
 def _stroke(draw: ImageDraw.ImageDraw, line: NDArray, colour: str, dashed: bool) -> None:
-    """A line with a dark halo, which keeps it visible on any picture."""
-    draw.line(_flat(line), "black", 7, joint="curve")
+    """Draw a line with a dark halo, which keeps it visible on any image."""
+    draw.line(line.ravel().tolist(), "black", 7, joint="curve")
     for part in dashes(line) if dashed else [line]:
-        draw.line(_flat(part), colour, 3, joint="curve")
-
-
-def _flat(line: NDArray) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in line]
+        draw.line(part.ravel().tolist(), colour, 3, joint="curve")
 
 
 def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:
-    """Every other piece of a line (n, 2), `length` long each; the pieces between are left out."""
+    """Cut a line (n, 2) into pieces of `length` and return every other one."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     for start in np.arange(0, along[-1], 2 * length):
         end = min(start + length, along[-1])

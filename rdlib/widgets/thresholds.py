@@ -1,31 +1,26 @@
-"""The threshold explorer: one slider, and confusion matrix, ROC point and PRO point move together."""
+"""Explore one threshold: confusion matrix, ROC point and PRO point follow a slider."""
 from io import BytesIO
-from math import isnan
 
 import ipywidgets as widgets
 from PIL import Image, ImageDraw
 
 from rdlib.evaluation.operating import OperatingPoint, operating_point
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import ORANGE, canvas, number
-from rdlib.figures.operating import draw_threshold_curves
+from rdlib.figures.canvas import ORANGE, canvas
+from rdlib.figures.operating import OUTCOMES, describe, draw_threshold_curves
 from rdlib.widgets.parts import follow, side_by_side, slider
 from rdlib.widgets.picture import encoded
 
 DPI = 96
 PADDED = "style='padding:4px 10px'"
-WARNING = ("This slider looks at the test set. A threshold chosen here flatters the model: take the one you use from "
-           "good images that were set aside for it.")
+WARNING = ("This slider uses the test set. A threshold chosen here flatters the model. Choose yours from good images "
+           "that you set aside for it.")
 
 
 def threshold_explorer(report: Report) -> "ThresholdExplorer":
-    """A slider over one threshold on maps and scores. Static twin: `figures.threshold_view`.
+    """Show a slider over one threshold on maps and scores. `figures.threshold_view` is the static figure.
 
-    Args:
-        report: of good and anomalous test images, scored by their maps' maxima.
-
-    Raises:
-        ValueError: without both kinds of images, or with another score.
+    Raises ValueError unless the report has good and anomalous test images, each scored by its map's maximum.
     """
     return ThresholdExplorer(report)
 
@@ -37,7 +32,7 @@ class ThresholdExplorer(widgets.VBox):
         self.report = report
         low, high = float(report.maps.min()), float(report.scores.max())
         step = (high - low) / 200
-        self.threshold = slider("threshold", (low + high) / 2, low, high + step, step, "On maps and scores alike.")
+        self.threshold = slider("threshold", (low + high) / 2, low, high + step, step, "For maps and image scores.")
         self.threshold.readout_format = ".3f"
         self._curves, self._pixels = self._draw_curves()
         self.matrix = widgets.HTML()
@@ -50,9 +45,9 @@ class ThresholdExplorer(widgets.VBox):
         self.update()
 
     def update(self) -> None:
-        """Show what the threshold does."""
+        """Show the operating point of the threshold."""
         point = operating_point(self.report, self.threshold.value)
-        self.matrix.value, self.words.value = matrix_html(point), f"<div role='status'>{words(point)}</div>"
+        self.matrix.value, self.words.value = matrix_html(point), f"<div role='status'>{describe(point)}</div>"
         picture = self._curves.copy()
         draw = ImageDraw.Draw(picture)
         places = [(point.fpr, point.tpr), (point.pixel_fpr, point.pro)]
@@ -62,7 +57,7 @@ class ThresholdExplorer(widgets.VBox):
         self.curves.value = encoded(picture, "png")
 
     def _draw_curves(self) -> tuple[Image.Image, list]:
-        """The curves without a point, drawn once, and for each axes what takes data to pixels."""
+        """Draw the curves without a point, once. Return them and each axes' transform from data to pixels."""
         report, panels = self.report, 1 + (self.report.pixels is not None)
         with canvas(1, panels, 3.0) as (figure, (axes,)):
             figure.set_figwidth(3.0 * panels)
@@ -75,25 +70,15 @@ class ThresholdExplorer(widgets.VBox):
 
 
 def matrix_html(point: OperatingPoint) -> str:
-    """The confusion matrix as a table."""
-    rows = (("good", point.tn, "right", point.fp, "false alarm"),
-            ("anomalous", point.fn, "missed", point.tp, "found"))
+    """Write the confusion matrix as an HTML table."""
     style = "text-align:center;border:1px solid #767676;padding:8px 14px"
 
     def cell(count: int, name: str) -> str:
         return f"<td style='{style}'><b style='font-size:20px'>{count}</b><br>{name}</td>"
 
-    body = "".join(f"<tr><th scope='row' {PADDED}>is {kind}</th>{cell(a, first)}{cell(b, second)}</tr>"
-                   for kind, a, first, b, second in rows)
+    counts = ("good", point.tn, point.fp), ("anomalous", point.fn, point.tp)
+    body = "".join(f"<tr><th scope='row' {PADDED}>is {kind}</th>{cell(passed, left)}{cell(called, right)}</tr>"
+                   for (kind, passed, called), (left, right) in zip(counts, OUTCOMES, strict=True))
     return ("<table style='border-collapse:collapse'><caption>images</caption><tr><td></td>"
             f"<th scope='col' {PADDED}>called normal</th><th scope='col' {PADDED}>called anomalous</th></tr>"
             f"{body}</table>")
-
-
-def words(point: OperatingPoint) -> str:
-    """The operating point in a sentence."""
-    text = (f"At {number(point.threshold)}: {point.tpr:.0%} of the anomalous images found, {point.fpr:.1%} of the good "
-            "ones called anomalous")
-    if not isnan(point.pro):
-        text += f"; maps cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%} of the normal pixels"
-    return text + "."

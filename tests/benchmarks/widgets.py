@@ -13,14 +13,14 @@ import torch
 from rdlib import ReverseDistillation, evaluate, load_dataset
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.synthetic.paint import spot
-from rdlib.widgets import DefectDesigner, DefectExplorer, DrawDefect, threshold_explorer
+from rdlib.widgets import DefectExplorer, DrawDefect, threshold_explorer
 from rdlib.widgets.interactive import InteractiveModel
 
 AT_HAND, NETWORK = 200, 500  # ms
 
 
-def bench_of(size: int) -> InteractiveModel:
-    """The embedded teacher and an untrained student: what the maps show does not change how long they take."""
+def interactive_model(size: int) -> InteractiveModel:
+    """Build a model with the embedded teacher and an untrained student: maps take the same time as trained ones."""
     data = load_dataset("synthetic/gear", size=size, n_train=16)
     tests = [*data.test.samples[:10], *data.test.samples[40:70]]
     test = AnomalyDataset(tests, (size, size))
@@ -28,7 +28,7 @@ def bench_of(size: int) -> InteractiveModel:
 
 
 def callbacks(interactive: InteractiveModel) -> Iterator[tuple[str, int, Callable[[int], None]]]:
-    """What is measured: its name, its limit in ms, and a function that moves a control to its k-th place."""
+    """Yield what is measured: its name, its limit in ms, and a function that moves a control to its k-th place."""
     explorer = DefectExplorer(interactive)
     yield "defect explorer: weight", AT_HAND, lambda k: setattr(explorer.weights[0], "value", 0.5 + 0.1 * k)
     yield "defect explorer: smoothing", AT_HAND, lambda k: setattr(explorer.sigma, "value", 1 + 0.5 * k)
@@ -40,11 +40,6 @@ def callbacks(interactive: InteractiveModel) -> Iterator[tuple[str, int, Callabl
     size = interactive.data.test.size
     yield "draw a defect: stroke", NETWORK, lambda k: setattr(board.canvas, "layer", spot(
         size, 0.3 + 0.05 * k, 0.3, 0.03).tobytes())
-    designer = DefectDesigner("gear", interactive)
-    designer.kind.value = "scratch"
-    yield "defect designer: strength", NETWORK, lambda k: setattr(designer.strength, "value", 0.1 + 0.1 * k)
-    alone = DefectDesigner("gear")
-    yield "defect designer, no model: strength", AT_HAND, lambda k: setattr(alone.strength, "value", 0.1 + 0.1 * k)
     report = evaluate(interactive.model, interactive.data.test, progress=False)
     thresholds = threshold_explorer(report)
     low = thresholds.threshold.min
@@ -60,7 +55,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     began = time.perf_counter()
-    interactive = bench_of(args.size)
+    interactive = interactive_model(args.size)
     print(f"{args.size} x {args.size}, {args.threads} threads, torch {torch.__version__}; ready after "
           f"{time.perf_counter() - began:.1f} s")
     print(f"{'callback':38s}{'median':>8s}{'slowest':>9s}{'aim':>6s}  ms")
