@@ -55,7 +55,18 @@ def test_maps_and_scores_are_made_as_those_of_the_reverse_student():
     with pytest.raises(ValueError, match="scales"):
         ForwardStudent("resnet18", None, scales=(0,))
     with pytest.raises(WeightsError, match="ResNet-18"):
-        ForwardStudent("resnet50")
+        ForwardStudent("resnet50", "embedded")
+
+
+@pytest.mark.parametrize("method", [ForwardStudent, MemoryBank])
+def test_the_default_teacher_fits_the_backbone(method, monkeypatch):
+    def refuse(backbone, weights, url):
+        raise WeightsError(f"asked for {weights}")
+
+    assert method().config.weights == "embedded"
+    monkeypatch.setattr("rdlib.encoder.read_teacher", refuse)
+    with pytest.raises(WeightsError, match="asked for imagenet"):
+        method("resnet50")
 
 
 def trained(epochs=2, data=None, **options):

@@ -8,7 +8,7 @@ from torch import nn
 
 from rdlib import ReverseDistillation
 from rdlib.evaluation.complexity import count_flops, count_parameters, images_per_second, measure
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent
 
 
@@ -74,4 +74,4 @@ def test_a_measurement():
 
 def test_peak_memory_is_this_processs_in_mib():
     held = psutil.Process().memory_info().rss / 2**20
-    assert 0.99 * held <= peak_memory_mb(torch.device("cpu")) < 50 * held
+    assert 0.99 * held <= peak_memory_mib(torch.device("cpu")) < 50 * held

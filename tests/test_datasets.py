@@ -145,8 +145,8 @@ def test_a_damaged_image_is_named(bottle):
 
 def test_folders_without_what_is_needed(bottle, tmp_path):
     (tmp_path / "empty").mkdir()
-    for name, words in ((tmp_path / "empty", "empty holds no images"), (tmp_path / "gone", "gone is no folder"),
-                        (bottle / "train/good/000.png", "is no folder"), (bottle / "test", "test holds no images")):
+    for name, words in ((tmp_path / "empty", "empty holds no images"), (tmp_path / "gone", "no folder .*gone"),
+                        (bottle / "train/good/000.png", "no folder"), (bottle / "test", "test holds no images")):
         with pytest.raises(DataError, match=words):
             load_dataset(f"folder:{name}")
     (tmp_path / "bare/test/good").mkdir(parents=True)
@@ -289,7 +289,7 @@ def test_incomplete_magnetic_tiles_are_named(tmp_path):
     kinds = ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")
     for kind in kinds:
         (tmp_path / f"MT_{kind}" / "Imgs").mkdir(parents=True)
-    with pytest.raises(DataError, match="MT_Free.*holds 0 images"):
+    with pytest.raises(DataError, match="MT_Free.*holds no images"):
         load_dataset("magnetic_tile", root=tmp_path)
     for kind in kinds:
         for i in range(3):

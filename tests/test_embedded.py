@@ -78,15 +78,15 @@ def test_recipe_and_benchmark_share_no_code():
 
 
 def test_it_gives_the_features_on_the_card():
-    """Mean and deviation of each feature map of the first gear, 128 x 128."""
+    """Mean and standard deviation of each feature map of the first gear, 128 x 128."""
     model = ReverseDistillation("resnet18", weights="embedded")
     with torch.no_grad():
         teacher, _ = model.eval()(load_dataset("synthetic/gear", size=128).train[0].image[None])
     recorded = re.findall(r"^\| f(\d) \| ([\d.]+) \| ([\d.]+) \|", CARD, re.M)
     assert [int(k) for k, _, _ in recorded] == [1, 2, 3]
-    for (_, mean, deviation), feature in zip(recorded, teacher, strict=True):
+    for (_, mean, std), feature in zip(recorded, teacher, strict=True):
         assert feature.mean().item() == pytest.approx(float(mean), rel=2e-3)
-        assert feature.std().item() == pytest.approx(float(deviation), rel=2e-3)
+        assert feature.std().item() == pytest.approx(float(std), rel=2e-3)
 
 
 def test_its_features_are_neither_dead_nor_wild():

@@ -81,7 +81,8 @@ def test_mnist(mnist_root, raw, digit):
     data = load_dataset(f"mnist/{digit}", mnist_root, size=28)
     (images, classes), (test_images, test_classes) = raw["train"], raw["t10k"]
     assert len(data.train) == (classes == digit).sum() == {0: 5923, 3: 6131}[digit]
-    assert data.test.defect_types == ["good" if c == digit else str(c) for c in test_classes] and len(data.test) == 10_000
+    assert data.test.defect_types == ["good" if c == digit else str(c) for c in test_classes]
+    assert len(data.test) == 10_000
     assert data.test.labels == (test_classes != digit).astype(int).tolist() and sum(data.test.labels) > 8000
     assert data.name == f"mnist/{digit}" and not data.normalize and not data.test.has_masks
     for part, expected in ((data.train, images[classes == digit]), (data.test, test_images)):
@@ -117,8 +118,8 @@ def test_cifar10(tmp_path, monkeypatch, name):
     data = load_dataset(name, tmp_path)
     assert data.name == "cifar10/cat" and data.normalize and len(data.train) == 10
     assert data.test.defect_types == ["good", "airplane", "dog", "good"] and data.test.labels == [0, 1, 1, 0]
-    colors = [[round(255 * channel.mean().item()) for channel in item.image] for item in (data.train[0], data.test[2])]
-    assert colors == [[31, 100, 200], [50, 100, 200]]  # red, green, blue
+    colours = [[round(255 * channel.mean().item()) for channel in item.image] for item in (data.train[0], data.test[2])]
+    assert colours == [[31, 100, 200], [50, 100, 200]]  # red, green, blue
     assert data.train[0].image.shape == (3, 32, 32)
 
 

@@ -48,7 +48,7 @@ from rdlib.utils.errors import DataError
 KINDS = [(category, defect) for category in CATEGORIES for defect in DEFECTS[category]]
 LOGICAL = [("gear", "missing_hole"), ("capsule", "misprint"), ("connector", "missing_pin"), ("blister", "empty"),
            ("blister", "wrong_tablet")]
-FROZEN = json.loads(RECORD.read_text())
+FROZEN = json.loads(RECORD.read_text(encoding="utf-8"))
 
 
 def difference(a, b):
@@ -311,8 +311,8 @@ def test_unknown_part_or_category():
 
 
 def test_export_writes_what_an_mvtec_loader_reads(tmp_path):
-    run = subprocess.run([sys.executable, "-m", "rdlib", "synthetic", str(tmp_path), "--category", "connector", "--size",
-                          "64"], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "rdlib", "synthetic", str(tmp_path), "--category", "connector",
+                          "--size", "64"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(tmp_path / "connector")
     assert not list(tmp_path.glob(".*"))
@@ -376,4 +376,4 @@ def test_a_moved_defect_keeps_its_shape_and_leaves_the_rest_alone():
         masks.append(mask)
     moved = np.roll(masks[0], (64, 32), axis=(0, 1))
     assert (moved & masks[1]).sum() / (moved | masks[1]).sum() > 0.8
-    assert not render("gear", size=128, seed=5, defect="dent", strength=1.0, place=(0.01, 0.01))[1].any()  # off the gear
+    assert not render("gear", size=128, seed=5, defect="dent", strength=1, place=(0.01, 0.01))[1].any()  # off the gear

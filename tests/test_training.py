@@ -420,7 +420,7 @@ def test_a_lone_image_is_left_out_where_the_embedding_is_1_x_1():
 def test_the_loss_falls():
     run, _ = train(epochs=12)
     assert run.epoch_losses[-1] < 0.8 * run.epoch_losses[0]
-    assert run.epoch == 12 and run.at_epoch_end and run.images_per_second > 0
+    assert run.epoch == 12 and run.at_epoch_end
 
 
 def test_the_loss_asked_for_is_the_loss_used():

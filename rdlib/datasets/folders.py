@@ -41,7 +41,7 @@ def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> Anom
 def own_folder(folder: Path, size: tuple[int, int]) -> AnomalyData:
     """Read the user's images: a folder with the layout of MVTec AD, or good images only. Raises DataError."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Check the path.")
+        raise DataError(f"There is no folder {folder}. Check the path.")
     if any((folder / part).is_dir() for part in ("train", "test", "ground_truth")):
         return mvtec_layout(f"folder:{folder.name}", folder, size)
     return AnomalyData(f"folder:{folder.name}", AnomalyDataset(_good(folder, folder), size), None)
@@ -108,7 +108,7 @@ def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
 
 def _check(family: str, category: str, categories: tuple[str, ...]) -> None:
     if category not in categories:
-        raise ValueError(f"'{family}/{category}' is no data set. Choose a category: {', '.join(categories)}.")
+        raise ValueError(f"There is no data set '{family}/{category}'. Choose a category: {', '.join(categories)}.")
 
 
 def _good(folder: Path, root: Path) -> list[FileSample]:
@@ -177,21 +177,20 @@ def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData
     root = data_folder("magnetic_tile", root)
     if not (root / "MT_Free" / "Imgs").is_dir():
         raise DataError(TILES_NOT_FOUND.format(root=root))
-    good = [FileSample(path, path.name) for path in _jpgs(root, "Free")]
-    if len(good) < 2:
-        raise DataError(f"{root / 'MT_Free' / 'Imgs'} holds {len(good)} images (*.jpg). Download the folder again.")
+    good = [FileSample(path, path.name) for path in _jpgs(root / "MT_Free" / "Imgs")]
     random.Random(0).shuffle(good)
     cut = int(0.8 * len(good))
     test = good[cut:]
     for kind in ("Blowhole", "Break", "Crack", "Fray", "Uneven"):
-        images = _jpgs(root, kind)
-        if not images:
-            raise DataError(f"{root / f'MT_{kind}' / 'Imgs'} holds no images (*.jpg). Download the folder again.")
+        images = _jpgs(root / f"MT_{kind}" / "Imgs")
         masks = _masks(images, images[0].parent, suffixes={".png"})
         # The masks have compression noise, so their maximum is no guide: foreground is above 127.
         test += [FileSample(path, path.name, kind.lower(), masks[path], mask_threshold=127) for path in images]
     return AnomalyData("magnetic_tile", AnomalyDataset(good[:cut], size), AnomalyDataset(test, size))
 
 
-def _jpgs(root: Path, kind: str) -> list[Path]:
-    return sorted((root / f"MT_{kind}" / "Imgs").glob("*.jpg"), key=lambda path: path.name)
+def _jpgs(folder: Path) -> list[Path]:
+    images = sorted(folder.glob("*.jpg"), key=lambda path: path.name)
+    if not images:
+        raise DataError(f"{folder} holds no images (*.jpg). Download the folder again.")
+    return images

@@ -53,7 +53,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
     elif family in novelty.CLASSES:
         data = novelty.one_against_rest(family, category, root, shape)
     else:
-        raise ValueError(f"'{name}' is no data set. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
+        raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
                          f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH.")
     data.train.samples = data.train.samples[:n_train]
     return data

@@ -27,7 +27,7 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     """Read a classification data set with one of its classes as the normal one.
 
     The defect type of a test image is "good" or the name of its class, so that every class has its own result. Masks
-    are empty. Gray images get three equal channels.
+    are empty. Grey images get three equal channels.
 
     Args:
         family: a key of `CLASSES`.
@@ -50,15 +50,15 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     good = [sample for sample in samples(train, "train") if sample.defect == GOOD]
     return AnomalyData(f"{family}/{names[normal]}", AnomalyDataset(good, size),
                        AnomalyDataset(samples(test, "test"), size, has_masks=False),
-                       normalize=family == "cifar10")  # the official code does not normalize the gray data sets
+                       normalize=family == "cifar10")  # the official code does not normalize the grey data sets
 
 
 def _class_number(family: str, category: str) -> int:
     names = CLASSES[family]
     numbers = {str(i): i for i in range(len(names))} | {name.casefold(): i for i, name in enumerate(names)}
     if category.casefold() not in numbers:
-        raise ValueError(f"'{family}/{category}' is no data set. Choose a class: 0 to {len(names) - 1}, or one of "
-                         f"{', '.join(names)}.")
+        raise ValueError(f"There is no data set '{family}/{category}'. Choose a class: 0 to {len(names) - 1}, or one "
+                         f"of {', '.join(names)}.")
     return numbers[category.casefold()]
 
 

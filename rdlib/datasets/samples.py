@@ -75,7 +75,7 @@ class FileSample:
 class ArraySample:
     """An image in memory, from a classification data set: anomalous if its class is not the normal one."""
 
-    pixels: np.ndarray  # (h, w) gray or (h, w, 3) RGB, uint8
+    pixels: np.ndarray  # (h, w) grey or (h, w, 3) RGB, uint8
     name: str
     defect: str = GOOD
 

@@ -18,7 +18,7 @@ from rdlib.images import list_images, read_image
 from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import DataError, NotFiniteError
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
 
@@ -56,8 +56,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         ValueError: the size is unknown or differs from the threshold's, or `overlays` has an invalid value.
     """
     folder, out = Path(folder), Path(out)
-    if overlays not in OVERLAYS:
-        raise ValueError(f"There is no choice of overlays '{overlays}'. Choose one of: {', '.join(OVERLAYS)}.")
+    check_choice("choice of overlays", overlays, OVERLAYS)
     files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
     rows = []
     for path, row, values in _scored(model, files, batch_size, num_workers, progress):

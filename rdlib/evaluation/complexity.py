@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdlib.model import ReverseDistillation
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -22,7 +22,7 @@ class Complexity:
     parameters: dict[str, int]  # of "teacher", "ocbe" and "student"; the teacher's are frozen
     flops: int  # for one image in the three networks; a multiplication and an addition count as two
     images_per_second: float  # of `predict`: networks, maps, smoothing and score
-    peak_memory_mb: float  # see `rdlib.utils.hardware.peak_memory_mb`
+    peak_memory_mb: float  # see `rdlib.utils.hardware.peak_memory_mib`
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -92,7 +92,7 @@ def measure(backbone: str = "resnet18", size: int = 256, batch_size: int = 8, de
     model = ReverseDistillation(backbone, weights=None).to(device)
     images = torch.rand(batch_size, 3, size, size, device=model.device, generator=torch.Generator(model.device))
     speed = images_per_second(lambda batch: model.predict(batch, batch_size, precision), images, seconds)
-    memory = peak_memory_mb(model.device)
+    memory = peak_memory_mib(model.device)
     parameters = {name: count_parameters(getattr(model, name)) for name in ("teacher", "ocbe", "student")}
     return Complexity(backbone, parameters, count_flops(model, (size, size)), speed, memory)
 

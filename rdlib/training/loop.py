@@ -8,7 +8,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from numbers import Integral
 from pathlib import Path
@@ -28,6 +28,7 @@ from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
 from rdlib.training.features import Batch, CachedFeatures, LiveFeatures, wants_cache
 from rdlib.training.run import Run
 from rdlib.training.schedule import SCHEDULES
+from rdlib.utils.errors import check_choice
 from rdlib.utils.hardware import as_float, autocast, memory_format, neutral, resolve_precision
 
 Callback = Callable[[Run], None]
@@ -79,7 +80,9 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or holds more than `epochs` epochs.
     """
-    _check_choices(loss=(loss, LOSSES), schedule=(schedule, SCHEDULES), cache=(cache, (True, False, "auto")))
+    check_choice("loss", loss, list(LOSSES))
+    check_choice("schedule", schedule, list(SCHEDULES))
+    check_choice("cache", cache, (True, False, "auto"))
     epochs, batch_size, checkpoint_every, seed, num_workers = (_whole(*argument) for argument in (
         ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("checkpoint_every", checkpoint_every, 1),
         ("seed", seed, 0), ("num_workers", num_workers, 0)))
@@ -113,13 +116,6 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
             average.swap()
             run.average = None
     return run
-
-
-def _check_choices(**choices: tuple[object, Collection]) -> None:
-    """Raise ValueError, listing the known values, unless each value is a known one."""
-    for name, (value, known) in choices.items():
-        if value not in tuple(known):
-            raise ValueError(f"There is no {name} '{value}'. Choose one of: {', '.join(map(str, known))}.")
 
 
 def _whole(name: str, number: int, least: int) -> int:

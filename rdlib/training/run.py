@@ -47,11 +47,6 @@ class Run:
         k = self.steps_per_epoch
         return [sum(self.losses[i:i + k]) / k for i in range(0, self.epoch * k, k)]
 
-    @property
-    def images_per_second(self) -> float:
-        """Compute the training speed, averaged over the run."""
-        return self.step / self.steps_per_epoch * self.images_per_epoch / max(self.seconds, 1e-9)
-
     @contextmanager
     def averaged(self) -> Generator[None]:
         """Give the model its averaged weights inside a block, so that a callback can evaluate them.

@@ -51,7 +51,7 @@ class ForwardStudent(Distillation):
     student_sees_images = True
 
     @neutral()
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalize: bool = True, seed: int = 0):
         config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
@@ -97,7 +97,7 @@ class MemoryBank(Detector):
     bank: Tensor  # (size, C) float32 patches; C = 384 for a ResNet-18 and scales 2 and 3
 
     @neutral()
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalize: bool = True, seed: int = 0):
         config = Config(backbone=backbone, scales=tuple(scales), sigma=sigma, score=score, normalize=normalize)

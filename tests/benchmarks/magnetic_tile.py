@@ -18,7 +18,7 @@ from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
 from rdlib.reproduction.store import provenance
 from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.files import written_atomically
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
@@ -48,7 +48,7 @@ def result(run: Run, metrics: dict, **config: object) -> dict:
     config |= {"teacher_crc": fingerprint(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
     return {"config": config | run.settings,
             "metrics": metrics, "seconds": round(run.seconds, 1),
-            "peak_memory_mb": round(peak_memory_mb(run.model.device)), **provenance(run.model.device)}
+            "peak_memory_mb": round(peak_memory_mib(run.model.device)), **provenance(run.model.device)}
 
 
 def main() -> None:
