@@ -21,7 +21,7 @@ from rdlib.datasets.downloads import SOURCES
 from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
 from rdlib.utils import files
 from rdlib.utils.errors import DataError
-from rdlib.utils.files import Source, download, provide, unpack
+from rdlib.utils.files import Source, download, folder_written_atomically, provide, unpack
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 
@@ -151,7 +151,8 @@ def test_unpack(tmp_path, name):
     mode = {"gz": "w:gz", "xz": "w:xz"}.get(name.rsplit(".", 1)[-1], "w")
     archive = zipped(tmp_path / name, GOOD) if name.endswith("zip") else tarred(tmp_path / name, GOOD, mode)
     (tmp_path / "out").mkdir()  # an empty folder is no obstacle
-    unpack([archive], tmp_path / "out")
+    with folder_written_atomically(tmp_path / "out") as content:
+        unpack(archive, content)
     assert tree(tmp_path / "out") == {"set/a/0.txt": b"zero", "set/b.txt": CONTENT[:100_000]}
     assert {path.name for path in tmp_path.iterdir()} == {name, "out"}
     assert (tmp_path / "out").stat().st_mode == tmp_path.joinpath("out", "set").stat().st_mode  # readable as any folder
@@ -178,18 +179,18 @@ def test_unsafe_members_are_refused(tmp_path, kind):
     members = [(name.replace("/ABSOLUTE", str(tmp_path)) if isinstance(name, str) else name, content)
                for name, content in [("good.txt", b"good"), *UNSAFE[kind]]]
     (tmp_path / "victim.txt").write_bytes(b"safe")
-    (tmp_path / "inner").mkdir()
     archive = tarred(tmp_path / "a.tar", members)
-    with pytest.raises(ValueError, match="is a link, a device or outside the folder"):
-        unpack([archive], tmp_path / "inner" / "out")
+    with pytest.raises(ValueError, match="is a link, a device or outside the folder"), \
+            folder_written_atomically(tmp_path / "inner" / "out") as content:
+        unpack(archive, content)
     assert tree(tmp_path) == {"victim.txt": b"safe", "a.tar": archive.read_bytes()}
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
 def test_zip_members_stay_inside(tmp_path, kind):
     name = OUTSIDE[kind].replace("/ABSOLUTE", str(tmp_path))
-    (tmp_path / "inner").mkdir()
-    unpack([zipped(tmp_path / "a.zip", [(name, b"!")])], tmp_path / "inner" / "out")
+    (tmp_path / "inner" / "out").mkdir(parents=True)
+    unpack(zipped(tmp_path / "a.zip", [(name, b"!")]), tmp_path / "inner" / "out")
     assert list(tree(tmp_path / "inner" / "out").values()) == [b"!"] and len(tree(tmp_path)) == 2
 
 

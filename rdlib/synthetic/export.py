@@ -5,13 +5,13 @@ OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_tr
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from PIL import Image
 from tqdm.auto import tqdm
 
 from rdlib.synthetic import MIN_SIZE, Scene, scene_list
 from rdlib.utils.errors import DataError
+from rdlib.utils.files import folder_written_atomically
 
 
 def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jobs: int | None = None,
@@ -41,16 +41,13 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     folder = Path(out) / category
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=f".{category}-", ignore_cleanup_errors=True) as temporary:
-        partial = Path(temporary) / category
+    with folder_written_atomically(folder) as partial:
         for path in {partial / name for _, *names in plan for name in names}:
             path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs) as pool:
             work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
             for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress):
                 pass
-        partial.rename(folder)
     return folder
 
 

@@ -4,7 +4,7 @@ import os
 import tarfile
 import uuid
 import zipfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -57,6 +57,22 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_written_atomically(folder: Path) -> Generator[Path, None, None]:
+    """Yield a temporary folder, and rename it to `folder` if the block succeeds.
+
+    After an error, `folder` is unchanged. It must be missing or empty, else OSError is raised.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as temporary:
+        content = Path(temporary) / folder.name
+        content.mkdir()
+        yield content
+        if folder.exists():
+            folder.rmdir()  # on Windows, rename does not replace an empty folder
+        content.rename(folder)
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set's archives on the web. `provide` downloads and unpacks them."""
@@ -98,7 +114,9 @@ def provide(source: Source, folder: Path) -> None:
             if _has_content(folder):  # another process was faster
                 return
             archives = [download(url, sha256, folder.parent) for url, sha256, _ in source.archives]
-            unpack(archives, folder)
+            with folder_written_atomically(folder) as content:
+                for archive in archives:
+                    unpack(archive, content)
             for archive in archives:
                 archive.unlink()
     except Exception as error:  # the errors of servers and of damaged archives share no base class
@@ -147,24 +165,8 @@ def _check_redirect(response: Any, **options: object) -> None:
     _check_scheme(urljoin(response.url, response.headers.get("Location", "")))
 
 
-def unpack(archives: Sequence[Path], folder: Path) -> None:
-    """Unpack archives into a new or empty folder: all files, or none after an error.
-
-    Args:
-        archives: tar (also compressed), zip, or gz of a single file.
-        folder: its parent must exist.
-    """
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as temporary:
-        content = Path(temporary) / "content"
-        content.mkdir()
-        for archive in archives:
-            _extract(archive, content)
-        if folder.exists():
-            folder.rmdir()  # on Windows, rename does not replace an empty folder
-        content.rename(folder)
-
-
-def _extract(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar (also compressed), zip, or gz of a single file into an existing folder; refuse paths outside it."""
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
