@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor test test-all prose notebooks book exercises bench reproduce clean
+.PHONY: help setup demo lab doctor lint test test-all prose notebooks book exercises colab bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -37,13 +37,18 @@ lab: $(READY)  ## open the notebooks in JupyterLab (ARGS=... for its own options
 doctor: $(READY)  ## what this machine has, and what to do about what is missing
 	@$(BIN)/python -m rdlib doctor
 
-test: $(READY)  ## what has to pass after every change, notebooks included
+lint: $(READY)  ## the code without running it: style (ruff), types (mypy), layers (import-linter)
+	@$(BIN)/ruff check --quiet --output-format concise
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+
+test: lint  ## what has to pass after every change, notebooks included
 	@$(BIN)/python -m pytest
 
-test-all: $(READY)  ## everything that has to pass: the slow tests too
+test-all: lint  ## everything that has to pass: the slow tests too
 	@$(BIN)/python -m pytest -m 'not network'
 
-prose: $(READY)  ## the text: every measured number stands in an output, nothing refuted is said
+prose: $(READY)  ## the text: numbers, glossary, length, words to avoid; apart from make test
 	@$(BIN)/python -m pytest tests/prose/check_*.py
 
 notebooks: $(READY)  ## run every notebook and store its outputs
@@ -54,6 +59,9 @@ book: $(READY)  ## the notebooks as pages to read without a kernel: build/book/i
 
 exercises: $(READY)  ## what students get, and what the teacher grades with: build/exercises (ARGS="--variant 7")
 	@$(BIN)/python notebooks/exercises/make.py $(ARGS)
+
+colab: $(READY)  ## the kit as one file to upload to Google Colab: build/colab.zip
+	@$(BIN)/python notebooks/colab.py
 
 bench: $(READY)  ## speed against the official recipe, side by side in one run; of the explorers; of drawing
 	@$(BIN)/python tests/benchmarks/speed.py

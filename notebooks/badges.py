@@ -1,4 +1,4 @@
-"""One command keeps badges, set-up cells and the README's map in step with notebooks/map.toml and pyproject.toml.
+"""One command keeps badges, set-up cells and the READMEs' maps in step with notebooks/map.toml and pyproject.toml.
 
     python notebooks/badges.py            # rewrite what disagrees
     python notebooks/badges.py --check    # name it, and exit with 1
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from series import ROOT, card, exercises, notebooks, repository, setup_cell
+from series import COLLAPSED, ROOT, card, exercises, notebooks, repository, setup_cell
 
 BRANCH = "main"
 OPEN, CLOSE = "<!-- the map: python notebooks/badges.py -->", "<!-- end of the map -->"
@@ -19,7 +19,7 @@ BADGES = re.compile(r"^\[!\[Open in Colab\]\(.*\n+", re.M)
 
 
 def badges(address: str, notebook: str) -> str:
-    """Two badges in Markdown that open `notebook`, a path in the repository; "" where there is no address."""
+    """Return two badges in Markdown that open `notebook`, a path in the repository; "" without an address."""
     if not address:
         return ""
     place = address.removeprefix("https://github.com/")
@@ -30,16 +30,19 @@ def badges(address: str, notebook: str) -> str:
 
 
 def with_badges(first: str, address: str, notebook: str) -> str:
-    """A notebook's first cell with badges, or none, under its title."""
+    """Put badges, or none, under the title of a notebook's first cell."""
     title, rest = BADGES.sub("", first).split("\n", 1)
     line = badges(address, notebook)
     return f"{title}\n\n{line}\n\n{rest.lstrip()}" if line else f"{title}\n\n{rest.lstrip()}"
 
 
 def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
-    """A notebook's text with badges and set-up cell as they should be, outputs untouched; None if they are.
+    """Return a notebook's text with badges and set-up cell brought up to date, outputs untouched; None if they are.
 
-    An exercise has the cell and no badge: it is handed out. Raises ValueError for a notebook without a cell "setup".
+    An exercise has the cell and no badge: it is handed out.
+
+    Raises:
+        ValueError: the notebook has no cell "setup".
     """
     notebook = nbformat.read(path, as_version=4)
     setup = next((cell for cell in notebook.cells if cell.get("id") == "setup"), None)
@@ -49,37 +52,51 @@ def rewritten_notebook(path: Path, root: Path, address: str) -> str | None:
     if path.parent == root / "notebooks":
         first, place = notebook.cells[0], path.relative_to(root).as_posix()
         wanted.append((first, with_badges(first.source, address, place)))
-    if all(cell.source == source for cell, source in wanted):
+    if all(cell.source == source for cell, source in wanted) and COLLAPSED.items() <= setup.metadata.items():
         return None
     for cell, source in wanted:
         cell.source = source
+    setup.metadata.update(COLLAPSED)
     return nbformat.writes(notebook) + "\n"
 
 
 def table(root: Path, address: str) -> str:
-    """The map: a row of the README for each notebook that there is."""
-    rows = ["| notebook | what you learn | on 2 CPU cores | on a T4 |" + (" open in |" if address else ""),
-            "|---|---|---|---|" + ("---|" if address else "")]
+    """Return the map of the README: one row per notebook, with its title and what it teaches."""
+    rows = ["| notebook | what you learn |" + (" open in |" if address else ""),
+            "|---|---|" + ("---|" if address else "")]
     for path in notebooks(root):
         page, place = card(path), path.relative_to(root).as_posix()
-        row = f"| {page.number} [{page.title}]({place}) | {page.learn} | {page.cpu} | {page.t4} |"
+        row = f"| {page.number} [{page.title}]({place}) | {page.learn} |"
         rows.append(row + (f" {badges(address, place)} |" if address else ""))
     return "\n".join(rows)
 
 
-def rewritten_readme(root: Path, address: str) -> str | None:
-    """The README's text with its map as it should be; None if it is. Raises ValueError where it has no place for it."""
-    text = (root / "README.md").read_text(encoding="utf-8")
+def timetable(root: Path, address: str) -> str:
+    """Return the map of notebooks/README.md: one row per notebook, with the time that it takes to run."""
+    rows = [f"| {page.number} [{page.title}]({page.path.name}) | {page.cpu} |" for page in map(card, notebooks(root))]
+    return "\n".join(["| notebook | time on 2 CPU cores |", "|---|---|", *rows])
+
+
+MAPS = {"README.md": table, "notebooks/README.md": timetable}
+
+
+def rewritten_map(name: str, root: Path, address: str) -> str | None:
+    """Return a page's text with its map brought up to date; None if it is.
+
+    Raises:
+        ValueError: the page lacks the two lines that enclose the map.
+    """
+    text = (root / name).read_text(encoding="utf-8")
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
-        raise ValueError(f"README.md needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
+        raise ValueError(f"{name} needs the lines '{OPEN}' and '{CLOSE}' once each: the map goes between them.")
     before, rest = text.split(OPEN)
     after = rest.split(CLOSE)[1]
-    new = f"{before}{OPEN}\n\n{table(root, address)}\n\n{CLOSE}{after}"
+    new = f"{before}{OPEN}\n\n{MAPS[name](root, address)}\n\n{CLOSE}{after}"
     return None if new == text else new
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rewrite or check; the exit status is 1 where a check found something."""
+    """Rewrite or check; return 1 as exit status where a check found something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
@@ -88,14 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
         address = repository(args.root)
         new = {path: rewritten_notebook(path, args.root, address)
                for path in (*notebooks(args.root), *exercises(args.root))}
-        new[args.root / "README.md"] = rewritten_readme(args.root, address)
+        new |= {args.root / name: rewritten_map(name, args.root, address) for name in MAPS}
     except ValueError as error:
         sys.exit(str(error))
     changed = {path: text for path, text in new.items() if text is not None}
     for path, text in changed.items():
         if not args.check:
             path.write_text(text, encoding="utf-8")
-        print(f"{'out of step' if args.check else 'rewritten'}: {path.relative_to(args.root)}")
+        print(f"{'out of step' if args.check else 'rewritten'}: {path.relative_to(args.root).as_posix()}")
     if args.check and changed:
         print("Run python notebooks/badges.py.")
     return 1 if args.check and changed else 0

@@ -2,8 +2,8 @@
 
     python notebooks/book.py [--out build/book]
 
-Notebooks, glossary, README and every file of the kit that they link to become pages beside each other. A link or a
-picture that leads nowhere, or a formula that cannot be drawn, is named, and the exit status is 1.
+Notebooks, glossary, README and every file of the kit that they link to become pages beside each other. Links and images
+that lead nowhere, and formulas that cannot be drawn, are listed; the exit status is then 1.
 """
 import argparse
 import os
@@ -42,7 +42,8 @@ class Book:
         root: the checkout.
         out: the folder, which is emptied first.
 
-    Raises ValueError for a folder that holds something else.
+    Raises:
+        ValueError: `out` holds something else than a book.
     """
 
     def __init__(self, root: Path, out: Path):
@@ -71,11 +72,12 @@ class Book:
             self.write(self.queue.pop(0))
 
     def name(self, path: Path) -> str:
-        """The page, or the copy, of a file of the kit; asked for the first time, it is put on the list."""
+        """Return the page, or the copy, of a file of the kit; queue it when it is asked for the first time."""
         if (path / "README.md").exists():
             path = path / "README.md"
         if path not in self.names:
-            stem = path.relative_to(self.root).as_posix().removeprefix("notebooks/").replace("/", "-")
+            stem = path.relative_to(self.root).as_posix()
+            stem = (stem if path.name == "README.md" else stem.removeprefix("notebooks/")).replace("/", "-")
             stem = stem.removesuffix(".ipynb").removesuffix(".md").lower() if path.suffix in TEXTS else stem
             if path.suffix in COPIED:
                 shutil.copy(path, self.out / stem)
@@ -109,12 +111,13 @@ class Book:
             shutil.copy(path, self.out / path.name)
 
     def content(self, path: Path) -> str:
-        """The HTML of a file, its links as they are."""
+        """Return the HTML of a file, its links unchanged."""
         if path.is_dir():
             rows = "\n".join(f"- `{p.name}`" for p in sorted(path.iterdir()) if not p.name.startswith((".", "__")))
             return markdown(f"# {path.relative_to(self.root).as_posix()}/\n\n{rows}")
         if path.suffix == ".ipynb":
             notebook = without_solutions(captions_once(nbformat.read(path, as_version=4)))
+            notebook.cells = [cell for cell in notebook.cells if cell.get("id") != "setup"]
             return Exporter().from_notebook_node(notebook)[0]
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".md":
@@ -126,14 +129,14 @@ class Book:
         return f"<h1>{path.relative_to(self.root).as_posix()}</h1>{highlight(text, lexer, HtmlFormatter())}"
 
     def map(self) -> str:
-        """The list of notebooks on the first page."""
+        """Return the list of notebooks on the first page."""
         rows = [f'<li><span class="number">{c.number}</span><div><a href="../{c.path.name}">{escape(c.title)}</a>'
                 f'<p>{escape(c.learn)}</p><p class="time">{c.cpu} on a 2-core CPU; {c.t4} on a T4</p></div></li>'
                 for c in self.cards]
         return f'<h2>The notebooks</h2><ol class="map">{"".join(rows)}</ol>'
 
     def mend_links(self, path: Path, soup: BeautifulSoup) -> None:
-        """Point links and pictures at the book's own files; note those that lead nowhere."""
+        """Point links and images at the book's own files; note those that lead nowhere."""
         folder = path if path.is_dir() else path.parent
         for tag, key in [(a, "href") for a in soup.select("a[href]")] + [(i, "src") for i in soup.select("img[src]")]:
             address = urlsplit(tag[key])
@@ -151,7 +154,7 @@ class Book:
 
 
 def main() -> int:
-    """Build; the exit status is 1 where something is amiss."""
+    """Build the book; return 1 as exit status where something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build/book")
     book = Book(ROOT, parser.parse_args().out)

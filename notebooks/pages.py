@@ -1,4 +1,4 @@
-"""From a notebook's cells, or Markdown, to the HTML of a page of the book: formulas, pictures with captions, headings.
+"""From a notebook's cells, or Markdown, to the HTML of a page of the book: formulas, images with captions, headings.
 
 Nothing on a page needs a script or a network: TeX is drawn here, by matplotlib's mathtext, as SVG.
 """
@@ -25,7 +25,7 @@ COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's path codes 
 
 
 def formula(tex: str, block: bool = False) -> str:
-    """TeX as an inline SVG whose text is the TeX; as code of the class "unknown" where matplotlib cannot draw it."""
+    """Draw TeX as an inline SVG whose text is the TeX; return code of the class "unknown" if matplotlib cannot."""
     try:
         return drawn(tex, block)
     except ValueError:
@@ -33,7 +33,7 @@ def formula(tex: str, block: bool = False) -> str:
 
 
 def drawn(tex: str, block: bool) -> str:
-    """See `formula`. Raises ValueError for what matplotlib's mathtext does not know."""
+    """Draw TeX for `formula`. Raise ValueError for commands that matplotlib's mathtext lacks."""
     plain = re.sub(r"\\([a-zA-Z]+)", lambda m: PLAINER.get(m[1], m[0]), " ".join(tex.split()))
     plain = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", plain)
     if block:
@@ -54,19 +54,19 @@ def drawn(tex: str, block: bool) -> str:
 
 
 class Renderer(IPythonRenderer):
-    """nbconvert's, with formulas drawn."""
+    """nbconvert's renderer, with formulas drawn."""
 
     def inline_math(self, body: str) -> str:
-        """$...$"""
+        """Render $...$."""
         return formula(body)
 
     def block_math(self, body: str) -> str:
-        """$$...$$"""
+        """Render $$...$$."""
         return f'<span class="wide">{formula(body, block=True)}</span>'
 
 
 def markdown(text: str) -> str:
-    """Markdown as HTML."""
+    """Render Markdown as HTML."""
     return MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True)).render(text)
 
 
@@ -78,12 +78,12 @@ class Exporter(HTMLExporter):
 
     @jinja2.pass_context
     def markdown2html(self, context: jinja2.runtime.Context, source: str) -> str:
-        """The filter that the template calls."""
+        """Render Markdown; the template calls this as a filter."""
         return markdown(source)
 
 
 def captions_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out the line that `figures.show` prints below a picture: on a page it is the picture's caption."""
+    """Remove the line that `figures.show` prints below an image: on a page it is the image's caption."""
     for cell in notebook.cells:
         words = ""
         for output in cell.get("outputs", []):
@@ -100,7 +100,7 @@ def captions_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An exercise as it is handed out: what nbgrader's marks enclose is left to the reader, or hidden."""
+    """Remove the solutions and hidden tests of an exercise, as nbgrader does."""
     for cell in notebook.cells:
         cell.source = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "raise NotImplementedError()", cell.source,
                              flags=re.S)
@@ -109,7 +109,7 @@ def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def mend_pictures(soup: BeautifulSoup, out: Path, stem: str) -> None:
-    """Put stored pictures into files, with their alt text as a caption below; a click shows one by itself."""
+    """Write stored images into files, with their alt text as a caption below; a click shows one by itself."""
     for i, image in enumerate(soup.select('img[src^="data:"]'), 1):
         head, data = image["src"].split(",", 1)
         image["src"] = f"{stem}-{i}.{head.split('/')[1].split(';')[0].replace('jpeg', 'jpg')}"
@@ -122,7 +122,7 @@ def mend_pictures(soup: BeautifulSoup, out: Path, stem: str) -> None:
 
 
 def mend_printing(soup: BeautifulSoup) -> None:
-    """Let printed sentences wrap where the page is narrow; what stands in columns is scrolled."""
+    """Let printed sentences wrap where the page is narrow; columns are scrolled."""
     for printed in soup.select(".output_stdout pre"):
         if "  " not in printed.get_text().strip():
             printed["class"] = "sentences"

@@ -5,12 +5,13 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rdlib.deploy.doctor import report_lines
 from rdlib.deploy.scoring import OVERLAYS, load_scorer, score_folder, scoring_messages
 from rdlib.reproduction.command import COST, COST_TITLE, parse_pair, reproduce
-from rdlib.reproduction.tables import GROUNDS, TABLES
+from rdlib.reproduction.tables import BENCHMARKS, TABLES
 from rdlib.synthetic import CATEGORIES
 from rdlib.synthetic.export import export
 from rdlib.utils.errors import CheckpointError, DataError, WeightsError
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _command(commands: argparse._SubParsersAction, name: str, summary: str, run, details: str = "") -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction, name: str, summary: str,
+             run: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{details}",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
@@ -72,7 +74,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
                       "Runs with a result file are not run again, so it can be stopped at any time. The exit status\n"
                       "is 1 if a run failed; KEY.error.txt beside the results says why.")
     parser.add_argument("table", choices=titles, metavar="TABLE", help="one of the above")
-    parser.add_argument("--on", choices=GROUNDS, default="synthetic", help="the data (default: synthetic, offline)")
+    parser.add_argument("--on", choices=BENCHMARKS, default="synthetic", help="the data (default: synthetic, offline)")
     parser.add_argument("--category", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N")
     for field in ("epochs", "batch_size", "size", "n_train", "threads"):

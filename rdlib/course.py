@@ -1,4 +1,4 @@
-"""Settings and trained models that the notebooks share.
+"""Settings, trained models and checks of answers that the notebooks share.
 
 The environment variable `RDLIB_PROFILE` chooses the settings: "cpu" (default) takes minutes on two cores, offline;
 "paper" is the paper's protocol, for a GPU and ImageNet's weights.
@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -29,7 +29,7 @@ SHOWING = ("figures", "widgets", "reproduction", "deploy", "cli.py", "__main__.p
 
 @dataclass(frozen=True)
 class Profile:
-    """The size of a lesson: backbone and teacher's weights, image side in pixels, what `fit` is told, smoothing."""
+    """The settings of a lesson: backbone, teacher's weights, side of the images in pixels, training, smoothing."""
 
     name: str
     backbone: str
@@ -66,9 +66,16 @@ class Lesson(NamedTuple):
 def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
-    The training is kept as a checkpoint of `fit` in `data_root()`/lessons. It serves again for equal arguments on the
-    same kind of hardware, until the library's code changes. What does not fit is trained again. Delete the file, or
-    ask for another seed, to see the training itself.
+    The run is stored as a checkpoint in `data_root()`/lessons and reused for equal arguments on the same kind of
+    hardware, until the library's code changes. A damaged file, or one of other images, is replaced.
+
+    Args:
+        name: the data set.
+        cfg: the settings; None for those of `profile()`.
+        seed: seed of the student's weights and of the order of the images; another seed trains another model.
+
+    Returns:
+        The data, the trained model and its run.
     """
     cfg = cfg or profile()
     data, model = load_dataset(name, size=cfg.size, n_train=cfg.n_train), _untrained(cfg, seed)
@@ -77,7 +84,7 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
         try:
             run = _trained(model, data, cfg, seed, path)
-        except CheckpointError:  # a damaged file, or other images under the same name
+        except CheckpointError:  # a damaged file, or other images of the same name
             path.unlink()
             model = _untrained(cfg, seed)
             run = _trained(model, data, cfg, seed, path)
@@ -93,27 +100,30 @@ def _trained(model: ReverseDistillation, data: AnomalyData, cfg: Profile, seed: 
 
 
 def _key(name: str, cfg: Profile, seed: int, model: ReverseDistillation) -> str:
-    """Everything that the checkpoint of a lesson must agree in, as 12 hexadecimal digits."""
+    """Hash all settings that a lesson's checkpoint depends on, as 12 hexadecimal digits."""
     settings = [name, asdict(cfg), seed, str(model.device), resolve_precision("auto", model.device),
                 fingerprint(model.teacher), source_hash(Path(__file__).parent)]
     return sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
 def source_hash(library: Path) -> str:
-    """A SHA-256 over the library's code, without the packages that only show or compare results."""
+    """Compute the SHA-256 of the library's code, without the packages that only show or compare results."""
     files = (path for path in sorted(library.rglob("*.py")) if path.relative_to(library).parts[0] not in SHOWING)
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def agree(what: str, got: object, expected: ArrayLike, hint: str = "", *, tolerance: float = 1e-5) -> None:
-    """Raise AssertionError unless `got` is what it should be: same shape, every number within `tolerance`.
+def agree(what: str, got: Any, expected: ArrayLike, hint: str = "", *, tolerance: float = 1e-5) -> None:
+    """Check a student's answer: `got` must have the shape of `expected` and equal numbers within `tolerance`.
 
     Args:
-        what: its name, with which the message begins.
-        got: a number, nested list, array or tensor of any dtype and device; None stands for "not answered yet".
-        expected: the same, of numbers.
-        hint: ends the message.
+        what: name of the answer; the message begins with it.
+        got: a number, nested list, array or tensor of any dtype and device; None means "not answered yet".
+        expected: a number, nested list, array or tensor.
+        hint: the message ends with it.
         tolerance: absolute, and relative to the expected number.
+
+    Raises:
+        AssertionError: the answer is missing, not numeric, or differs. The message says where.
     """
     end = f" {hint}" if hint else ""
     if got is None or got is NotImplemented:

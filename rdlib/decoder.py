@@ -1,7 +1,7 @@
-"""The student D (paper §3.2): a ResNet run backwards, from the embedding to the teacher's three feature maps.
+"""The student D: a ResNet run backwards, from the embedding to the teacher's three feature maps.
 
-It sees the image only through the embedding, and it starts from the deep end: that is the "reverse" in reverse
-distillation. Its blocks are the teacher's, with the down-sampling convolution replaced by an up-sampling one.
+The student sees an image only through the embedding, and it starts at the deep end: this is the "reverse" in reverse
+distillation. Its blocks are the teacher's, with an up-sampling convolution in place of the down-sampling one.
 """
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
@@ -10,15 +10,15 @@ from rdlib.encoder import Backbone, get_backbone
 
 
 def _double(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Transposed 2x2 convolution, stride 2: a position fills its own 2x2. (B, C, H, W) -> (B, C', 2H, 2W)."""
+    """Build a transposed 2x2 convolution of stride 2: (B, C, H, W) -> (B, C', 2H, 2W); outputs do not overlap."""
     return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
 
 
 def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int) -> nn.Sequential:
-    """A residual stage that doubles the resolution: (B, in_channels, H, W) -> (B, planes * e, 2H, 2W).
+    """Build a residual stage that doubles the resolution: (B, in_channels, H, W) -> (B, planes * e, 2H, 2W).
 
-    In its first block the 3x3 convolution that would stride in an encoder (the first of a basic block, the middle
-    one of a bottleneck) is the transposed one, and so is the shortcut's.
+    In its first block, a transposed convolution replaces the one that has a stride in an encoder: the first of a basic
+    block, the middle one of a bottleneck block. The shortcut's convolution is transposed too.
     """
     out_channels = planes * backbone.block.expansion
     width = {"base_width": backbone.base_width}
@@ -32,11 +32,11 @@ def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int
 
 
 class StudentDecoder(nn.Module):
-    """D: the embedding -> a guess at each of the teacher's feature maps.
+    """The student D: reconstruct the teacher's feature maps from the embedding.
 
-    The stages bear the number of the teacher's stage they restore, so data flows stage3 -> stage2 -> stage1. Block
+    A stage has the number of the teacher's stage that it reconstructs, so data flows stage3 -> stage2 -> stage1. Block
     counts are (2, 2, 2) for a ResNet-18 and (3, 4, 6) from deep to shallow otherwise, as in the official code
-    (de_resnet.py:192-196), which is not the encoder's mirror image.
+    (de_resnet.py:192-196). This is not the encoder's mirror image.
 
     Args:
         backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
@@ -52,8 +52,8 @@ class StudentDecoder(nn.Module):
         self.stage1 = decoder_stage(spec, 128 * e, 64, shallow)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """phi (B, 512e, H, W) -> g1 (B, 64e, 8H, 8W), g2 (B, 128e, 4H, 4W), g3 (B, 256e, 2H, 2W), fine to coarse."""
-        g3 = self.stage3(embedding)
-        g2 = self.stage2(g3)
-        g1 = self.stage1(g2)
-        return g1, g2, g3
+        """Reconstruct s1 (B, 64e, 8H, 8W), s2 (B, 128e, 4H, 4W), s3 (B, 256e, 2H, 2W) from phi (B, 512e, H, W)."""
+        s3 = self.stage3(embedding)
+        s2 = self.stage2(s3)
+        s1 = self.stage1(s2)
+        return s1, s2, s3

@@ -1,73 +1,57 @@
-"""The teacher E (paper §3.1): a frozen ResNet, cut after its third stage, that describes an image at three scales.
+"""The teacher E: a frozen ResNet, cut after its third stage, that extracts features of an image at three scales.
 
-The stages are torchvision's own residual blocks under torchvision's own keys, so its weights load as they are. What
-the paper does not use, layer4 and the classifier, is never built.
+The stages consist of torchvision's residual blocks under torchvision's keys, so its weights load unchanged. The paper
+does not use layer4 and the classifier; they are not built.
 """
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import (
-    ResNet18_Weights,
-    ResNet34_Weights,
-    ResNet50_Weights,
-    WeightsEnum,
-    Wide_ResNet50_2_Weights,
-)
+from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from rdlib.utils.errors import WeightsError
-from rdlib.weights import (
-    calibrate_batchnorm,
-    coloured_noise,
-    download_state_dict,
-    embedded_teacher,
-    initialize,
-    load_strictly,
-    read_state_dict,
-)
+from rdlib.utils.errors import check_choice
+from rdlib.weights import calibrate_batchnorm, coloured_noise, initialize, load_strictly, read_teacher, resolve_weights
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the backbone table: which residual blocks, how many, how wide, and torchvision's weights for them."""
+    """A row of the backbone table: kind, number and width of the residual blocks, and torchvision's weights."""
 
-    block: type[nn.Module]  # BasicBlock or Bottleneck
+    block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int]  # residual blocks in layer1, layer2, layer3
-    imagenet: WeightsEnum
-    base_width: int = 64  # 128 in a wide ResNet: the bottlenecks' 3x3 convolutions have twice the channels
+    imagenet: models.WeightsEnum
+    base_width: int = 64  # 128 in a wide ResNet: the 3x3 convolutions have twice the channels
 
     @property
     def channels(self) -> tuple[int, int, int]:
-        """Channels of the three feature maps, fine to coarse: (64e, 128e, 256e), e = the block's expansion."""
+        """Return the channels of the feature maps, fine to coarse: (64e, 128e, 256e), e = the block's expansion."""
         e = self.block.expansion
         return 64 * e, 128 * e, 256 * e
 
 
-# The weights are torchvision's first ImageNet recipe, the one the paper was run with.
+# IMAGENET1K_V1 is torchvision's first ImageNet recipe, which the paper used.
 BACKBONES = {
-    "resnet18": Backbone(BasicBlock, (2, 2, 2), ResNet18_Weights.IMAGENET1K_V1),
-    "resnet34": Backbone(BasicBlock, (3, 4, 6), ResNet34_Weights.IMAGENET1K_V1),
-    "resnet50": Backbone(Bottleneck, (3, 4, 6), ResNet50_Weights.IMAGENET1K_V1),
-    "wide_resnet50_2": Backbone(Bottleneck, (3, 4, 6), Wide_ResNet50_2_Weights.IMAGENET1K_V1, base_width=128),
+    "resnet18": Backbone(BasicBlock, (2, 2, 2), models.ResNet18_Weights.IMAGENET1K_V1),
+    "resnet34": Backbone(BasicBlock, (3, 4, 6), models.ResNet34_Weights.IMAGENET1K_V1),
+    "resnet50": Backbone(Bottleneck, (3, 4, 6), models.ResNet50_Weights.IMAGENET1K_V1),
+    "wide_resnet50_2": Backbone(Bottleneck, (3, 4, 6), models.Wide_ResNet50_2_Weights.IMAGENET1K_V1, base_width=128),
 }
-
-
-TEACHER_STREAM = 1_000_003  # added to the seed, so that a random teacher and a student of one seed are not alike
+TEACHER_STREAM = 1_000_003  # added to the seed: a random teacher and a student of one seed must differ
 
 
 def get_backbone(name: str) -> Backbone:
-    """The row of `BACKBONES` called `name`. Raises ValueError, listing the names there are."""
-    if name not in BACKBONES:
-        raise ValueError(f"There is no backbone '{name}'. Choose one of: {', '.join(BACKBONES)}.")
+    """Return the row of `BACKBONES` called `name`. Raises ValueError, with the known names, for another one."""
+    check_choice("backbone", name, BACKBONES)
     return BACKBONES[name]
 
 
 def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-    """One stage of a ResNet: `blocks` residual blocks, of which the first changes resolution and width.
+    """Build one stage of a ResNet: `blocks` residual blocks; the first one changes resolution and channels.
 
-    (B, in_channels, H, W) -> (B, planes * e, H / stride, W / stride). The teacher is made of three, the one-class
+    (B, in_channels, H, W) -> (B, planes * e, H / stride, W / stride). The teacher has three stages, the one-class
     embedding is a fourth.
     """
     out_channels = planes * backbone.block.expansion
@@ -81,9 +65,9 @@ def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: in
 
 
 class CutResNet(nn.Module):
-    """A torchvision ResNet without layer4 and classifier: three feature maps of an image. Built without values.
+    """A torchvision ResNet without layer4 and classifier, built with uninitialized weights.
 
-    The teacher is one, frozen; the student of the forward baseline is one that learns.
+    The teacher is one, frozen; the student of the forward baseline is a trainable one.
     """
 
     def __init__(self, backbone: str):
@@ -102,74 +86,64 @@ class CutResNet(nn.Module):
         self.to_empty(device="cpu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) normalized images, sides multiples of 32 -> f1 (B, 64e, H/4, W/4), f2 (B, 128e, H/8, W/8),
-        f3 (B, 256e, H/16, W/16), as the images' dtype."""
+        """Extract features of (B, 3, H, W) normalized images, sides multiples of 32, in the images' dtype.
+
+        Returns t1 (B, 64e, H/4, W/4), t2 (B, 128e, H/8, W/8) and t3 (B, 256e, H/16, W/16).
+        """
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, H/4, W/4)
-        f1 = self.layer1(x)
-        f2 = self.layer2(f1)
-        f3 = self.layer3(f2)
-        return f1, f2, f3
+        t1 = self.layer1(x)
+        t2 = self.layer2(t1)
+        t3 = self.layer3(t2)
+        return t1, t2, t3
 
 
-class TeacherEncoder(CutResNet):
-    """E: three feature maps f1, f2, f3 of an image, from a network that never changes.
+class Frozen(nn.Module):
+    """A mixin for networks that never change: no parameters, always in eval mode, no gradient."""
 
-    Frozen for good: the weights are buffers, not parameters, so they move and are saved with the model but no optimizer
-    can find them; `train()` leaves the BatchNorms in eval mode; `forward` records no gradient.
+    def freeze(self) -> None:
+        """Turn all parameters into buffers: they move and are saved as before, but no optimizer can find them."""
+        for child in self.modules():
+            for name, parameter in list(child.named_parameters(recurse=False)):
+                delattr(child, name)
+                child.register_buffer(name, parameter.detach())
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Return self in eval mode: with other BatchNorm statistics it would be another network."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x: Any) -> Any:
+        """Run the network without gradient."""
+        return super().forward(x)
+
+
+class TeacherEncoder(Frozen, CutResNet):
+    """The teacher E: a `CutResNet` that never changes.
+
+    The attribute `weights` says which weights were taken: a word below other than "auto", or the name of a file.
 
     Args:
         backbone: a name in `BACKBONES`.
-        weights: "embedded" (ships with the kit, ResNet-18 only, trained on procedural images: works offline),
-            "imagenet" (torchvision's, downloaded by torchvision), "random_calibrated" (random, with BatchNorm
-            statistics measured on coloured noise: a baseline), a path to a .safetensors, .pth or .pt state
-            dict with torchvision's keys (layer4, fc and a prefix "module." are ignored), or None (random).
-        seed: of the random weights.
+        weights: "auto" ("embedded" for a ResNet-18, else "imagenet"), "embedded" (ships with the kit, ResNet-18 only,
+            trained on procedural images), "imagenet" (torchvision's, downloaded), "random_calibrated" (random, with
+            BatchNorm statistics measured on coloured noise: a baseline), "random" or None, or the path of a
+            .safetensors, .pth or .pt state dict with torchvision's keys (layer4, fc, a prefix "module." are ignored).
+        seed: seed of the random weights.
 
     Raises:
-        ValueError: an unknown backbone.
-        WeightsError: weights that cannot be reached, read or fitted, or are not finite; the message says what to do.
+        ValueError: unknown backbone.
+        WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *, seed: int = 0):
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *, seed: int = 0):
         super().__init__(backbone)
+        weights = resolve_weights(backbone, weights)
+        self.weights = Path(weights).name
         generator = torch.Generator().manual_seed(TEACHER_STREAM + seed)
         initialize(self, generator)
         if weights == "random_calibrated":
             calibrate_batchnorm(self, coloured_noise(64, 128, generator))
-        elif weights is not None:
-            load_strictly(self, *read_teacher(backbone, weights))
-        parameters_to_buffers(self)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "TeacherEncoder":
-        """Does nothing but return self: a teacher whose BatchNorm statistics drift is no longer the teacher."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images -> f1, f2, f3, see `CutResNet`, without gradient."""
-        return super().forward(images)
-
-
-def read_teacher(backbone: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict that "embedded", "imagenet" or a path stands for, whole, and its name for messages.
-
-    Raises WeightsError where it cannot be reached or read, or is not of this backbone.
-    """
-    if weights == "imagenet":
-        url = get_backbone(backbone).imagenet.url
-        return download_state_dict(url), url
-    if weights == "embedded":
-        if backbone != "resnet18":
-            raise WeightsError(f"The embedded teacher is a ResNet-18. For {backbone} use weights='imagenet', the "
-                               "path of a state dict, or 'random_calibrated'.")
-        return read_state_dict(embedded_teacher()), "the embedded teacher"
-    return read_state_dict(Path(weights)), str(weights)
-
-
-def parameters_to_buffers(module: nn.Module) -> None:
-    """Freeze a network for good: what was a parameter moves and is saved as before, but no optimizer can find it."""
-    for child in module.modules():
-        for name, parameter in list(child.named_parameters(recurse=False)):
-            delattr(child, name)
-            child.register_buffer(name, parameter.detach())
+        elif weights != "random":
+            load_strictly(self, *read_teacher(backbone, weights, BACKBONES[backbone].imagenet.url))
+        self.freeze()

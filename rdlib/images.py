@@ -1,4 +1,4 @@
-"""Reading images and masks as they come: grey, 16-bit, palette, with alpha, turned by EXIF, of any size."""
+"""Read images and masks of any common kind: grey, 16-bit, palette, alpha, rotated by EXIF, any size."""
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,16 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, hidden ones aside, by name: every machine sees the same order."""
-    return sorted(path for path in folder.iterdir()
-                  if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."))
+    """List the image files directly in `folder`, sorted by name; hidden files are left out."""
+    files = (path for path in folder.iterdir()
+             if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."))
+    return sorted(files, key=lambda path: path.name)  # a Path sorts differently on Windows
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode a whole file and turn it upright (EXIF). Raises DataError where it is no readable image."""
+    """Decode a whole file and rotate it upright (EXIF). Raises DataError for a file that is no readable image."""
     try:
-        # Not by its path: Pillow would map an uncompressed TIFF into memory, and scramble it where EXIF turns it.
+        # Not by its path: Pillow would map an uncompressed TIFF into memory and scramble it when EXIF rotates it.
         with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
@@ -30,9 +31,9 @@ def open_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
-    """One picture per channel, each in a mode that resizes without loss: 8-bit "L", or "F" in [0, 255] from 16-bit.
+    """Split an image into its three RGB channels: 8-bit "L" images, or "F" images in [0, 255] for 16-bit input.
 
-    Alpha is laid on `background`, by default white, as a page would show it. Grey becomes three equal channels.
+    Alpha is composited on `background`. A grey image gives three equal channels.
     """
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey arrives as I;16, I;16B or I
         values = np.asarray(image, dtype=np.float32)
@@ -46,31 +47,30 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
 
 
 def read_image(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """The image as (3, H, W) uint8 RGB at `size` = (H, W), and its own (height, width).
+    """Read an image as (3, H, W) uint8 RGB at `size` = (H, W). Return it and its own (height, width).
 
-    Both sides are resized, nothing is cropped, as in the official protocol: bilinear with antialiasing.
-    Raises DataError for an unreadable file.
+    The whole image is resized, bilinear with antialiasing, as in the official protocol. Raises DataError for an
+    unreadable file.
     """
     image = open_image(path)
     return to_pixels(image, size), (image.height, image.width)
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An image of any mode as (3, H, W) uint8 RGB at `size`, resized as `read_image` says."""
+    """Convert an image of any mode to (3, H, W) uint8 RGB at `size` = (H, W), resized as in `read_image`."""
     height, width = size
     channels = [np.asarray(channel.resize((width, height), Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
     return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """The mask as (H, W) bool at `size`, True = defect, nearest neighbour; and its own (height, width).
+    """Read a mask as (H, W) bool at `size` = (H, W), True = defect. Return it and its own (height, width).
 
-    Foreground is what exceeds `threshold`, by default half of the mask's own maximum, so that 0/1, 0/255 and 16-bit
-    masks all work; a mask of zeros is empty, and what is transparent is no defect. Raises DataError for an unreadable
-    file.
+    A defect pixel exceeds `threshold`, by default half of the mask's maximum: 0/1, 0/255 and 16-bit masks all work.
+    Transparent pixels are normal. Resized to the nearest neighbor. Raises DataError for an unreadable file.
     """
     image = open_image(path)
-    deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit, or float: PIL would clip these to 8 bits
+    deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits
     values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
     foreground = values > (values.max() / 2 if threshold is None else threshold)
     height, width = size

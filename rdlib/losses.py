@@ -1,15 +1,16 @@
-"""The distillation loss, twice: as the paper writes it, and as the official code computes it. They are not the same.
+"""The distillation loss in two forms: as the paper prints it, and as the official code computes it.
 
-With t and s the teacher's and the student's feature maps, (B, C, H, W) each:
+With t_k and s_k the teacher's and the student's feature maps at scale k, (B, C_k, H_k, W_k) each:
 
-- the paper's eq. 1-2 takes one cosine per position, over the C channels, and averages the distances over positions;
-- the official code (main.py:41-42) takes one cosine per image, over the C*H*W numbers of the flattened map.
+- the paper's eq. 1 and 2 take one cosine per position, over the channels, and average the distances over positions;
+- the official code (main.py:41-42) takes one cosine per image, over all C_k * H_k * W_k numbers of the flattened map.
 
-In the flattened form a position weighs as much as its features are long, and strong positions may make up for weak
-ones. Readers who trained the printed formula got far lower scores (official issue 22; anomalib's port, PR 1389), so the
-flattened form is the default here too.
+In the flattened form, positions with long feature vectors weigh more. Users who trained with the printed formula
+reported far lower scores (official issue 22; anomalib's port, PR 1389). The flattened form is therefore the default.
 """
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -18,35 +19,49 @@ Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
 def flattened_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Sum over scales of the batch mean of 1 - cos(flattened t, flattened s): the official training loss.
+    """Compute the official training loss: the sum over scales of 1 - cos(flattened t, flattened s), mean over images.
 
     Args:
-        teacher, student: S feature maps each, the k-th pair of one shape (B, C_k, H_k, W_k), one floating dtype.
+        teacher: S feature maps, the k-th (B, C_k, H_k, W_k), floating point.
+        student: S feature maps of the same shapes and dtype.
 
     Returns:
-        A scalar tensor in [0, 2S] with the gradient of `student`.
+        Scalar tensor in [0, 2S], with the gradient of `student`.
 
     Raises:
-        ValueError: another number of scales, or shapes that differ.
+        ValueError: the numbers of scales or the shapes differ.
     """
     _check_pairs(teacher, student)
-    return sum((1 - cosine_similarity(t.flatten(1), s.flatten(1), dim=1)).mean()
-               for t, s in zip(teacher, student, strict=True))
+    return _summed_distances([t.flatten(1) for t in teacher], [s.flatten(1) for s in student])
 
 
 def positional_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Sum over scales of the mean over images and positions of 1 - cos over channels: the paper's eq. 2.
+    """Compute the paper's eq. 2: the sum over scales of 1 - cos over channels, mean over images and positions.
 
-    Arguments, result and errors as in `flattened_cosine_loss`.
+    Args:
+        teacher: S feature maps, the k-th (B, C_k, H_k, W_k), floating point.
+        student: S feature maps of the same shapes and dtype.
+
+    Returns:
+        Scalar tensor in [0, 2S], with the gradient of `student`.
+
+    Raises:
+        ValueError: the numbers of scales or the shapes differ.
     """
     _check_pairs(teacher, student)
-    return sum((1 - cosine_similarity(t, s, dim=1)).mean() for t, s in zip(teacher, student, strict=True))
+    return _summed_distances(teacher, student)
+
+
+def _summed_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """Sum the mean distances of all scales; cosines are taken along dimension 1."""
+    return reduce(add, [(1 - cosine_similarity(t, s, dim=1)).mean() for t, s in zip(teacher, student, strict=True)])
 
 
 def _check_pairs(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> None:
     shapes = [tuple(t.shape) for t in teacher], [tuple(s.shape) for s in student]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"Teacher and student must agree in shape at every scale: {shapes[0]} against {shapes[1]}.")
+        raise ValueError(f"Teacher and student features must have the same shapes at every scale, got {shapes[0]} and "
+                         f"{shapes[1]}. Compare features of the same images and the same scales.")
 
 
 LOSSES: dict[str, Loss] = {"flattened": flattened_cosine_loss, "positional": positional_cosine_loss}

@@ -1,11 +1,14 @@
-"""How good scores and maps are (paper §4): AUROC, average precision, F1, and PRO, exact over the whole test set.
+"""Compute AUROC, average precision, F1 and PRO of scores and anomaly maps, exactly, over a whole test set.
 
-Truth comes first and scores second, as in scikit-learn. Both are (N,) for images or (N, H, W) for pixels, as arrays,
-lists or tensors of any device and dtype. Labels are bool or 0 and 1; masks may also be 0 and 255. Higher scores are
-more anomalous. Anything else, and scores that are NaN or infinite, is a ValueError.
+The truth comes first and the scores second, as in scikit-learn. Both are (N,) for images or (N, H, W) for pixels:
+arrays, lists or tensors of any device and dtype. Labels are bool or 0 and 1; masks may also be 0 and 255. Higher scores
+are more anomalous. Every function raises ValueError for other values, for shapes that differ, for scores that are NaN
+or infinite, and if one of the two classes is missing.
 
-scikit-learn is imported by the functions that need it: that is slow, and neither training nor predicting needs it.
+Functions import scikit-learn themselves: the import is slow, and training and predicting do not need it.
 """
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected_components
@@ -16,42 +19,42 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve, in [0, 1]; 0.5 is chance. Raises ValueError unless both classes are there."""
+    """Compute the area under the ROC curve, in [0, 1]; 0.5 is chance."""
     from sklearn.metrics import roc_auc_score
     return float(roc_auc_score(*_checked(labels, scores)))
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Precision averaged over recall, in [0, 1]; chance is the share of positives. Raises as `auroc`."""
+    """Compute the average precision, in [0, 1]; chance is the share of anomalous samples."""
     from sklearn.metrics import average_precision_score
     return float(average_precision_score(*_checked(labels, scores)))
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """The highest F1 that any threshold reaches, in [0, 1], and that threshold (score >= threshold is anomalous).
+    """Compute the highest F1 of all thresholds, in [0, 1], and its threshold (score >= threshold is anomalous).
 
-    The threshold is chosen on the labels it is judged by, so this is an upper bound, not a forecast. Raises as `auroc`.
+    Threshold and F1 use the same labels: this is an upper bound, not an estimate for new images.
     """
     from sklearn.metrics import precision_recall_curve
     precision, recall, thresholds = precision_recall_curve(*_checked(labels, scores))
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-    best = int(np.argmax(f1[:-1]))  # the last point, recall 0, belongs to no threshold
+    best = int(np.argmax(f1[:-1]))  # the last point, recall 0, has no threshold
     return float(f1[best]), float(thresholds[best])
 
 
 class PixelRanking:
-    """Every threshold metric of a set of maps from one ranking of its pixels, exact, in seconds for a whole test set.
+    """A ranking of all pixels of a test set, from which every pixel metric is computed exactly.
 
-    A curve over thresholds rises only at scores that some defect pixel has; between two of them it runs straight. So
-    the normal pixels need only be counted above those scores: one sort of plain numbers and a binary search, where
-    sorting (score, label) pairs once per metric takes about ten times as long.
+    TPR and PRO change only at scores of defect pixels; the curve is linear in between. So it is enough to count the
+    normal pixels above those scores. Sorting plain numbers once is about ten times as fast as sorting (score, label)
+    pairs for every metric.
 
     Args:
-        masks: (N, H, W), see above; True = defect. An empty mask adds no region.
+        masks: (N, H, W), True = defect, see above. An empty mask adds normal pixels but no region.
         maps: (N, H, W) scores.
 
     Raises:
-        ValueError: shapes that differ, masks of other values, non-finite maps, no defect pixel, or no normal pixel.
+        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, or no normal pixel.
     """
 
     def __init__(self, masks: ArrayLike, maps: ArrayLike):
@@ -60,17 +63,17 @@ class PixelRanking:
         defect, shares = maps[masks], region_shares(masks)
         order = np.argsort(-defect)
         ranked = defect[order]
-        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores fall together
-        self.thresholds = ranked[last]  # (T,) the distinct scores of defect pixels, falling
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores have one threshold
+        self.thresholds = ranked[last]  # (T,) the distinct scores of defect pixels, descending
         self.normals = normal.size
-        self.tp = last + 1  # (T,) defect pixels >= threshold
-        # PRO at each threshold. float64: a float32 sum would stop counting at 2**24 pixels.
+        self.tp = last + 1  # (T,) defect pixels >= threshold: TP
+        # (T,) PRO. float64: a float32 sum stops growing at 2**24 pixels.
         self.overlap = np.minimum(np.cumsum(shares[order], dtype=np.float64)[last], 1.0)
-        self.fp = self.normals - np.searchsorted(normal, self.thresholds, side="left")  # normal >= threshold
+        self.fp = self.normals - np.searchsorted(normal, self.thresholds, side="left")  # normal >= threshold: FP
         self.fp_above = self.normals - np.searchsorted(normal, self.thresholds, side="right")
 
     def _curve(self, height: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """fpr, `height` and thresholds at every corner: each threshold has the points just before and at its rise."""
+        """Return fpr, `height` and thresholds at every corner: for each threshold just above it, and at it."""
         points = 2 * len(self.thresholds)
         fpr, rise, thresholds = np.zeros(points + 2), np.zeros(points + 2), np.empty(points + 2)
         fpr[1:-1:2], fpr[2:-1:2] = self.fp_above / self.normals, self.fp / self.normals
@@ -80,95 +83,129 @@ class PixelRanking:
         return fpr, rise, thresholds
 
     def roc_curve(self) -> tuple[NDArray, NDArray, NDArray]:
-        """fpr, tpr, thresholds of the ROC curve's corners, float64; a score >= threshold is called anomalous."""
+        """Compute the ROC curve: fpr, tpr and thresholds of its corners, float64; score >= threshold is anomalous."""
         return self._curve(self.tp / self.tp[-1])
 
     def pro_curve(self) -> tuple[NDArray, NDArray, NDArray]:
-        """fpr, pro, thresholds of the PRO curve's corners, see `pro_curve`."""
+        """Compute the PRO curve: fpr, pro and thresholds of its corners, see the function `pro_curve`."""
         return self._curve(self.overlap)
 
     def auroc(self) -> float:
-        """Pixel AUROC, in [0, 1]."""
+        """Compute the pixel AUROC, in [0, 1]."""
         return _area(*self.roc_curve()[:2])
 
     def average_precision(self) -> float:
-        """Pixel average precision, in [0, 1]."""
+        """Compute the pixel average precision, in [0, 1]."""
         precision = self.tp / (self.tp + self.fp)
         return float(np.sum(np.diff(self.tp, prepend=0) / self.tp[-1] * precision))
 
     def f1_max(self) -> tuple[float, float]:
-        """The highest pixel F1 and its threshold, see `f1_max`."""
+        """Compute the highest pixel F1, in [0, 1], and its threshold, see the function `f1_max`."""
         f1 = 2 * self.tp / (self.tp + self.fp + self.tp[-1])
         best = int(np.argmax(f1))
         return float(f1[best]), float(self.thresholds[best])
 
     def aupro(self, fpr_limit: float = 0.3) -> float:
-        """Area under PRO against FPR up to `fpr_limit`, see `aupro`."""
+        """Compute the area under the PRO curve up to `fpr_limit`, in [0, 1], see the function `aupro`."""
         if not 0 < fpr_limit <= 1:
-            raise ValueError(f"fpr_limit is a share of the normal pixels, in (0, 1]; got {fpr_limit}.")
+            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], got {fpr_limit}. "
+                             "The usual one is 0.3.")
         fpr, pro, _ = self.pro_curve()
         return area_up_to(fpr, pro, fpr_limit)
 
 
-def region_shares(masks: NDArray) -> NDArray:
-    """What each defect pixel adds to PRO when it is marked: 1 / (area of its region * number of regions).
+def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
+    """Find the regions of a mask: its 8-neighbour components.
 
-    (N, H, W) bool with P True pixels -> (P,) float64, in the order of `maps[masks]`, summing to 1.
+    Args:
+        mask: (H, W) bool with P True pixels.
+
+    Returns:
+        (H, W) int32, 0 for normal pixels, else the region's number from 1 on; the number of regions; and
+        (P,) float64, for each True pixel 1 / area of its region, in the order of `image[mask]`.
     """
-    shares, regions = [], 0
-    for mask in masks[masks.any(axis=(1, 2))]:
-        components, count = connected_components(mask, EIGHT_NEIGHBOURS)
-        areas = np.bincount(components.ravel())
-        shares.append(1 / areas[components[mask]])
-        regions += count
-    return np.concatenate(shares) / regions
+    components, count = connected_components(mask, EIGHT_NEIGHBOURS)
+    return components, count, 1 / np.bincount(components.ravel())[components[mask]]
+
+
+def region_shares(masks: Iterable[NDArray]) -> NDArray:
+    """Compute what each defect pixel adds to PRO when it is marked: 1 / (area of its region * number of regions).
+
+    (N, H, W) bool with P True pixels -> (P,) float64, in the order of `maps[masks]`, sum 1.
+    """
+    _, counts, shares = zip(*(label_regions(mask) for mask in masks if mask.any()), strict=True)
+    return np.concatenate(shares) / sum(counts)
 
 
 def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
-    """The per-region overlap against the false-positive rate (Bergmann et al., the MVTec AD paper).
+    """Compute the PRO curve: per-region overlap against false-positive rate (Bergmann et al., the MVTec AD paper).
 
-    At each threshold, PRO is the mean over all ground-truth regions (8-neighbour components of every mask) of the share
-    of the region that is marked; FPR is the share of all normal pixels that is marked, good images included.
+    At each threshold, PRO is the mean, over all 8-neighbour regions of all masks, of the share of the region that is
+    marked. FPR is the share of all normal pixels that is marked, those of good images included.
+
+    Args:
+        masks: (N, H, W), True = defect.
+        maps: (N, H, W) scores.
 
     Returns:
-        fpr, pro, thresholds of the curve's corners: float64, from (0, 0) to (1, 1), thresholds falling.
+        fpr, pro, thresholds of the curve's corners: float64, from (0, 0) to (1, 1), thresholds descending.
 
-    Arguments and errors as in `PixelRanking`.
+    Raises:
+        ValueError: as listed in `PixelRanking`.
     """
     return PixelRanking(masks, maps).pro_curve()
 
 
 def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
-    """Area under PRO against FPR up to `fpr_limit`, divided by it: in [0, 1], MVTec AD's definition.
+    """Compute the area under the PRO curve from FPR 0 to `fpr_limit`, divided by the limit (MVTec AD's definition).
 
-    Exact: every distinct score is a threshold, and a point is interpolated at the limit itself. Arguments and errors
-    as in `PixelRanking`; also ValueError for a limit outside (0, 1].
+    Exact: every distinct score is a threshold, and the curve is interpolated at the limit.
+
+    Args:
+        masks: (N, H, W), True = defect.
+        maps: (N, H, W) scores.
+        fpr_limit: in (0, 1].
+
+    Returns:
+        The area, in [0, 1].
+
+    Raises:
+        ValueError: as listed in `PixelRanking`, or a limit outside (0, 1].
     """
     return PixelRanking(masks, maps).aupro(fpr_limit)
 
 
-def area_up_to(fpr: NDArray, pro: NDArray, fpr_limit: float) -> float:
-    """The curve's area from FPR 0 to `fpr_limit`, cut exactly there, divided by the limit."""
+def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
+    """Compute the area under the curve (fpr, height), (K,) each, from FPR 0 to the limit, divided by the limit."""
     inside = fpr <= fpr_limit
-    x, y = np.append(fpr[inside], fpr_limit), np.append(pro[inside], np.interp(fpr_limit, fpr, pro))
+    x, y = np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
     return _area(x, y) / fpr_limit
 
 
 def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) -> float:
-    """The official code's PRO (test.py:356-382), for comparison with the paper's numbers; not MVTec AD's definition.
+    """Compute the official code's PRO (test.py:356-382), to compare with the paper; not MVTec AD's definition.
 
-    One curve per image that has a mask, between that image's own smallest and largest score in `n_thresholds` equal
-    steps; points with FPR < 0.3 only, none at 0.3, and the FPR axis stretched so that the largest one left becomes 1;
-    then the mean over images. A scale that differs between images goes unnoticed, so it can read far higher than
-    `aupro`. An image whose curve has no width, where the official code fails, is left out.
+    Each image with a mask has its own curve, over `n_thresholds` equal steps from its smallest to its largest score.
+    Only points with FPR < 0.3 count, and the FPR axis is stretched until the last of them lies at 1. The result is the
+    mean area over images. It ignores differences of scale between images, so it can be far higher than `aupro`.
+    Images whose curve has no width, for which the official code fails, are left out.
 
-    Arguments and errors as in `pro_curve`.
+    Args:
+        masks: (N, H, W), True = defect.
+        maps: (N, H, W) scores.
+        n_thresholds: steps of a curve.
+
+    Returns:
+        The mean area, in [0, 1].
+
+    Raises:
+        ValueError: as listed in `PixelRanking`, or no image has a curve of any width.
     """
     masks, maps = _checked(masks, maps, flat=False)
-    areas = [_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any()]
-    areas = [area for area in areas if area is not None]
+    found = (_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any())
+    areas = [area for area in found if area is not None]
     if not areas:
-        raise ValueError("No image has both a mask and a PRO curve of any width.")
+        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which needs no such curve.")
     return float(np.mean(areas))
 
 
@@ -176,10 +213,10 @@ def _official_area(mask: NDArray, scores: NDArray, n_thresholds: int) -> float |
     low, high = scores.min(), scores.max()
     if low == high:
         return None
-    # np.arange in the map's own dtype, as there: rounding decides whether a last threshold is added.
+    # In the map's own dtype; official maps are float64. Rounding decides whether np.arange adds a last threshold.
     thresholds = np.arange(low, high, (high - low) / n_thresholds, dtype=scores.dtype)
     fpr = _share_above(scores[~mask], thresholds)
-    components, count = connected_components(mask, EIGHT_NEIGHBOURS)
+    components, count, _ = label_regions(mask)
     pro = np.mean([_share_above(scores[components == i], thresholds) for i in range(1, count + 1)], axis=0)
     kept = fpr < 0.3
     width = fpr[kept].max(initial=0)
@@ -192,7 +229,7 @@ def _area(x: NDArray, y: NDArray) -> float:
 
 
 def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
-    """For each threshold, the share of scores that exceed it."""
+    """Compute, for each threshold, the share of scores above it."""
     return 1 - np.searchsorted(np.sort(scores), thresholds, side="right") / max(scores.size, 1)
 
 
@@ -200,10 +237,11 @@ def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[N
     labels, scores = as_truth(labels), as_finite(scores, "scores")
     scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)  # differences of integers may wrap
     if not flat and scores.ndim != 3:
-        raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Give a single map as map[None].")
+        raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Pass a single map as map[None].")
     if labels.shape != scores.shape:
-        raise ValueError(f"Truth and scores must agree in shape: {labels.shape} against {scores.shape}.")
+        raise ValueError(f"Truth and scores must have the same shape, got {labels.shape} and {scores.shape}. Pass one "
+                         "label for each image, or masks of the maps' size.")
     if labels.all() or not labels.any():
         raise ValueError(f"Both classes are needed, but every label is {'anomalous' if labels.any() else 'normal'}. "
-                         "Add good and defective test images.")
+                         "Use a test set with good and defective images.")
     return (labels.ravel(), scores.ravel()) if flat else (labels, scores)

@@ -1,4 +1,4 @@
-"""Reverse distillation, whole (paper Fig. 3): teacher E, bottleneck OCBE, student D, and what they say of an image."""
+"""The complete reverse-distillation model (paper Fig. 3): teacher E, bottleneck OCBE and student D."""
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import SCALES
 from rdlib.decoder import StudentDecoder
 from rdlib.detector import Distillation, DistillationConfig, Features
-from rdlib.ocbe import BOTTLENECKS, build_bottleneck, calibrate_frozen, load_layer4
+from rdlib.ocbe import BOTTLENECKS, FrozenEmbedding, build_bottleneck, calibrate_frozen, load_layer4
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
 from rdlib.threshold import Threshold
-from rdlib.utils.errors import WeightsError
+from rdlib.utils.errors import WeightsError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
 from rdlib.weights import check_fit, check_values, initialize, load_strictly
@@ -23,67 +23,67 @@ from rdlib.weights import check_fit, check_values, initialize, load_strictly
 
 @dataclass(kw_only=True)
 class ReverseConfig(DistillationConfig):
-    """`DistillationConfig`, and what the student looks through."""
+    """The settings of a `ReverseDistillation`: `DistillationConfig` and the bottleneck."""
 
     bottleneck: str = "mff_oce"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bottleneck not in BOTTLENECKS:
-            raise ValueError(f"There is no bottleneck '{self.bottleneck}'. Choose one of: {', '.join(BOTTLENECKS)}.")
+        check_choice("bottleneck", self.bottleneck, BOTTLENECKS)
 
 
 class OfTheClass(classmethod):
-    """A class method that makes an instance, and would do nothing to the one that it is called on."""
+    """A class method that returns a new instance; calling it on an instance raises TypeError."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable:
-        """The method of the class; of an instance, a function that raises TypeError."""
+        """Return the method of the class or, for an instance, a function that raises TypeError."""
         return super().__get__(None, owner) if instance is None else self._refuse
 
     def _refuse(self, *args, **options) -> None:
         name = self.__func__.__name__
-        raise TypeError(f"{name} makes a new model and would leave this one as it is. Keep what it returns: "
+        raise TypeError(f"{name} returns a new model and does not change this one. Call it on the class: "
                         f"model = ReverseDistillation.{name}(path).")
 
 
 class ReverseDistillation(Distillation):
-    """A frozen teacher, and a student that must restore the teacher's features from a one-class embedding.
+    """A frozen teacher, and a student that reconstructs the teacher's features from a one-class embedding.
 
-    `parameters()` are those of OCBE and student alone.
+    `parameters()` are those of bottleneck and student. `repr(model)` names the teacher's weights that were taken.
 
     Args:
-        backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (the paper's).
-        weights: the teacher's, see `TeacherEncoder`. The default ships with the kit, works offline and is a ResNet-18;
-            results like the paper's need "imagenet".
+        backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (paper).
+        weights: the teacher's weights, see `TeacherEncoder`. "auto" takes those that ship with the kit for a ResNet-18,
+            else ImageNet's. Results like the paper's need "imagenet".
         bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.ocbe`.
-        scales: which of the three distances the map is made of, 1 fine to 3 coarse; the losses are chosen in `fit`.
-        sigma: width of the map's Gaussian smoothing in pixels, 0 for none; 4 is the official choice at 256 x 256.
+        scales: scales that the map is made of, 1 (fine) to 3 (coarse); `fit` chooses those of the loss.
+        sigma: width of the map's Gaussian smoothing in pixels, 0 for none; official: 4 at 256 x 256.
         fusion: "add" (paper) or "multiply".
         score: "max" of the map (paper), or its "sum", for one-class novelty detection.
-        normalize: take off ImageNet's mean and deviation, which ImageNet teachers expect.
-        seed: of the student's (and a random teacher's) initial weights.
+        normalize: subtract ImageNet's mean and divide by its standard deviation, as ImageNet teachers expect.
+        seed: seed of the initial weights of the student and of a random teacher.
 
     Raises:
-        ValueError: an unknown backbone, bottleneck, scale, fusion or score, a negative sigma.
-        WeightsError: see `TeacherEncoder`; also "pre" with weights that carry no layer4.
+        ValueError: unknown backbone, bottleneck, scale, fusion or score, or a negative sigma.
+        WeightsError: see `TeacherEncoder`; also "pre" with weights that contain no layer4.
     """
 
     config: ReverseConfig
 
     @neutral()
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  bottleneck: str = "mff_oce", scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add",
                  score: str = "max", normalize: bool = True, seed: int = 0):
         config = ReverseConfig(backbone=backbone, bottleneck=bottleneck, scales=scales, sigma=sigma, fusion=fusion,
                                score=score, normalize=normalize)
         generator = self._build(config, weights, seed)
-        if bottleneck == "pre":
-            load_layer4(self.ocbe, backbone, weights)
-        elif bottleneck == "pre_random":
-            calibrate_frozen(self.ocbe, self.teacher, generator)
+        if isinstance(self.ocbe, FrozenEmbedding):
+            if bottleneck == "pre":
+                load_layer4(self.ocbe, backbone, weights)
+            else:
+                calibrate_frozen(self.ocbe, self.teacher, generator)
 
     def _build(self, config: ReverseConfig, weights: str | Path | None, seed: int) -> torch.Generator:
-        """Make the networks, with random weights where they learn; returns the generator that drew them."""
+        """Build the networks and initialize bottleneck and student. Return the generator that was used."""
         super().__init__(config, weights, seed)
         with torch.device("meta"):
             self.ocbe = build_bottleneck(config.bottleneck, config.backbone)
@@ -95,24 +95,26 @@ class ReverseDistillation(Distillation):
         return generator
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """OCBE and student. A frozen bottleneck is listed too, so that a checkpoint is whole; it has no parameters."""
+        """Return bottleneck and student. A frozen bottleneck has no parameters but belongs in a checkpoint."""
         return {"ocbe": self.ocbe, "student": self.student}
 
     def signature(self) -> dict:
-        """See `Distillation`."""
+        """Return the settings in which a run and its checkpoint must agree, see `Distillation`."""
         return super().signature() | {"bottleneck": self.config.bottleneck}
 
     def reconstruct(self, features: Features) -> Features:
-        """The student's g1, g2, g3, shaped as the teacher's f1, f2, f3 that go in: D(OCBE(f))."""
+        """Reconstruct the teacher's features t1, t2, t3 with the student: s1, s2, s3 of the same shapes."""
         return self.student(self.ocbe(features))
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
-        """`reconstruct`: the reverse student sees the image through the teacher's features alone."""
+        """Reconstruct the teacher's features, see `reconstruct`; `images` is not used."""
         return self.reconstruct(teacher)
 
     def save(self, path: str | Path) -> None:
-        """Write weights, the teacher's included, configuration and threshold, if there is one, to one .safetensors
-        file, or leave nothing. Raises WeightsError for weights that are NaN or infinite."""
+        """Save all weights, the settings and the threshold atomically to one .safetensors file.
+
+        Raises WeightsError for weights that are NaN or infinite.
+        """
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         for key, value in state.items():
             check_values(key, value, f"{path} was not written")
@@ -124,11 +126,11 @@ class ReverseDistillation(Distillation):
 
     @OfTheClass
     @neutral()
-    def load(cls, path: str | Path) -> "ReverseDistillation":
-        """The model that `save` wrote, in eval mode: `model = ReverseDistillation.load(path)`.
+    def load(cls: "type[ReverseDistillation]", path: str | Path) -> "ReverseDistillation":
+        """Build the model that `save` wrote, in eval mode: `model = ReverseDistillation.load(path)`.
 
-        Raises WeightsError for a missing, damaged or foreign file, and for weights that are NaN or infinite; TypeError
-        where it is called on a model.
+        Raises WeightsError for a missing, damaged or foreign file and for weights that are NaN or infinite. Raises
+        TypeError if it is called on an instance.
         """
         path = Path(path)
         if not path.is_file():
@@ -142,34 +144,37 @@ class ReverseDistillation(Distillation):
                                "model.save(path).") from error
         if "rdlib" not in metadata:
             raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights use "
-                               "ReverseDistillation(weights=path); for an official checkpoint, load_official(path).")
+                               "ReverseDistillation(weights=path), for an official checkpoint load_official(path).")
         try:
+            config = ReverseConfig(**json.loads(metadata["rdlib"]))
+            weights = config.weights
             model = cls.__new__(cls)  # not through __init__, which would look for weights that the file replaces
-            model._build(ReverseConfig(**json.loads(metadata["rdlib"])), weights=None, seed=0)
-            if "threshold" in metadata:  # older files have none
+            model._build(config, weights=None, seed=0)
+            config.weights = model.teacher.weights = weights
+            if "threshold" in metadata:
                 model.threshold = Threshold(**json.loads(metadata["threshold"]))
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path} was saved with a configuration or threshold that this version of the kit does "
-                               f"not know ({error}). Update the kit, or save the model again.") from error
+            raise WeightsError(f"{path} was saved with settings or a threshold that this version of the kit does not "
+                               f"know ({error}). Update the kit, or save the model again.") from error
         load_strictly(model, state, str(path))
         return model.eval()
 
     def load_official(self, path: str | Path) -> "ReverseDistillation":
-        """Take OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code; returns self.
+        """Load OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code. Return self.
 
-        The teacher is not in such a file: build the model with weights="imagenet". The two layers that the official
-        OCBE builds and never uses are ignored, and so are keys with "memory", as the official test script does. Raises
-        WeightsError where the file does not fit or holds NaN or infinity.
+        Such a file has no teacher: build the model with weights="imagenet". Layers that the official OCBE never uses
+        are ignored, and so are keys with "memory", as in the official test script. Raises WeightsError if the file does
+        not fit or contains NaN or infinity.
         """
         if self.config.bottleneck != "mff_oce":
-            raise WeightsError(f"An official checkpoint holds the full OCBE, and this model's bottleneck is "
+            raise WeightsError(f"An official checkpoint contains the full OCBE, but this model's bottleneck is "
                                f"'{self.config.bottleneck}'. Build it with bottleneck='mff_oce'.")
         checkpoint = read_official(Path(path))
         parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
                  (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]
         for part in parts:
-            check_fit(*part)  # both, before either is changed
+            check_fit(*part)  # both parts, before one is changed
         for part in parts:
             load_strictly(*part)
-        self.threshold = None  # it was chosen for what has just been replaced
+        self.threshold = None  # it was chosen for the weights that have just been replaced
         return self

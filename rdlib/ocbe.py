@@ -1,8 +1,8 @@
-"""The one-class bottleneck embedding, OCBE (paper §3.3): what the student is allowed to know of an image.
+"""The one-class bottleneck embedding, OCBE: a compact code of the teacher's features, from which the student starts.
 
-Two parts. MFF aligns the teacher's three feature maps at the coarsest resolution and stacks them; OCE, one more
-residual stage, squeezes the stack into an embedding. Trained with the student on good images, it keeps what these need;
-little of a defect passes.
+MFF brings the teacher's three feature maps to the coarsest resolution and stacks them. OCE, one more residual stage,
+reduces the stack to the embedding phi. Both are trained with the student on good images. The paper argues that the
+embedding therefore keeps what good images need, and that little of a defect passes.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rdlib.encoder import Backbone, TeacherEncoder, get_backbone, parameters_to_buffers, read_teacher, residual_stage
+from rdlib.encoder import Backbone, Frozen, TeacherEncoder, get_backbone, residual_stage
 from rdlib.utils.errors import WeightsError
-from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly
+from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly, read_teacher
 
 
 def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """3x3 convolution of stride 2, BatchNorm, ReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
+    """Build a 3x3 convolution of stride 2, BatchNorm and ReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
     return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True)]
 
 
 class MultiScaleFeatureFusion(nn.Module):
-    """MFF: three scales in, one stack of the coarsest resolution out. f1 is halved twice, f2 once, f3 not at all."""
+    """MFF: stack three feature maps at the coarsest resolution. t1 is halved twice, t2 once, t3 not at all."""
 
     def __init__(self, channels: tuple[int, int, int]):
         super().__init__()
@@ -32,15 +32,15 @@ class MultiScaleFeatureFusion(nn.Module):
         self.reduce2 = nn.Sequential(*_halve(c2, c3))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """f1 (B, 64e, H, W), f2 (B, 128e, H/2, W/2), f3 (B, 256e, H/4, W/4) -> (B, 3 * 256e, H/4, W/4)."""
-        f1, f2, f3 = features
-        return torch.cat([self.reduce1(f1), self.reduce2(f2), f3], dim=1)
+        """Fuse t1 (B, 64e, H, W), t2 (B, 128e, H/2, W/2), t3 (B, 256e, H/4, W/4) -> (B, 3 * 256e, H/4, W/4)."""
+        t1, t2, t3 = features
+        return torch.cat([self.reduce1(t1), self.reduce2(t2), t3], dim=1)
 
 
 class OneClassEmbedding(nn.Sequential):
-    """OCE: a residual stage of the teacher's own kind, planes 512, that halves the resolution once more.
+    """OCE: a residual stage of the teacher's block type, planes 512, that halves the resolution.
 
-    (B, in_channels, H, W) -> (B, 512e, H/2, W/2). Two blocks behind a ResNet-18, three otherwise.
+    (B, in_channels, H, W) -> (B, 512e, H/2, W/2). Two blocks for a ResNet-18, three otherwise, as in its layer4.
     """
 
     def __init__(self, backbone: Backbone, in_channels: int):
@@ -49,10 +49,10 @@ class OneClassEmbedding(nn.Sequential):
 
 
 class OneClassBottleneckEmbedding(nn.Module):
-    """OCBE = OCE after MFF: the teacher's three feature maps -> the one-class embedding phi.
+    """OCBE: MFF, then OCE: the teacher's three feature maps -> the one-class embedding phi.
 
     The official module also builds a 1x1 convolution and a BatchNorm that its forward never uses
-    (resnet.py:412-413); they are left out here.
+    (resnet.py:412-413). They are left out.
 
     Args:
         backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
@@ -65,7 +65,7 @@ class OneClassBottleneckEmbedding(nn.Module):
         self.oce = OneClassEmbedding(spec, in_channels=3 * spec.channels[2])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """f1 (B, 64e, H, W), f2 (B, 128e, H/2, W/2), f3 (B, 256e, H/4, W/4) -> phi (B, 512e, H/8, W/8)."""
+        """Embed t1 (B, 64e, H, W), t2 (B, 128e, H/2, W/2), t3 (B, 256e, H/4, W/4) as phi (B, 512e, H/8, W/8)."""
         return self.oce(self.mff(features))
 
 
@@ -73,9 +73,9 @@ BOTTLENECKS = ("pre", "pre_random", "oce", "mff_oce")
 
 
 class SingleScaleEmbedding(nn.Module):
-    """OCE on the coarsest feature map alone: f3 (B, 256e, H, W) of the three -> (B, 512e, H/2, W/2).
+    """OCE on the coarsest feature map alone: t3 (B, 256e, H, W) -> phi (B, 512e, H/2, W/2).
 
-    Its shape is that of torchvision's layer4: two blocks in a ResNet-18, three otherwise.
+    Its keys and shapes are those of torchvision's layer4.
     """
 
     def __init__(self, backbone: str):
@@ -84,43 +84,33 @@ class SingleScaleEmbedding(nn.Module):
         self.oce = OneClassEmbedding(spec, in_channels=spec.channels[2])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """f1, f2, f3 as in `OneClassBottleneckEmbedding`, of which f3 alone is looked at."""
+        """Embed t3 of t1, t2, t3, shaped as in `OneClassBottleneckEmbedding`."""
         return self.oce(features[2])
 
 
-class FrozenEmbedding(SingleScaleEmbedding):
-    """A `SingleScaleEmbedding` that never changes: no parameters, no gradient, always in eval mode, as the teacher."""
+class FrozenEmbedding(Frozen, SingleScaleEmbedding):
+    """A `SingleScaleEmbedding` that never changes."""
 
     def __init__(self, backbone: str):
         super().__init__(backbone)
-        parameters_to_buffers(self)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "FrozenEmbedding":
-        """Does nothing but return self."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """See `SingleScaleEmbedding`."""
-        return super().forward(features)
+        self.freeze()
 
 
 def build_bottleneck(name: str, backbone: str) -> nn.Module:
-    """The bottleneck of that name in `BOTTLENECKS`, without values."""
+    """Build the bottleneck called `name`, one of `BOTTLENECKS`, with uninitialized weights."""
     networks = {"mff_oce": OneClassBottleneckEmbedding, "oce": SingleScaleEmbedding}
     return networks.get(name, FrozenEmbedding)(backbone)
 
 
 def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path | None) -> None:
-    """Give `pre` the layer4 that belongs to the teacher's weights. Raises WeightsError where they carry none."""
-    if weights is None or weights == "random_calibrated":
+    """Load the layer4 of the teacher's weights into `pre`. Raises WeightsError if the weights contain none."""
+    if weights in (None, "random", "random_calibrated"):
         raise WeightsError("bottleneck='pre' is the teacher's own pre-trained layer4, and a random teacher has none. "
                            "Use bottleneck='pre_random', or weights='imagenet'.")
-    state, source = read_teacher(backbone, weights)
+    state, source = read_teacher(backbone, weights, get_backbone(backbone).imagenet.url)
     layer4 = {key.removeprefix("layer4."): value for key, value in state.items() if key.startswith("layer4.")}
     if not layer4:
-        raise WeightsError(f"bottleneck='pre' is the teacher's own pre-trained layer4, and {source} carries none. Use "
+        raise WeightsError(f"bottleneck='pre' is the teacher's own pre-trained layer4, and {source} contains none. Use "
                            "weights='imagenet' or a state dict with layer4.*, or another bottleneck: "
                            f"{', '.join(BOTTLENECKS[1:])}.")
     load_strictly(bottleneck.oce, layer4, f"layer4 of {source}")
@@ -129,7 +119,7 @@ def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path 
 def calibrate_frozen(bottleneck: FrozenEmbedding, teacher: TeacherEncoder, generator: torch.Generator) -> None:
     """Set the BatchNorm statistics of `pre_random` to those of the teacher's features of coloured noise.
 
-    A frozen BatchNorm never sees a batch to learn from. With its default statistics the embedding would grow with the
-    teacher's features and from block to block; calibrated, it has the scale that a trained bottleneck's has.
+    A frozen BatchNorm does not learn its statistics. With the default ones the embedding grows from block to block;
+    calibrated, it has the scale of a trained bottleneck's embedding.
     """
     calibrate_batchnorm(bottleneck, teacher(coloured_noise(32, 128, generator)))

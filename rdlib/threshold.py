@@ -1,43 +1,44 @@
-"""From which score on an image is called anomalous: thresholds from good images alone, or from some defective ones too.
+"""Choose the decision threshold, from good images alone or from good and defective ones.
 
-Scores of n good images that the model was *not* trained on, drawn as those to come will be, are all that a promise
-about false alarms can rest on. Put the threshold just above the n - k-th lowest of them, so that k alarm: the share
-of good images to come that will alarm is then Beta(k + 1, n - k) distributed, whatever the distribution of the scores
-(order statistics; Wilks 1941). Its mean is (k + 1) / (n + 1), and its upper quantile is Clopper and Pearson's bound.
+A bound on false alarms needs scores of n good images that the model was *not* trained on and that are drawn like later
+ones. Put the threshold just above the (n - k)-th lowest score, so that k of the n images raise an alarm. The
+false-alarm rate on later good images then has the distribution Beta(k + 1, n - k), for any distribution of the scores
+(order statistics; Wilks 1941). Its mean is (k + 1) / (n + 1); its upper quantile is Clopper and Pearson's bound.
 
-Everywhere score >= threshold means anomalous, as in `rdlib.metrics`.
+A score >= threshold means anomalous, here as in `rdlib.metrics`.
 """
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv  # scipy.stats has the bounds ready, and is slow to import
+from scipy.special import betaincinv  # scipy.stats has these bounds but is slow to import
 
 from rdlib.metrics import f1_max
-from rdlib.utils.arrays import as_finite, as_truth
+from rdlib.utils.arrays import as_finite, as_size, as_truth
 
-MARGIN = 1e-4  # relative; how far above an image the threshold lies, so that another machine's rounding changes nothing
-LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative one vanishes
+MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
+LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative margin vanishes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A decision, and what it rests on. It holds for one model at one image size; `ReverseDistillation` saves it."""
+    """A decision threshold and how it was chosen. It is valid for one model at one image size."""
 
     score: float  # an image is anomalous if its score is at least this
-    pixel: float  # a pixel is, if its map is: just above all maps of the good images the choice was made on
-    size: tuple[int, int]  # (H, W) of the images it was chosen at
+    pixel: float  # a pixel is anomalous if its map is at least this: just above all maps of the good images below
+    size: tuple[int, int]  # (H, W) of the images it was chosen on
     rule: str  # how it was chosen, in words
-    good: int  # good images that the choice was made on ...
-    alarms: int  # ... so many of them at or above the threshold
-    defective: int = 0  # and defective ones ...
-    found: int = 0  # ... so many of them found
+    good: int  # good images it was chosen on
+    alarms: int  # FP: good images with score >= threshold
+    defective: int = 0  # defective images it was chosen on
+    found: int = 0  # TP: defective images with score >= threshold
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))  # a file knows no tuples
+        object.__setattr__(self, "size", as_size(self.size))  # a list in a file
         if not all(isinstance(x, float) and math.isfinite(x) for x in (self.score, self.pixel)):
-            raise ValueError(f"A threshold is a finite number, got score={self.score!r} and pixel={self.pixel!r}.")
+            raise ValueError(f"A threshold is a finite number, got score={self.score!r} and pixel={self.pixel!r}. "
+                             "Choose it with threshold_from_good or threshold_from_both.")
 
     def __str__(self) -> str:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"
@@ -46,18 +47,21 @@ class Threshold:
 
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
                         confidence: float | None = None) -> Threshold:
-    """The lowest threshold that keeps false alarms to `rate`, from good images alone.
+    """Choose the lowest threshold that keeps the false-alarm rate to `rate`, from good images alone.
 
     Args:
-        scores: (N,) image scores of good images that the model was not trained on, as an array or tensor.
+        scores: (N,) image scores of good images that the model was not trained on.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
-        rate: the share of good images that may alarm, in (0, 1).
-        confidence: None: `rate` holds on average over draws of the N images. Or a probability, such as 0.95, with which
-            the rate of these very N images' threshold is at most `rate`; that takes more images.
+        rate: allowed false-alarm rate, in (0, 1).
+        confidence: None: the rate is at most `rate` on average over samples of N images. Or a probability in (0, 1)
+            with which the threshold of this sample keeps to `rate`; that needs more images.
+
+    Returns:
+        The threshold, with the number of good images and of false alarms among them.
 
     Raises:
-        ValueError: too few images for the rate asked (the message says how many it takes, and what N can do), scores
-            that are no numbers, a rate or confidence outside (0, 1).
+        ValueError: too few images for `rate`; the message says how many are needed and which rate N images allow. Also
+            scores or maps that are not finite numbers, and a rate or confidence outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
     n, allowed = len(scores), _alarms_allowed(len(scores), rate, confidence)
@@ -74,71 +78,104 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
 
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
                         recall: float | None = None) -> Threshold:
-    """The threshold of the best F1, or the highest that finds a given share of the defective images.
+    """Choose the threshold of the best F1, or the highest one that reaches a given recall.
 
-    Choose on images that are neither trained on nor tested with: on these very images the threshold looks better than
-    it is. It lies in the middle of the gap between two scores. F1 weighs false alarms by how many good images there
-    happen to be: where defects are rarer in use than here, it lets too many through.
+    Use images that are neither trained on nor tested on: on its own images a threshold looks better than it is. The
+    threshold lies in the middle of the gap between two scores. F1 depends on the share of defective images: if defects
+    are rarer in use than here, it accepts too many false alarms.
 
     Args:
-        labels: (N,) 0 normal, 1 anomalous, or bool; both occur.
-        scores: (N,) image scores, as an array or tensor.
+        labels: (N,) 0 normal, 1 anomalous, or bool; both classes.
+        scores: (N,) image scores.
         maps: (N, H, W) anomaly maps; those of the good images give the pixel threshold.
         recall: None for the best F1, or the share of the defective images to find, in (0, 1].
 
+    Returns:
+        The threshold, with the numbers of good and defective images, false alarms and defects found.
+
     Raises:
-        ValueError: one class only, other labels, scores that are no numbers, a recall outside (0, 1].
+        ValueError: one class only, other labels, scores or maps that are not finite numbers, a recall outside (0, 1].
     """
     scores, maps = _checked(scores, maps)
     bad = as_truth(labels)
     if bad.shape != scores.shape or not bad.any() or bad.all():
-        raise ValueError("This choice needs a label for every score, and both good and defective images. With good "
-                         "ones alone, use threshold_from_good.")
+        raise ValueError(f"Labels for {len(scores)} scores and of both classes are needed, got {bad.size}, of which "
+                         f"{bad.sum()} are anomalous. With good images alone, use threshold_from_good.")
     if recall is None:
         lowest, rule = f1_max(bad, scores)[1], "best F1"
     else:
         if not 0 < recall <= 1:
-            raise ValueError(f"recall is the share of defective images to find, in (0, 1]; got {recall}.")
+            raise ValueError(f"recall is the share of defective images to find, in (0, 1], such as 0.95; got {recall}.")
         found = np.sort(scores[bad])[::-1]
         lowest = found[math.ceil(recall * len(found) - 1e-9) - 1]
         rule = f"at least {100 * recall:.3g} % of the defective images found"
     below = scores[scores < lowest].max(initial=-np.inf)
     middle = (lowest + below) / 2
-    score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # float32 may have nothing in between
+    score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # equal in float32
     return Threshold(score=score, pixel=_above(maps[~bad].max()), size=maps.shape[1:], rule=rule,
                      good=int((~bad).sum()), alarms=int((scores[~bad] >= score).sum()), defective=int(bad.sum()),
                      found=int((scores[bad] >= score).sum()))
 
 
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
-    """The false-alarm rate to expect of the threshold just above all but `alarms` of n good images' scores.
+    """Compute the false-alarm rate of a threshold that `alarms` of n good images reach, on later good images.
 
-    With confidence=None the mean, (alarms + 1) / (n + 1); else the rate that is not exceeded with that probability.
+    Args:
+        alarms: number of these n images with score >= threshold, 0 to n - 1.
+        n: number of good images that the threshold was chosen on.
+        confidence: None for the mean rate; or a probability in (0, 1) with which the rate is not exceeded.
+
+    Returns:
+        The rate, in (0, 1].
+
+    Raises:
+        ValueError: alarms outside 0 to n - 1, a confidence outside (0, 1).
     """
     if not 0 <= alarms < n:
-        raise ValueError(f"Of n good images 0 to n - 1 can alarm, got alarms={alarms} and n={n}.")
+        raise ValueError(f"alarms is a number of good images from 0 to n - 1, got alarms={alarms} and n={n}. Pass the "
+                         "alarms first.")
     if confidence is None:
         return (alarms + 1) / (n + 1)
     return float(betaincinv(alarms + 1, n - alarms, _share("confidence", confidence)))
 
 
 def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval of a rate of which n independent images have shown `count`.
+    """Compute Clopper and Pearson's exact interval of a rate, from a count among n independent images.
 
-    For a threshold that is judged on images it was not chosen on: false alarms among good test images, say, or finds
-    among defective ones. Raises ValueError unless 0 <= count <= n and n >= 1.
+    Use it on images that the threshold was not chosen on: FP among good test images, or TP among defective ones.
+
+    Args:
+        count: number of images that were called anomalous, 0 to n.
+        n: number of images, 1 or more.
+        confidence: probability in (0, 1) that the interval contains the rate.
+
+    Returns:
+        The lower and the upper end, in [0, 1].
+
+    Raises:
+        ValueError: count or n are not whole numbers in this range, a confidence outside (0, 1).
     """
     if not (n >= 1 and 0 <= count <= n) or count % 1 or n % 1:
-        raise ValueError(f"count is a whole number from 0 to n, and n is 1 or more; got count={count} and n={n}.")
+        raise ValueError(f"count is a whole number from 0 to n, and n is 1 or more; got count={count} and n={n}. Pass "
+                         "numbers of images, the count first.")
     count, n, tail = int(count), int(n), (1 - _share("confidence", confidence)) / 2
     return (float(betaincinv(count, n - count + 1, tail)) if count else 0.0,
             float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0)
 
 
 def images_needed(rate: float, confidence: float | None = None) -> int:
-    """The fewest good images, not trained on, from which a threshold can keep false alarms to `rate`.
+    """Compute how many good images, not trained on, a threshold with a false-alarm rate of at most `rate` needs.
 
-    On average 1 / rate - 1; with a confidence c, log(1 - c) / log(1 - rate). Raises ValueError outside (0, 1).
+    Args:
+        rate: in (0, 1).
+        confidence: None: on average over samples, 1 / rate - 1 images. Or a probability c in (0, 1) with which the rate
+            holds: log(1 - c) / log(1 - rate) images.
+
+    Returns:
+        The number, rounded up.
+
+    Raises:
+        ValueError: a rate or confidence outside (0, 1).
     """
     rate = _share("rate", rate)
     if confidence is None:
@@ -147,23 +184,29 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
 
 
 def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """The (H, W) at which to use a model: that of its threshold; without one, `size`, (H, W) or the side of a square.
+    """Return the image size (H, W) to use a model at: that of its threshold, or without one, `size`.
 
-    Raises ValueError where both are missing, or do not agree.
+    Args:
+        threshold: the model's threshold, if it has one.
+        size: (H, W), the side of a square, or None.
+
+    Raises:
+        ValueError: both are missing, or they differ.
     """
-    size = (size, size) if isinstance(size, int) else size and tuple(size)
-    if not (threshold or size):
-        raise ValueError("Give the size of the images that the model was trained at, such as size=256 (--size "
-                         "256), or choose a threshold first, which knows it.")
-    if threshold and size not in (None, threshold.size):
+    if size is None:
+        if threshold is None:
+            raise ValueError("The image size is unknown. Give the size that the model was trained at, such as size=256 "
+                             "(--size 256), or choose a threshold first, which stores it.")
+        return threshold.size
+    asked = as_size(size)
+    if threshold and asked != threshold.size:
         raise ValueError(f"The model's threshold was chosen at {threshold.size[0]} x {threshold.size[1]} pixels and "
-                         f"means nothing at {size[0]} x {size[1]}. Leave the size out, or set model.threshold = None "
-                         "first.")
-    return threshold.size if threshold else size
+                         f"means nothing at {asked[0]} x {asked[1]}. Leave the size out or set model.threshold = None.")
+    return asked
 
 
 def _alarms_allowed(n: int, rate: float, confidence: float | None) -> int:
-    """How many of n good images may alarm, -1 where even none is too many. The bound rises with their number."""
+    """Return the largest number of FP among n good images that keeps to `rate`, -1 if even 0 is too many."""
     _share("rate", rate)
     bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * rate) + 1))]
     return int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1
@@ -183,6 +226,6 @@ def _share(name: str, value: float) -> float:
 def _checked(scores: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray]:
     scores, maps = as_finite(scores, "scores").astype(np.float64), as_finite(maps, "maps")
     if scores.ndim != 1 or not len(scores) or maps.ndim != 3 or len(maps) != len(scores):
-        raise ValueError(f"A threshold is chosen from (N,) scores and their (N, H, W) maps, N at least 1; got "
-                         f"{scores.shape} and {maps.shape}.")
+        raise ValueError(f"A threshold needs (N,) scores and (N, H, W) maps, N at least 1; got {scores.shape} and "
+                         f"{maps.shape}. Pass what model.predict returns, the scores first.")
     return scores, maps

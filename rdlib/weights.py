@@ -1,13 +1,11 @@
-"""Weights: how a network is filled at random, and how weights are fetched, read and fitted, with plain errors."""
+"""Network weights: initialize, calibrate, download, read and check them before use."""
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
@@ -21,10 +19,10 @@ EMBEDDED = "resnet18_procedural.safetensors"
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill a network as the official code does, drawing from `generator` alone.
+    """Initialize a network as the official code does; random numbers come from `generator` alone.
 
-    Conv2d: Kaiming normal, fan_out. ConvTranspose2d: torch's default, which the official decoder keeps
-    (de_resnet.py:203). BatchNorm: weight 1, bias 0, mean 0, variance 1.
+    Conv2d: Kaiming normal, fan_out. ConvTranspose2d: torch's default, as in the official decoder (de_resnet.py:203).
+    BatchNorm: weight 1, bias 0, mean 0, variance 1.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
@@ -37,9 +35,9 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 
 @neutral()
 def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """(n, 3, size, size) float32 images, normalized: noise whose amplitude falls as 1/frequency^a, a from 0.5 to 2.
+    """Draw (n, 3, size, size) float32 noise images with mean 0 and standard deviation 1 in each channel.
 
-    Natural images have such spectra, so the statistics measured on them are of the right kind.
+    The amplitude falls as 1 / frequency^a, a from 0.5 to 2, similar to the spectra of natural images.
     """
     fy = torch.fft.fftfreq(size)[:, None]
     fx = torch.fft.rfftfreq(size)[None, :]
@@ -52,16 +50,16 @@ def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
-    """Set every BatchNorm's running mean and variance to those of `images` (B, 3, H, W), normalized, in one pass.
+    """Set the running mean and variance of every BatchNorm to those of one batch `images` (B, 3, H, W), normalized.
 
-    Random convolutions behind BatchNorm's default statistics (mean 0, variance 1) let activations grow from layer to
-    layer; calibrated ones keep every layer near unit variance.
+    With BatchNorm's default statistics (mean 0, variance 1), activations of random convolutions grow from layer to
+    layer. Calibrated statistics keep every layer near unit variance.
     """
     norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average over what passes: here, one batch
+        norm.momentum = None  # the plain average over all batches: here, one
         norm.train()
     module(images)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -70,105 +68,116 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
 
 
 def embedded_teacher() -> Path:
-    """The weights that ship, a ResNet-18 trained on procedural images alone: see data/teacher/README.md.
+    """Find the weights that ship with the kit: a ResNet-18 trained on procedural images, see data/teacher/README.md.
 
-    They lie in data/teacher in a checkout, beside the library where it is installed. Raises WeightsError where neither
-    has them.
+    Raises WeightsError if neither the checkout nor the installed library contains them.
     """
     try:
         return shipped("teacher", EMBEDDED)
     except FileNotFoundError as error:
-        raise WeightsError(f"This installation lacks its teacher: {error} Meanwhile weights='random_calibrated' "
-                           "works.") from error
+        raise WeightsError(f"This installation lacks its teacher: {error} Until then, use "
+                           "weights='random_calibrated'.") from error
 
 
 def hub_path(url: str) -> Path:
-    """Where torch keeps, or would keep, the file at `url`."""
+    """Return the path where torch.hub keeps the file of `url`, downloaded or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
-def is_reachable(url: str, timeout: float = 3.0) -> bool:
-    """Whether a server answers for `url` within `timeout` seconds, without fetching the file."""
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=timeout):
-            return True
-    except (OSError, HTTPException):
-        return False
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch sets no time limit: behind a firewall that swallows packets a download would hang."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def download_state_dict(url: str) -> dict[str, Tensor]:
-    """The state dict at `url`, fetched once by torch into its hub folder ($TORCH_HOME) and checked by hash every time.
+    """Download a state dict into torch's hub folder ($TORCH_HOME), check its hash, and read it.
 
-    The file's name ends in the first digits of its SHA-256, as torchvision's do. Raises WeightsError where the
-    download cannot be reached or the file is damaged.
+    A file that is already there is checked and read. Its name ends in the first digits of its SHA-256, as torchvision's
+    do. Raises WeightsError if the download fails or the file is damaged.
     """
     path = hub_path(url)
-    prefix = path.stem.rsplit("-", 1)[-1]
+    prefix = path.stem.rpartition("-")[2]
     if not path.exists():
+        timeout = socket.getdefaulttimeout()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _socket_timeout(30):
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-        except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, or the wrong hash
+            socket.setdefaulttimeout(30)  # torch.hub sets none: behind a firewall that drops packets it would hang
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+        except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, wrong hash
             raise WeightsError(
-                f"The weights at {url} could not be downloaded ({error}). Get that file on another machine and put it "
-                f"at {path}, or stay offline with weights='embedded' or the path of a state dict.") from error
+                f"The weights at {url} could not be downloaded ({error}). Download the file on another machine and "
+                f"copy it to {path}, or use weights='embedded' or the path of a state dict.") from error
+        finally:
+            socket.setdefaulttimeout(timeout)
     if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
     return read_state_dict(path)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors file or a .pth / .pt state dict (read with weights_only=True, never pickle).
+    """Read a state dict from a .safetensors, .pth or .pt file; the prefix "module." is removed, see `without_module`.
 
-    Keys of several GPUs are named as those of one, see `without_module`. Raises WeightsError: file missing, unreadable,
-    or not a plain dict of tensors.
+    Raises WeightsError if the file is missing, unreadable, or not a plain dict of tensors.
     """
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Check the path, or use one of the words 'embedded', "
-                           "'imagenet' and 'random_calibrated'.")
-    try:
-        if path.suffix == ".safetensors":
-            return without_module(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises has no common base: Safetensor, Unpickling, Zip, EOF, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
-                           "kind: get it again, as .safetensors or as a .pth state dict.") from error
+    state = read_file(path)
     check_state_dict(state, str(path))
     return without_module(state)
 
 
+def read_file(path: Path) -> Any:
+    """Read what a .safetensors, .pth or .pt file contains, with weights_only=True: a file can run no code.
+
+    Raises WeightsError if the file is missing or unreadable.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}. Check the path. A teacher's weights may also be one of "
+                           "the words 'auto', 'embedded', 'imagenet', 'random' and 'random_calibrated'.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises errors without a common base: Safetensor, Unpickling, Zip, EOF
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights ({reason[:120]}). It may be truncated or of another "
+                           "format: get it again, as .safetensors or as a .pth state dict.") from error
+
+
+def resolve_weights(backbone: str, weights: str | Path | None) -> str | Path:
+    """Return a word or path for "auto" ("embedded" for a ResNet-18, else "imagenet") and None ("random")."""
+    if weights == "auto":
+        return "embedded" if backbone == "resnet18" else "imagenet"
+    return "random" if weights is None else weights
+
+
+def read_teacher(backbone: str, weights: str | Path, url: str) -> tuple[dict[str, Tensor], str]:
+    """Read the state dict of "auto", "embedded", "imagenet" (at `url`) or a path. Return it and its name for messages.
+
+    Raises WeightsError if it cannot be downloaded or read, or belongs to another backbone.
+    """
+    weights = resolve_weights(backbone, weights)
+    if weights == "imagenet":
+        return download_state_dict(url), url
+    if weights == "embedded":
+        if backbone != "resnet18":
+            raise WeightsError(f"The embedded teacher is a ResNet-18, not a {backbone}. Use weights='auto', "
+                               "'imagenet', 'random_calibrated' or the path of a state dict.")
+        return read_state_dict(embedded_teacher()), "the embedded teacher"
+    return read_state_dict(Path(weights)), str(weights)
+
+
 def without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The prefix "module.", which DataParallel puts before every key, taken off; a state dict without it as it is."""
+    """Remove the prefix "module." that DataParallel puts before every key, if all keys have it."""
     if not all(key.startswith("module.") for key in state):
         return state
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` into `module` if it fits, see `check_fit`; else the module stays as it was."""
+    """Load `state` into `module`. Raises WeightsError, with the module unchanged, if it does not fit: `check_fit`."""
     check_fit(module, state, source)
     module.load_state_dict({key: state[key] for key in module.state_dict() if key in state}, strict=False)
 
 
 def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Raise WeightsError, naming the first key that does not fit, unless `state` has every key of the module in its
-    shape, with finite values, and no other.
+    """Raise WeightsError unless `state` has exactly the module's keys, in their shapes, with finite values.
 
-    Keys under layer4 and fc are ignored, since a whole ResNet's state dict is welcome; `num_batches_tracked` may be
-    absent, since old files lack it.
+    The message names `source` and the first wrong key. Keys under layer4 and fc are ignored: a whole ResNet's state
+    dict is accepted. `num_batches_tracked` may be missing, as in old files.
     """
     check_state_dict(state, source)
     own = module.state_dict()
@@ -177,26 +186,26 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
             if key.endswith("num_batches_tracked"):
                 continue
             raise WeightsError(f"{source} has no '{key}'. These weights belong to another network: "
-                               "choose the backbone they were made for.")
+                               "choose the backbone they were trained with.")
         if state[key].shape != value.shape:
             raise WeightsError(f"{source}: '{key}' has shape {tuple(state[key].shape)}, this network needs "
-                               f"{tuple(value.shape)}. Choose the backbone these weights were made for.")
-        check_values(key, state[key].to(value.dtype), source)  # float64 may be too much for float32
+                               f"{tuple(value.shape)}. Choose the backbone these weights were trained with.")
+        check_values(key, state[key].to(value.dtype), source)  # a large float64 is infinite in float32
     unknown = [key for key in state if key not in own and not key.startswith(("layer4.", "fc."))]
     if unknown:
         raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "
-                           "Choose the backbone these weights were made for.")
+                           "Choose the backbone these weights were trained with.")
 
 
 def check_values(key: str, value: Tensor, source: str) -> None:
-    """Raise WeightsError for NaN or infinity: no score of such weights means anything."""
+    """Raise WeightsError, naming `source` and `key`, if `value` contains NaN or infinity."""
     if not value.isfinite().all():
-        raise WeightsError(f"{source}: '{key}' holds NaN or infinity. Either training has diverged, then train again "
-                           "with a smaller lr, or the file is damaged, then get it again.")
+        raise WeightsError(f"{source}: '{key}' holds NaN or infinity. If training has diverged, train again with a "
+                           "smaller lr; if the file is damaged, get it again.")
 
 
 def check_state_dict(state: object, source: str) -> None:
-    """Raise WeightsError unless `state` is a plain dict of tensors by name."""
+    """Raise WeightsError, naming `source`, unless `state` is a plain dict of names and tensors."""
     if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor)
                                               for key, value in state.items()):
         raise WeightsError(f"{source} does not hold a plain state dict (key -> tensor). "

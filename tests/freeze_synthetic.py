@@ -45,6 +45,6 @@ if __name__ == "__main__":
         sys.exit(f"{RECORD} is on record. Delete it by hand first, if every published number is to be measured anew.")
     text = json.dumps(fingerprints(), indent=1) + "\n"
     if "--write" in sys.argv:
-        RECORD.write_text(text)
+        RECORD.write_text(text, encoding="utf-8")
     else:
         print(text, end="")

@@ -30,7 +30,7 @@ def filled(component: str, key: str, shape: list[int]) -> np.ndarray:
 @cache
 def official_state(backbone: str, component: str) -> dict[str, torch.Tensor]:
     """The filled official state dict of "encoder", "bn" or "decoder", under the official keys."""
-    keys = json.loads((FIXTURES / f"parity_{backbone}_keys.json").read_text())[component]
+    keys = json.loads((FIXTURES / f"parity_{backbone}_keys.json").read_text(encoding="utf-8"))[component]
     return {key: torch.tensor(0) if key.endswith("num_batches_tracked") else torch.from_numpy(filled(component, key, s))
             for key, s in keys}
 

@@ -12,7 +12,7 @@ import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
-from demo import execute, tidy  # noqa: E402
+from demo import execute, tidy
 
 from rdlib.utils.files import written_atomically
 

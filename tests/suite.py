@@ -5,10 +5,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-# A process takes one file after the other, so a long one that began last would leave the other process idle. The second
-# and the third here wait for nothing that the first trains for them too.
+# A process takes one file after another, so a long one that began last would leave the other process idle. The second
+# and the third do not wait for models that the first trains.
 LONGEST = ["02_teacher_and_student.ipynb", "12_your_own_images.ipynb", "test_reproduction.py", "06_training.ipynb",
-           "test_exercises.py", "05_student_and_loss.ipynb", "test_browser.py", "00_quickstart.ipynb",
+           "test_colab.py", "test_exercises.py", "05_student_and_loss.ipynb", "test_browser.py", "00_quickstart.ipynb",
            "test_training.py", "test_synthetic.py", "11_the_papers_tables.ipynb", "10_novelty_detection.ipynb",
            "test_commands.py", "03_the_teacher.ipynb", "test_parity.py", "09_ablations.ipynb", "07_anomaly_maps.ipynb"]
 

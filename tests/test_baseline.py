@@ -11,7 +11,7 @@ from rdlib.metrics import aupro_per_image
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, rename_official
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from official_recipe import OfficialRecipe, load_filled, pro  # noqa: E402
+from official_recipe import OfficialRecipe, load_filled, pro
 
 
 @pytest.fixture(params=["resnet18", "wide_resnet50_2"])
@@ -57,4 +57,5 @@ def test_per_image_pro_agrees_with_the_kits():
     masks = np.zeros((3, 32, 32), bool)
     masks[0, 4:9, 5:20], masks[1, 20:, :4], masks[2, 10:14, 10:14], masks[2, 25:30, 25:31] = True, True, True, True
     maps = (rng.random((3, 32, 32)) + masks).astype(np.float32)
-    assert np.mean([pro(m, a) for m, a in zip(masks, maps)]) == pytest.approx(aupro_per_image(masks, maps), abs=1e-6)
+    assert np.mean([pro(m, a) for m, a in zip(masks, maps, strict=True)]) == pytest.approx(
+        aupro_per_image(masks, maps), abs=1e-6)

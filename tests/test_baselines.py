@@ -39,7 +39,8 @@ def test_forward_students_of_every_backbone(backbone):
 
 def test_stfpms_loss_is_the_positional_loss():
     teacher, student = ForwardStudent("resnet18")(PICTURES)
-    unit = [(t / t.norm(dim=1, keepdim=True), s / s.norm(dim=1, keepdim=True)) for t, s in zip(teacher, student)]
+    unit = [(t / t.norm(dim=1, keepdim=True), s / s.norm(dim=1, keepdim=True))
+            for t, s in zip(teacher, student, strict=True)]
     expected = sum(0.5 * (t - s).square().sum(1).mean() for t, s in unit)
     assert torch.allclose(positional_cosine_loss(teacher, student), expected, rtol=1e-5)
 
@@ -54,7 +55,18 @@ def test_maps_and_scores_are_made_as_those_of_the_reverse_student():
     with pytest.raises(ValueError, match="scales"):
         ForwardStudent("resnet18", None, scales=(0,))
     with pytest.raises(WeightsError, match="ResNet-18"):
-        ForwardStudent("resnet50")
+        ForwardStudent("resnet50", "embedded")
+
+
+@pytest.mark.parametrize("method", [ForwardStudent, MemoryBank])
+def test_the_default_teacher_fits_the_backbone(method, monkeypatch):
+    def refuse(backbone, weights, url):
+        raise WeightsError(f"asked for {weights}")
+
+    assert method().config.weights == "embedded"
+    monkeypatch.setattr("rdlib.encoder.read_teacher", refuse)
+    with pytest.raises(WeightsError, match="asked for imagenet"):
+        method("resnet50")
 
 
 def trained(epochs=2, data=None, **options):
@@ -113,14 +125,14 @@ def test_a_patch_is_an_average_of_stacked_scales():
     np.testing.assert_allclose(patches[:, 128:], expected, atol=1e-4)
 
 
-def memory(n=6, **options):
+def filled(n=6, **options):
     return MemoryBank("resnet18", **options).fit(images(n), progress=False, batch_size=4)
 
 
 def test_distances_are_scikit_learns():
-    model = memory(size=50, sigma=0)
+    model = filled(size=50, sigma=0)
     flat = model.patches(PICTURES).permute(0, 2, 3, 1).flatten(0, 2)
-    distances, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(model.memory.numpy()).kneighbors(flat.numpy())
+    distances, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(model.bank.numpy()).kneighbors(flat.numpy())
     grid = torch.from_numpy(distances).view(3, 1, 8, 8)
     expected = torch.nn.Upsample((64, 64), mode="bilinear", align_corners=True)(grid)[:, 0]
     maps, scores = model.predict(PICTURES)
@@ -129,27 +141,27 @@ def test_distances_are_scikit_learns():
 
 
 def test_what_is_remembered_is_not_anomalous():
-    model = memory(size=10_000, sigma=0)
-    assert model.memory.shape == (6 * 64, 384), "all there are"
+    model = filled(size=10_000, sigma=0)
+    assert model.bank.shape == (6 * 64, 384), "all there are"
     seen, other = model.predict(images(6).images)[1], model.predict(1 - images(6).images)[1]
     assert seen.max() < 0.05 * other.min()
 
 
 def test_the_memory_comes_from_the_seed_and_keeps_its_size():
-    one, same, other = (memory(size=40, coreset=False, seed=seed).memory for seed in (1, 1, 2))
+    one, same, other = (filled(size=40, coreset=False, seed=seed).bank for seed in (1, 1, 2))
     assert one.shape == (40, 384) and torch.equal(one, same) and not torch.equal(one, other)
     before = torch.get_rng_state()
-    one, same = (memory(size=20, seed=1) for _ in range(2))
+    one, same = (filled(size=20, seed=1) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(one.memory, same.memory) and len(one.memory.unique(dim=0)) == 20
+    assert torch.equal(one.bank, same.bank) and len(one.bank.unique(dim=0)) == 20
 
 
 def test_batches_and_chunks_do_not_matter(monkeypatch):
-    one = memory(size=40)
+    one = filled(size=40)
     other = MemoryBank("resnet18", size=40).fit(images(6), batch_size=2, progress=False)
-    assert torch.allclose(one.memory, other.memory, atol=1e-4)
+    assert torch.allclose(one.bank, other.bank, atol=1e-4)
     maps = one.predict(PICTURES)[0]
-    monkeypatch.setattr("rdlib.variants.baselines.ENTRIES", 40 * 7)
+    monkeypatch.setattr("rdlib.variants.baselines.DISTANCES", 40 * 7)
     assert torch.allclose(one.predict(PICTURES, batch_size=1)[0], maps, atol=1e-3)
 
 
@@ -164,7 +176,7 @@ def test_the_coreset_is_the_greedy_one():
 
 def test_the_memory_of_augmented_images_comes_from_the_seed():
     data, before = Jittered(images(6).images), torch.get_rng_state()
-    a, b, other = (MemoryBank("resnet18", size=50, seed=seed).fit(data, progress=False).memory for seed in (0, 0, 1))
+    a, b, other = (MemoryBank("resnet18", size=50, seed=seed).fit(data, progress=False).bank for seed in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, other) and torch.equal(before, torch.get_rng_state())
 
 
@@ -176,10 +188,10 @@ def test_the_callers_switches_change_no_memory(switch):
         def __getitem__(self, index):
             return super().__getitem__(index)._replace(image=torch.tensor(self.images[index].tolist()))
 
-    expected, model, data = memory(size=50).memory, MemoryBank("resnet18", size=50), Drawn(images(6).images)
+    expected, model, data = filled(size=50).bank, MemoryBank("resnet18", size=50), Drawn(images(6).images)
     with SWITCHES[switch]():
         model.fit(data, progress=False)
-    assert torch.equal(model.memory, expected)
+    assert torch.equal(model.bank, expected)
 
 
 def test_the_memory_detects_by_what_it_remembers(leather):
@@ -193,7 +205,7 @@ def test_the_memory_detects_by_what_it_remembers(leather):
 def test_what_a_memory_cannot_do():
     with pytest.raises(RuntimeError, match=r"Call fit\(data\.train\) first"):
         MemoryBank("resnet18").predict(PICTURES)
-    with pytest.raises(ValueError, match="no images to remember"):
+    with pytest.raises(ValueError, match="no images to fill the memory bank"):
         MemoryBank("resnet18").fit(Images(torch.zeros(0, 3, 64, 64)), progress=False)
     with pytest.raises(ValueError, match="1 or more; got 0"):
         MemoryBank("resnet18", size=0)

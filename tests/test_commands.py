@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from rdlib.deploy import doctor
-from rdlib.weights import is_reachable
+from rdlib.utils.files import is_reachable
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,79 +1,15 @@
-"""The pages around the notebooks: glossary, badges, the README's map."""
+"""The pages around the notebooks: badges, set-up cells, the README's map."""
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import badges
 import nbformat
-import numpy as np
 import pytest
-from torch import nn
-
-from rdlib.encoder import CutResNet
-from rdlib.metrics import aupro
+from series import COLLAPSED, card, exercises, notebooks, planned
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "notebooks"))
-import badges  # noqa: E402
-from series import anchor, card, exercises, notebooks, planned  # noqa: E402
-
 ADDRESS = "https://github.com/someone/kit"
-GLOSSARY = (ROOT / "notebooks/glossary.md").read_text(encoding="utf-8")
-ENTRIES = dict(re.findall(r"^## ([^\n]*)\n\n(.*?)(?=\n## |\Z)", GLOSSARY, re.M | re.S))
-
-
-def test_the_glossary_is_in_order_and_its_first_table_has_every_term_once():
-    anchors = [anchor(term) for term in ENTRIES]
-    assert len(ENTRIES) > 60 and sorted(ENTRIES) == list(ENTRIES)
-    assert list(ENTRIES) == [term.lower() for term in ENTRIES], "JupyterLab's anchors keep capitals, GitHub's do not"
-    first = GLOSSARY.split("\n## ")[0]
-    assert sorted(re.findall(r"\]\(#([\w-]+)\)", first)) == sorted(anchors)
-
-
-@pytest.mark.parametrize("term", ENTRIES)
-def test_an_entry_explains_and_says_where_the_term_lives(term):
-    words, where = ENTRIES[term].strip().rsplit("\n\n", 1)
-    assert 15 <= len(words.split()) <= 110, "one to four sentences"
-    assert re.search(r"Notebooks?:", where) and (where.startswith("*Library: ") or term == "onnx"), where
-    for fragment in re.findall(r"\]\(#([\w-]+)\)", words):
-        assert fragment in {anchor(other) for other in ENTRIES} - {anchor(term)}, fragment
-    for address in re.findall(r"\]\(([^#)][^)]*)\)", where):
-        target = ROOT / "notebooks" / address
-        assert target.exists() or target.stem in planned(), address
-    names = []
-    for address, name in re.findall(r"\[`[^`]+`\]\(([^)]+)\)|`([\w.]+)", where):  # `names` come before their [`file`]
-        if name:
-            names += name.split(".")
-        else:
-            source = (ROOT / "notebooks" / address).read_text(encoding="utf-8")
-            assert all(name in source for name in names), f"{names} in {address}"
-            names = []
-
-
-@pytest.mark.parametrize("term", ENTRIES)
-def test_the_notebooks_that_an_entry_names_use_the_term(term):
-    where = ENTRIES[term].strip().rsplit("\n\n", 1)[1]
-    named = [path for path in notebooks() if path.name in where]
-    for path in named:
-        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-        plain = "".join(text.lower().replace("-", "").split())  # "feature memory" may be MemoryBank there
-        assert f"glossary.md#{anchor(term)})" in text or "".join(term.replace("-", "").split()) in plain, path.name
-
-
-def test_numbers_of_the_glossary():
-    """Receptive fields of a ResNet-18, and AUPRO of a map that says nothing."""
-    net, field, step, found = CutResNet("resnet18"), 1, 1, []
-    for name, child in net.named_children():
-        for inner, module in child.named_modules():
-            if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in inner:  # a shortcut sees less
-                size, stride = (np.ravel(x)[0] for x in (module.kernel_size, module.stride))
-                field, step = field + (size - 1) * step, step * stride
-        if name.startswith("layer"):
-            found.append(f"{field} x {field}")
-    assert all(size in ENTRIES["receptive field"] for size in found), found
-    masks = np.zeros((1, 8, 8), bool)
-    masks[0, :2, :2] = True
-    assert f"{aupro(masks, np.zeros((1, 8, 8))):.2f}" in ENTRIES["aupro"]
 
 
 def test_every_notebook_of_the_map_is_there():
@@ -90,23 +26,27 @@ def copy(tmp_path):
     for path in (*notebooks(), *exercises(), ROOT / "notebooks/map.toml"):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
-    (tmp_path / "README.md").write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n")
+    for name in badges.MAPS:
+        (tmp_path / name).write_text(f"# Kit\n\n{badges.OPEN}\n{badges.CLOSE}\n\nmore\n", encoding="utf-8")
     publish(tmp_path, "")
     badges.main(["--root", str(tmp_path)])
     return tmp_path
 
 
 def publish(root, address):
-    (root / "pyproject.toml").write_text(f'[tool.rdlib]\nrepository = "{address}"\n')
+    (root / "pyproject.toml").write_text(f'[tool.rdlib]\nrepository = "{address}"\n', encoding="utf-8")
 
 
 def contents(root):
-    return {path.name: path.read_bytes() for path in (*notebooks(root), *exercises(root), root / "README.md")}
+    pages = [root / name for name in badges.MAPS]
+    return {path.relative_to(root): path.read_bytes() for path in (*notebooks(root), *exercises(root), *pages)}
 
 
 def test_without_an_address_there_is_no_badge(copy):
     assert not any(b"badge" in re.sub(rb"badges\.py", b"", content) for content in contents(copy).values())
-    assert (copy / "README.md").read_text().count("](notebooks/") == len(notebooks())
+    assert (copy / "README.md").read_text(encoding="utf-8").count("](notebooks/") == len(notebooks())
+    timed = (copy / "notebooks/README.md").read_text(encoding="utf-8")
+    assert all(f"]({page.path.name}) | {page.cpu} |" in timed for page in map(card, notebooks()))
     assert badges.main(["--root", str(copy), "--check"]) == 0
 
 
@@ -128,11 +68,23 @@ def test_with_an_address_every_page_has_badges_and_nothing_else_changes(copy, ca
         for a, b in zip(old.cells, new.cells, strict=True):
             assert {**a, "source": ""} == {**b, "source": ""}
             assert a.source == b.source or b.id in {new.cells[0].id, "setup"}
-    assert (copy / "README.md").read_text().count("badge_logo.svg") == len(before)
+    assert (copy / "README.md").read_text(encoding="utf-8").count("badge_logo.svg") == len(before)
     assert all(f'REPOSITORY = \\"{ADDRESS}\\"' in path.read_text(encoding="utf-8") for path in exercises(copy))
     publish(copy, "")
     badges.main(["--root", str(copy)])
     assert contents(copy) == plain
+
+
+def test_a_set_up_cell_that_is_not_collapsed_is_found(copy):
+    path = exercises(copy)[0]
+    notebook = nbformat.read(path, as_version=4)
+    (setup,) = (cell for cell in notebook.cells if cell.id == "setup")
+    for key in COLLAPSED:
+        del setup.metadata[key]
+    nbformat.write(notebook, path)
+    assert badges.main(["--root", str(copy), "--check"]) == 1
+    badges.main(["--root", str(copy)])
+    assert badges.main(["--root", str(copy), "--check"]) == 0
 
 
 def test_a_badge_that_was_edited_by_hand_is_found(copy):

@@ -1,11 +1,12 @@
-"""Fetching files: resumed, checked and unpacked without harm, whatever the server or the archive does."""
+"""Downloads: https only, checked by SHA-256, unpacked inside their folder, whatever the server or the archive does."""
 import gzip
 import io
+import multiprocessing
+import re
 import socket
 import tarfile
 import threading
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -15,57 +16,41 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdlib.datasets import downloads, folders, novelty
-from rdlib.datasets import load as datasets
-from rdlib.datasets.archives import unpack
-from rdlib.datasets.downloads import Download, fetch, provide
+from rdlib import load_dataset
+from rdlib.datasets.downloads import SOURCES
+from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
+from rdlib.utils import files
 from rdlib.utils.errors import DataError
+from rdlib.utils.files import Source, download, folder_written_atomically, provide, unpack
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A web server on this machine.
+    """A web server on this machine; http is allowed.
 
-    `files` maps a path to its content; `asked` lists each request's path and Range; `sent` each answer's status and
-    length. `ranges`: whether it honours Range; `breaks_after`: bytes after which it hangs up, once; `moved`: redirects.
+    `files` maps a path to its content, `moved` to another address; `asked` lists the requested paths; `breaks_after`:
+    number of bytes after which the server closes the connection.
     """
-    web = SimpleNamespace(files={}, asked=[], sent=[], ranges=True, breaks_after=None, moved={})
+    web = SimpleNamespace(files={}, moved={}, asked=[], breaks_after=None)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            wanted = self.headers.get("Range")
-            web.asked.append((self.path, wanted))
+            web.asked.append(self.path)
+            body = web.files.get(self.path, b"")
+            self.send_response(302 if self.path in web.moved else 200 if self.path in web.files else 404)
+            self.send_header("Content-Length", str(len(body)))
             if self.path in web.moved:
-                return self.answer(302, b"", {"Location": web.moved[self.path]})
-            body = web.files.get(self.path)
-            if body is None:
-                return self.answer(404, b"")
-            if not (wanted and web.ranges):
-                return self.answer(200, body)
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(body):
-                return self.answer(416, b"")
-            self.answer(206, body[start:], {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
-
-        def answer(self, status, body, headers=()):
-            web.sent.append((status, len(body)))
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **dict(headers)}.items():
-                self.send_header(name, value)
+                self.send_header("Location", web.moved[self.path])
             self.end_headers()
-            stop, web.breaks_after = web.breaks_after, None
-            self.wfile.write(body[:stop])
-            if stop is not None:
-                self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
+            self.wfile.write(body[:web.breaks_after])
 
         def log_message(self, *arguments):
             pass
 
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(downloads, "SCHEMES", ("http",))
+    monkeypatch.setattr(files, "SCHEMES", ("http",))
     host = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.url = f"http://127.0.0.1:{host.server_port}"
     threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -74,123 +59,65 @@ def server(monkeypatch):
     host.server_close()
 
 
-def on_record(web, content=CONTENT, name="set.bin", **more):
-    """A record of `content`, which the server has."""
+def on_record(web, content=CONTENT, name="set.bin"):
+    """(URL, SHA-256, size) of a file that the server has."""
     web.files[f"/{name}"] = content
-    return Download(f"{web.url}/{name}", sha256(content).hexdigest(), len(content), name, "CC0", **more)
+    return f"{web.url}/{name}", sha256(content).hexdigest(), len(content)
 
 
-def failed(download, folder):
-    """What is said of a download that fails; the file itself must not be there."""
-    with pytest.raises(DataError) as caught:
-        fetch(download, folder, progress=False)
-    assert not (folder / download.name).exists()
+def refused(url, hash_, folder):
+    """The message of a download that fails and leaves no file."""
+    with pytest.raises((OSError, ValueError)) as caught:
+        download(url, hash_, folder)
+    assert not list(folder.glob("*"))
     return str(caught.value)
 
 
-def test_fetched_once_then_offline(server, tmp_path, capsys):
-    record = on_record(server)
-    path = fetch(record, tmp_path / "new")
+def test_a_file_is_downloaded_once(server, tmp_path, capsys):
+    url, hash_, _ = on_record(server)
+    path = download(url, hash_, tmp_path / "new")
     assert path == tmp_path / "new" / "set.bin" and path.read_bytes() == CONTENT
-    assert [file.name for file in path.parent.iterdir()] == ["set.bin"]
-    assert "set.bin" in capsys.readouterr().err
-    server.files.clear()
-    assert fetch(record, tmp_path / "new") == path and server.asked == [("/set.bin", None)]
+    assert [file.name for file in path.parent.iterdir()] == ["set.bin"] and "100%" in capsys.readouterr().err
+    assert download(url, hash_, tmp_path / "new") == path and server.asked == ["/set.bin"]
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
-    record = on_record(server)
-    server.breaks_after = 1_234_567
-    words = failed(record, tmp_path)
-    part = tmp_path / "set.bin.part"
-    got = part.stat().st_size
-    assert "closed after" in words and 0 < got <= 1_234_567 and part.read_bytes() == CONTENT[:got]
-    assert fetch(record, tmp_path, progress=False).read_bytes() == CONTENT
-    assert server.asked == [("/set.bin", None), ("/set.bin", f"bytes={got}-")]
-    assert server.sent[1] == (206, len(CONTENT) - got) and not part.exists()
-
-
-def test_a_server_that_ignores_ranges_sends_all_again(server, tmp_path):
-    record = on_record(server)
-    server.ranges = False
-    (tmp_path / "set.bin.part").write_bytes(CONTENT[:1000])
-    assert fetch(record, tmp_path, progress=False).read_bytes() == CONTENT
-    assert server.asked == [("/set.bin", "bytes=1000-")] and server.sent == [(200, len(CONTENT))]
-
-
-@pytest.mark.parametrize("part", [b"of another file", CONTENT + b"!", b"x" * len(CONTENT)])
-def test_a_part_that_does_not_fit_is_begun_anew(server, tmp_path, part):
-    record = on_record(server)
-    (tmp_path / "set.bin.part").write_bytes(part)
-    assert fetch(record, tmp_path, progress=False).read_bytes() == CONTENT
-    assert server.asked == [("/set.bin", f"bytes={len(part)}-"), ("/set.bin", None)]
-
-
-def test_a_whole_part_is_not_sent_again(server, tmp_path):
-    record = on_record(server)
-    (tmp_path / "set.bin.part").write_bytes(CONTENT)
-    assert fetch(record, tmp_path, progress=False).read_bytes() == CONTENT
-    assert server.sent == [(416, 0)]
-
-
-def test_wrong_bytes_leave_nothing(server, tmp_path):
-    record = on_record(server)
-    server.files["/set.bin"] = CONTENT[:-1] + b"?"
-    words = failed(record, tmp_path)
-    assert "SHA-256" in words and record.url in words and not list(tmp_path.iterdir())
-
-
-def test_a_damaged_file_is_found_and_left(server, tmp_path):
-    record = on_record(server)
+def test_a_damaged_file_is_replaced(server, tmp_path):
     (tmp_path / "set.bin").write_bytes(CONTENT[:-1])
-    with pytest.raises(DataError, match=r"set\.bin is damaged.*Delete it and try again"):
-        fetch(record, tmp_path)
-    assert (tmp_path / "set.bin").read_bytes() == CONTENT[:-1] and not server.asked
+    assert download(*on_record(server)[:2], tmp_path).read_bytes() == CONTENT
 
 
-def test_what_cannot_be_reached_says_what_to_do(server, tmp_path):
-    record = on_record(server, offline="digits/3")
-    server.files.clear()
-    words = failed(record, tmp_path)
-    assert "404" in words and record.url in words and str(tmp_path / "set.bin") in words and "CC0" in words
-    assert 'load_dataset("digits/3")' in words
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = Download(f"http://127.0.0.1:{closed.getsockname()[1]}/x", "0" * 64, 1, "x", "CC0")
-        assert "refused" in failed(nobody, tmp_path)
+def test_failed_downloads_leave_no_file(server, tmp_path):
+    url, hash_, _ = on_record(server)
+    assert "does not match" in refused(url, hash_[::-1], tmp_path)
+    server.breaks_after = 1_234_567
+    refused(url, hash_, tmp_path)
+    assert "404" in refused(f"{server.url}/gone", hash_, tmp_path)
 
 
-def test_a_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+def test_servers_that_do_not_answer(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        assert "refused" in refused(url, "0" * 64, tmp_path)
         silent.listen()
-        record = Download(f"http://127.0.0.1:{silent.getsockname()[1]}/x", "0" * 64, 1, "x", "CC0")
-        assert "timed out" in failed(record, tmp_path)
+        assert "timed out" in refused(url, "0" * 64, tmp_path)
 
 
-def test_only_https(server, tmp_path, monkeypatch):
-    record = on_record(server)
-    monkeypatch.undo()  # the schemes, too, are what they are for users
-    assert downloads.SCHEMES == ("https",)
-    assert "only https" in failed(record, tmp_path) and not server.asked
-
-
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
-def test_other_schemes_are_refused(server, tmp_path, url):
-    assert "only http" in failed(Download(url, "0" * 64, 1, "x", "CC0"), tmp_path)
-
-
-def test_redirects_are_followed_to_https_alone(server, tmp_path, monkeypatch):
-    record = on_record(server, name="moved.bin")
-    server.moved["/moved.bin"] = f"{server.url}/other.bin"
-    server.files["/other.bin"] = CONTENT
-    assert fetch(record, tmp_path, progress=False).read_bytes() == CONTENT
-    (tmp_path / "moved.bin").unlink()
-    monkeypatch.setattr(downloads, "SCHEMES", ("https",))
-    secure = Download("https://example.org/moved.bin", record.sha256, record.size, "moved.bin", "CC0")
-    monkeypatch.setattr(downloads, "urlopen", lambda request, timeout: urlopen(record.url, timeout=timeout))
-    assert "it leads to http://" in failed(secure, tmp_path) and not list(tmp_path.iterdir())
+def test_https_only(server, tmp_path, monkeypatch):
+    """Neither the address nor one that it redirects to may have another scheme."""
+    url, hash_, _ = on_record(server)
+    server.moved = {"/moved": "/set.bin", "/file": "file:///etc/hostname", "/https": url.replace("http:", "https:")}
+    assert download(f"{server.url}/moved", hash_, tmp_path).read_bytes() == CONTENT
+    (tmp_path / "moved").unlink()
+    server.asked.clear()
+    for name in ("/file", "/https"):  # https stands for any scheme but the allowed one
+        assert f"{server.moved[name]} is refused: only http is allowed" in refused(server.url + name, hash_, tmp_path)
+    monkeypatch.undo()
+    assert files.SCHEMES == ("https",)
+    for other in (url, "file:///etc/hostname", "ftp://127.0.0.1/x"):
+        assert f"{other} is refused: only https is allowed" in refused(other, hash_, tmp_path)
+    assert server.asked == ["/file", "/https"]
 
 
 def tarred(path, members, mode="w"):
@@ -216,24 +143,19 @@ GOOD = [("set/a/0.txt", b"zero"), ("./set/b.txt", CONTENT[:100_000])]
 
 def tree(folder):
     """Every file below a folder and its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.zip"])
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
 def test_unpack(tmp_path, name):
-    mode = {"gz": "w:gz", "tgz": "w:gz", "xz": "w:xz"}.get(name.rsplit(".", 1)[-1], "w")
+    mode = {"gz": "w:gz", "xz": "w:xz"}.get(name.rsplit(".", 1)[-1], "w")
     archive = zipped(tmp_path / name, GOOD) if name.endswith("zip") else tarred(tmp_path / name, GOOD, mode)
     (tmp_path / "out").mkdir()  # an empty folder is no obstacle
-    unpack([archive], tmp_path / "out", progress=False)
+    with folder_written_atomically(tmp_path / "out") as content:
+        unpack(archive, content)
     assert tree(tmp_path / "out") == {"set/a/0.txt": b"zero", "set/b.txt": CONTENT[:100_000]}
     assert {path.name for path in tmp_path.iterdir()} == {name, "out"}
-
-
-def test_unpack_several_files_of_gz(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(name.encode() * 600))
-    unpack([tmp_path / "a.gz", tmp_path / "b.gz"], tmp_path / "deep" / "raw", progress=False)
-    assert tree(tmp_path / "deep") == {"raw/a": b"a" * 600, "raw/b": b"b" * 600}
+    assert (tmp_path / "out").stat().st_mode == tmp_path.joinpath("out", "set").stat().st_mode  # readable as any folder
 
 
 def special(name, kind, target=""):
@@ -243,118 +165,134 @@ def special(name, kind, target=""):
     return info, b""
 
 
-EVIL = {
-    "above": [("../evil.txt", b"!")],
-    "above later": [("a/../../evil.txt", b"!")],
-    "absolute": [("/ABSOLUTE/evil.txt", b"!")],
-    "windows": [("..\\evil.txt", b"!")],
-    "drive": [("C:\\evil.txt", b"!")],
-    "symlink": [special("out", tarfile.SYMTYPE, ".."), ("out/evil.txt", b"!")],
+OUTSIDE = {"above": "../evil.txt", "above later": "a/../../evil.txt", "absolute": "/ABSOLUTE/evil.txt"}
+UNSAFE = {kind: [(name, b"!")] for kind, name in OUTSIDE.items()} | {
+    "symbolic link": [special("out", tarfile.SYMTYPE, ".."), ("out/evil.txt", b"!")],
     "hard link": [special("evil.txt", tarfile.LNKTYPE, "../victim.txt")],
     "device": [special("evil.txt", tarfile.CHRTYPE)],
     "pipe": [special("evil.txt", tarfile.FIFOTYPE)],
 }
 
 
-PATHS = ["above", "above later", "absolute", "windows", "drive"]
-
-
-@pytest.mark.parametrize(("suffix", "kind"), [("tar", kind) for kind in EVIL] + [("zip", kind) for kind in PATHS])
-def test_archives_that_reach_outside_are_refused(tmp_path, kind, suffix):
+@pytest.mark.parametrize("kind", UNSAFE)
+def test_unsafe_members_are_refused(tmp_path, kind):
     members = [(name.replace("/ABSOLUTE", str(tmp_path)) if isinstance(name, str) else name, content)
-               for name, content in [("good.txt", b"good"), *EVIL[kind]]]
+               for name, content in [("good.txt", b"good"), *UNSAFE[kind]]]
     (tmp_path / "victim.txt").write_bytes(b"safe")
-    archive = (tarred if suffix == "tar" else zipped)(tmp_path / f"a.{suffix}", members)
-    reason = "wants to write outside" if kind in PATHS else "holds a link or a device"
-    with pytest.raises(DataError, match=rf"a\.{suffix} {reason}.*not unpacked"):
-        unpack([archive], tmp_path / "inner" / "out", progress=False)
-    assert tree(tmp_path) == {"victim.txt": b"safe", archive.name: archive.read_bytes()}
+    archive = tarred(tmp_path / "a.tar", members)
+    with pytest.raises(ValueError, match="is a link, a device or outside the folder"), \
+            folder_written_atomically(tmp_path / "inner" / "out") as content:
+        unpack(archive, content)
+    assert tree(tmp_path) == {"victim.txt": b"safe", "a.tar": archive.read_bytes()}
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip", "a.gz", "a.rar"])
-def test_damaged_archives_leave_nothing(tmp_path, name):
-    members = [("x.txt", CONTENT[:400_000])]
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_zip_members_stay_inside(tmp_path, kind):
+    name = OUTSIDE[kind].replace("/ABSOLUTE", str(tmp_path))
+    (tmp_path / "inner" / "out").mkdir(parents=True)
+    unpack(zipped(tmp_path / "a.zip", [(name, b"!")]), tmp_path / "inner" / "out")
+    assert list(tree(tmp_path / "inner" / "out").values()) == [b"!"] and len(tree(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip", "a.gz", "a.rar"])
+def test_archives_of_the_right_hash_that_cannot_be_read(server, tmp_path, name):
+    """Then the record is wrong; the message has all that is needed, and no part of the content is there."""
     path = tmp_path / name
-    if ".tar" in name:
-        tarred(path, members, {"gz": "w:gz", "xz": "w:xz"}.get(name.rsplit(".", 1)[-1], "w"))
-    elif name.endswith("zip"):
-        zipped(path, members)
+    if name == "a.zip":
+        zipped(path, [("x.txt", CONTENT[:400_000])])
         path.write_bytes(path.read_bytes().replace(CONTENT[5000:5010], b"0123456789"))
     else:
         path.write_bytes(gzip.compress(CONTENT) if name == "a.gz" else CONTENT)
-    if not name.endswith("zip"):
+        if ".tar" in name:
+            tarred(path, [("x.txt", CONTENT[:400_000])], "w:gz" if name.endswith("gz") else "w")
         path.write_bytes(path.read_bytes()[:200_000])
-    with pytest.raises(DataError, match=r"could not be unpacked.*delete the archive and get it again"):
-        unpack([path], tmp_path / "out", progress=False)
-    assert [file.name for file in tmp_path.iterdir()] == [name]
+    source = Source("Set", "CC0", (on_record(server, path.read_bytes(), name),))
+    with pytest.raises(DataError, match="Set could not be read"):
+        provide(source, tmp_path / "cache" / "out")
+    assert {file.name for file in (tmp_path / "cache").iterdir()} <= {name, ".out.lock"}
 
 
-def test_a_folder_that_is_in_use_is_left(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_bytes(b"mine")
-    with pytest.raises(DataError, match="could not be unpacked"):
-        unpack([tarred(tmp_path / "a.tar", GOOD)], tmp_path / "out", progress=False)
-    assert tree(tmp_path / "out") == {"mine.txt": b"mine"}
-    assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "out"}
+def _provide_in_process(source, folder, barrier):
+    files.SCHEMES = ("http",)
+    barrier.wait()
+    provide(source, folder)
 
 
-def test_provide_fills_a_folder_once(server, tmp_path):
-    record = on_record(server, tarred(tmp_path / "x.tar", GOOD).read_bytes(), "set.tar")
-    home = tmp_path / "cache" / "set"
-    with ThreadPoolExecutor(4) as pool:  # as parallel runs would
-        list(pool.map(lambda _: provide([record], home, progress=False), range(4)))
-    assert set(tree(home)) == {"set/a/0.txt", "set/b.txt"} and server.asked == [("/set.tar", None)]
-    assert not list(home.parent.glob("set.tar*"))
+def test_several_processes_download_once(server, tmp_path):
+    source = Source("Set", "CC0", (on_record(server, tarred(tmp_path / "x.tar", GOOD).read_bytes(), "set.tar"),))
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    barrier = context.Barrier(3)
+    folder = tmp_path / "cache" / "set"
+    processes = [context.Process(target=_provide_in_process, args=(source, folder, barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert set(tree(folder)) == {"set/a/0.txt", "set/b.txt"} and server.asked == ["/set.tar"]
+    assert not list(folder.parent.glob("set.tar*"))
 
 
 def test_provide_takes_an_archive_put_there_by_hand(server, tmp_path):
-    content = tarred(tmp_path / "x.tar", GOOD).read_bytes()
-    record = on_record(server, content, "set.tar")
-    (tmp_path / "set.tar").write_bytes(content)
-    provide([record], tmp_path / "set", progress=False)
+    content = tarred(tmp_path / "set.tar", GOOD).read_bytes()
+    provide(Source("Set", "CC0", (on_record(server, content, "set.tar"),)), tmp_path / "set")
     assert "set/b.txt" in tree(tmp_path / "set") and not server.asked
 
 
 def test_provide_leaves_what_is_there(server, tmp_path):
-    record = on_record(server)
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "own.txt").touch()
-    provide([record], tmp_path / "set")
-    assert not server.asked
+    provide(Source("Set", "CC0", (on_record(server),)), tmp_path / "set")
+    assert not server.asked and [path.name for path in tmp_path.iterdir()] == ["set"]  # no lock: it may be read-only
 
 
-def test_provide_where_nothing_can_be_written(server, tmp_path):
+def test_failures_say_what_to_do(server, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be written.*RDLIB_DATA"):
-        provide([on_record(server)], tmp_path / "file" / "set")
+    source = Source("My set", "CC0", ((f"{server.url}/gone.tar", "0" * 64, 12_000_000),), offline="digits/3")
+    for folder, reason in ((tmp_path / "cache" / "set", "404"), (tmp_path / "file" / "set", "file")):
+        with pytest.raises(DataError) as caught:
+            provide(source, folder)
+        for words in ("My set", str(folder), reason, source.archives[0][0], "12 MB", "CC0", "RDLIB_DATA",
+                      'load_dataset("digits/3")'):
+            assert words in str(caught.value), words
 
 
-RECORDS = [folders.VISA, folders.BTAD, *(record for family in novelty.DOWNLOADS.values() for record in family)]
-
-
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.url)
-def test_records_are_whole(record):
-    assert record.url.startswith("https://") and record.url.endswith(record.name) and "/" not in record.name
-    assert len(bytes.fromhex(record.sha256)) == 32 and record.sha256.islower() and record.size > 1000 and record.licence
-    assert record.offline in ("synthetic/weave", "digits/3")
-    assert datasets.load_dataset(record.offline, n_train=1).train  # what is offered offline is there
+@pytest.mark.parametrize("family", SOURCES)
+def test_records(family):
+    source = SOURCES[family]
+    assert source.title and source.licence and load_dataset(source.offline, n_train=1).train
+    for url, hash_, size in source.archives:
+        assert url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", hash_) and size > 1000
 
 
 def test_no_two_records_share_a_hash():
-    assert len({record.sha256 for record in RECORDS}) == len(RECORDS) == 12
+    hashes = [hash_ for source in SOURCES.values() for _, hash_, _ in source.archives]
+    assert len(set(hashes)) == len(hashes) == 11
+
+
+def test_categories():
+    assert [len(set(names)) for names in (MVTEC_CATEGORIES, VISA_CATEGORIES, BTAD_CATEGORIES)] == [15, 12, 3]
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.url)
+@pytest.mark.parametrize("record", [record for source in SOURCES.values() for record in source.archives],
+                         ids=lambda record: record[0])
 def test_every_address_answers(record):
-    request = Request(record.url, method="HEAD", headers={"User-Agent": "rdlib"})
+    request = Request(record[0], method="HEAD", headers={"User-Agent": "rdlib"})
     with urlopen(request, timeout=30) as answer:
         assert answer.status == 200 and answer.url.startswith("https://")
-        assert int(answer.headers["Content-Length"]) == record.size
+        assert int(answer.headers["Content-Length"]) == record[2]
+
+
+def picture(level):
+    """A small grey PNG."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), level, np.uint8)).save(file, "png")
+    return file.getvalue()
 
 
 def test_visa_from_the_first_call(server, tmp_path, monkeypatch):
-    """Asked for by name, the archive is fetched, unpacked where it belongs, and read; once for all categories."""
+    """Its archive is downloaded, unpacked and read; once for all categories."""
     table = "object,split,label,image,mask\n"
     members = []
     for category in ("candle", "pcb1"):
@@ -365,44 +303,32 @@ def test_visa_from_the_first_call(server, tmp_path, monkeypatch):
             members += [(path, picture(5)) for path in paths if path]
             table += ",".join((category, split, label, *paths)) + "\n"
     tarred(tmp_path / "v.tar", [*members, ("split_csv/1cls.csv", table.encode())])
-    monkeypatch.setattr(folders, "VISA", on_record(server, (tmp_path / "v.tar").read_bytes(), "visa.tar"))
+    source = Source("VisA", "CC0", (on_record(server, (tmp_path / "v.tar").read_bytes(), "visa.tar"),))
+    monkeypatch.setitem(SOURCES, "visa", source)
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "cache"))
     for category in ("candle", "pcb1"):
-        data = datasets.load_dataset(f"visa/{category}", size=32)
+        data = load_dataset(f"visa/{category}", size=32)
         assert len(data.train) == 1 and data.test.labels == [1, 0] and data.test[0].mask.all()
-    assert server.asked == [("/visa.tar", None)]
-    with pytest.raises(ValueError, match="candle"):
-        datasets.load_dataset("visa/candles")
-
-
-def picture(level):
-    """A small grey PNG."""
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8), level, np.uint8)).save(file, "png")
-    return file.getvalue()
+    assert server.asked == ["/visa.tar"]
 
 
 def test_mnist_from_the_first_call(server, tmp_path, monkeypatch):
-    """Four files of gz become what torchvision reads."""
+    """Four files of gz become what torchvision reads; what cannot be downloaded has an alternative in its message."""
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     records = []
     for part, classes in (("train", [3, 1, 3]), ("t10k", [3, 4])):
         labels = bytes([0, 0, 8, 1, 0, 0, 0, len(classes), *classes])
         images = bytes([0, 0, 8, 3, 0, 0, 0, len(classes), 0, 0, 0, 28, 0, 0, 0, 28])
         images += b"".join(bytes([20 * c]) * 784 for c in classes)
         for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
-            records.append(on_record(server, gzip.compress(content), f"{part}-{kind}-ubyte.gz", folder="MNIST/raw"))
-    monkeypatch.setitem(novelty.DOWNLOADS, "mnist", tuple(records))
-    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
-    data = datasets.load_dataset("mnist/3")
+            records.append(on_record(server, gzip.compress(content), f"{part}-{kind}-ubyte.gz"))
+    last = server.files.popitem()
+    monkeypatch.setitem(SOURCES, "mnist", Source("MNIST", "CC0", tuple(records), "MNIST/raw", "digits/3"))
+    with pytest.raises(DataError, match=r"(?s)404.*load_dataset\(\"digits/3\"\)"):
+        load_dataset("mnist/3")
+    server.files.update([last])
+    data = load_dataset("mnist/3")
     assert [len(data.train), data.test.defect_types] == [2, ["good", "4"]]
     assert data.test[1].image.shape == (3, 32, 32) and data.test[1].image.mul(255).eq(80).all()
-    assert len(server.asked) == 4 and len(list((tmp_path / "mnist" / "MNIST" / "raw").iterdir())) == 4
-    assert len(datasets.load_dataset("mnist/1").train) == 1 and len(server.asked) == 4
-
-
-def test_a_set_that_cannot_be_fetched_offers_another(server, tmp_path, monkeypatch):
-    record = Download(f"{server.url}/gone.gz", "0" * 64, 1, "gone.gz", "CC0", "MNIST/raw", "digits/3")
-    monkeypatch.setitem(novelty.DOWNLOADS, "mnist", (record,))
-    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"(?s)gone\.gz.*404.*load_dataset\(\"digits/3\"\)"):
-        datasets.load_dataset("mnist/3")
+    assert len(server.asked) == 5 and len(list((tmp_path / "mnist" / "MNIST" / "raw").iterdir())) == 4
+    assert len(load_dataset("mnist/1").train) == 1 and len(server.asked) == 5

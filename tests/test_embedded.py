@@ -45,9 +45,10 @@ def test_it_was_made_by_the_recipe_as_it_stands(monkeypatch):
 
 def test_the_numbers_on_the_card_are_those_on_record():
     """Of every teacher that was judged on held-out classes, its own row, to the printed digit."""
-    found = {name: json.loads((RESULTS / f"{name}.json").read_text())["teachers"] for name in ("validate", "rehearse")}
+    found = {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["teachers"]
+             for name in ("validate", "rehearse")}
     shipped = fingerprint(TeacherEncoder())
-    assert all(rows["version 4"]["teacher_crc"] == shipped for rows in found.values())
+    assert all(rows["embedded"]["teacher_crc"] == shipped for rows in found.values())
 
     def shown(values, metrics):
         return " | ".join(f"{values[metric]:.3f}" for metric in metrics)
@@ -77,15 +78,15 @@ def test_recipe_and_benchmark_share_no_code():
 
 
 def test_it_gives_the_features_on_the_card():
-    """Mean and deviation of each feature map of the first gear, 128 x 128."""
+    """Mean and standard deviation of each feature map of the first gear, 128 x 128."""
     model = ReverseDistillation("resnet18", weights="embedded")
     with torch.no_grad():
         teacher, _ = model.eval()(load_dataset("synthetic/gear", size=128).train[0].image[None])
     recorded = re.findall(r"^\| f(\d) \| ([\d.]+) \| ([\d.]+) \|", CARD, re.M)
     assert [int(k) for k, _, _ in recorded] == [1, 2, 3]
-    for (_, mean, deviation), feature in zip(recorded, teacher, strict=True):
+    for (_, mean, std), feature in zip(recorded, teacher, strict=True):
         assert feature.mean().item() == pytest.approx(float(mean), rel=2e-3)
-        assert feature.std().item() == pytest.approx(float(deviation), rel=2e-3)
+        assert feature.std().item() == pytest.approx(float(std), rel=2e-3)
 
 
 def test_its_features_are_neither_dead_nor_wild():
@@ -110,5 +111,5 @@ def test_it_is_the_default_and_needs_no_network(monkeypatch):
 
 def test_a_library_without_its_weights_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("rdlib.utils.files.__file__", str(tmp_path / "rdlib" / "files.py"))
-    with pytest.raises(WeightsError, match=f"lacks its teacher: {EMBEDDED}.*Install the kit anew.*random_calibrated"):
+    with pytest.raises(WeightsError, match=f"lacks its teacher: {EMBEDDED}.*Reinstall the kit.*random_calibrated"):
         TeacherEncoder()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.datasets.samples import AnomalyDataset, Item, check_dataset
+from rdlib.evaluation.report import ALL_METRICS
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import NotFiniteError
 
@@ -43,7 +44,7 @@ def test_maps_are_the_models_by_another_road(model, data, report):
         with torch.no_grad():
             teacher, student = model(data[i].image[None])
         total = 0
-        for t, s in zip(teacher, student):
+        for t, s in zip(teacher, student, strict=True):
             distance = 1 - (t * s).sum(1) / (t.norm(dim=1) * s.norm(dim=1))
             total = total + torch.nn.Upsample((64, 64), mode="bilinear", align_corners=True)(distance[None])[0, 0]
         expected = gaussian_filter(total.numpy(), 1.5)
@@ -55,7 +56,7 @@ def test_metrics_against_scikit_learn(data, report):
     masks = np.stack([data[i].mask.numpy() for i in range(16)])
     assert report.metrics["image_auroc"] == roc_auc_score(data.labels, report.scores)
     assert report.metrics["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), report.maps.ravel()), abs=1e-12)
-    assert set(report.metrics) == set(report.METRICS) and all(0 <= v <= 1 for v in report.metrics.values())
+    assert set(report.metrics) == set(ALL_METRICS) and all(0 <= v <= 1 for v in report.metrics.values())
 
 
 def test_per_defect_judges_one_kind_against_all_good(data, report):
@@ -64,6 +65,13 @@ def test_per_defect_judges_one_kind_against_all_good(data, report):
     chosen = (report.defect_types == "stain") | (report.labels == 0)
     expected = roc_auc_score(report.labels[chosen], report.scores[chosen])
     assert table.loc["stain", "image_auroc"] == expected
+
+
+def test_a_report_shows_itself_in_one_line_without_arrays_or_times(report):
+    assert repr(report) == (f"Report(16 images, 12 of them anomalous, image_auroc {report.image_auroc:.3f}, "
+                            f"pixel_auroc {report.pixel_auroc:.3f}, aupro {report.aupro:.3f})")
+    blind = replace(report, masks=np.zeros_like(report.masks), seconds=1e6)
+    assert repr(blind).endswith(f"image_auroc {report.image_auroc:.3f}, pixel_auroc nan, aupro nan)")
 
 
 def test_evaluate_leaves_the_mode_and_the_gradients_alone(model, data):
@@ -97,7 +105,7 @@ def test_metrics_without_meaning_are_nan_and_the_others_stay(report):
 
 
 def test_no_test_images(model):
-    with pytest.raises(ValueError, match="no test images"):
+    with pytest.raises(ValueError, match="test set has no images"):
         evaluate(model, None)
 
 

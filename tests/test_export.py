@@ -129,7 +129,7 @@ def test_a_file_that_differs_is_not_written(model, graph, monkeypatch, tmp_path)
 def test_what_is_missing_is_named_with_its_command(model, graph, monkeypatch, tmp_path, name):
     monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(graph))
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf"needs {name}, .*pip install 'rdlib\[export\]'"):
+    with pytest.raises(ImportError, match=rf"need {name}, .*pip install 'rdlib\[export\]'"):
         export_onnx(model, tmp_path / "model.onnx", 64)
     assert not list(tmp_path.iterdir())
 

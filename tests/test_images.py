@@ -6,6 +6,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from rdlib.images import list_images, read_image, read_mask
+from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
 
 H, W = 40, 60
@@ -237,3 +238,15 @@ def test_list_images_is_sorted_and_takes_images_only(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["10.bmp", "9.tiff", "a.JPG", "b.png", "d.webp"]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(64, (64, 64)), (np.int64(32), (32, 32)), ([24, 40], (24, 40)),
+                                                (torch.Size([8, 16]), (8, 16)), (np.array([4, 6]), (4, 6))])
+def test_a_size_is_a_side_or_height_and_width(size, expected):
+    assert as_size(size) == expected and all(type(side) is int for side in as_size(size))
+
+
+@pytest.mark.parametrize("size", [(64,), (3, 64, 64)])
+def test_a_size_has_two_sides(size):
+    with pytest.raises(ValueError):
+        as_size(size)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-import lesson_curves  # noqa: E402
+import lesson_curves
 
 from rdlib.encoder import TeacherEncoder
 from rdlib.training.checkpoint import fingerprint
@@ -17,7 +17,7 @@ ROWS = {"image AUROC": {"constant rate", "constant rate, weights averaged", "cos
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_record_has_the_protocol_of_the_script(seed):
-    found = json.loads((lesson_curves.RESULTS / f"gear_seed{seed}.json").read_text())
+    found = json.loads((lesson_curves.RESULTS / f"gear_seed{seed}.json").read_text(encoding="utf-8"))
     config = found["config"]
     assert config["teacher_crc"] == fingerprint(TeacherEncoder()) and config["seed"] == seed
     assert (config["epochs"], config["images"][0], config["size"], config["sigma"], config["ema"]) == (
@@ -35,7 +35,7 @@ def test_the_script_makes_such_a_record_once(tmp_path, monkeypatch, capsys):
     lesson_curves.main()
     lesson_curves.main()
     assert capsys.readouterr().out.count("seed 3") == 1
-    found = json.loads((tmp_path / "gear_seed3.json").read_text())
+    found = json.loads((tmp_path / "gear_seed3.json").read_text(encoding="utf-8"))
     assert {metric: set(found[metric]) for metric in ROWS} == ROWS
     assert all(0 <= value <= 3 for metric in ROWS for (value,) in found[metric].values())
     assert found["metrics"]["image_auroc"] == found["image AUROC"]["constant rate"][-1]

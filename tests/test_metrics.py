@@ -13,7 +13,17 @@ from scipy.ndimage import label
 from sklearn import metrics as sk
 
 from rdlib.course import agree
-from rdlib.metrics import PixelRanking, aupro, aupro_per_image, auroc, average_precision, f1_max, pro_curve
+from rdlib.metrics import (
+    PixelRanking,
+    aupro,
+    aupro_per_image,
+    auroc,
+    average_precision,
+    f1_max,
+    label_regions,
+    pro_curve,
+    region_shares,
+)
 
 STORED = json.loads((FIXTURES / "metrics.json").read_text())
 
@@ -152,6 +162,17 @@ def test_neighbours_touch_at_corners_and_regions_do_not_cross_images():
     assert aupro(masks, maps, 1.0) == pytest.approx((1 + 2 / 3) / 2)
 
 
+def test_regions_and_what_their_pixels_add_to_pro():
+    masks = np.zeros((3, 4, 5), dtype=bool)
+    masks[0, 0, :4] = masks[0, 2, 1] = masks[0, 3, 2] = masks[2, 1:3, 1:3] = True  # 4 in a row, 2 at a corner; 4
+    components, count, shares = label_regions(masks[0])
+    assert count == 2 and sorted(np.bincount(components.ravel()).tolist()) == [2, 4, 14]
+    assert shares.tolist() == [1 / 4] * 4 + [1 / 2] * 2
+    components, count, shares = label_regions(masks[1])
+    assert not components.any() and count == 0 and shares.shape == (0,)
+    assert region_shares(masks) == pytest.approx(np.array([1 / 4] * 4 + [1 / 2] * 2 + [1 / 4] * 4) / 3)
+
+
 @given(labelled_maps())
 def test_only_the_order_of_the_scores_counts(data):
     masks, maps = data
@@ -269,7 +290,7 @@ SCORES = np.arange(16.0).reshape(1, 4, 4)
 @pytest.mark.parametrize("function", [auroc, average_precision, f1_max, PixelRanking, pro_curve, aupro,
                                       aupro_per_image])
 @pytest.mark.parametrize("masks, maps, words", [
-    (MASK, SCORES[:, :3], r"\(1, 4, 4\) against \(1, 3, 4\)"),
+    (MASK, SCORES[:, :3], r"\(1, 4, 4\) and \(1, 3, 4\)"),
     (MASK, SCORES.reshape(4, 1, 4), "shape"),
     (MASK, np.where(SCORES == 5, np.nan, SCORES), "NaN"),
     (MASK, np.where(SCORES == 5, -np.inf, SCORES), "infinity"),

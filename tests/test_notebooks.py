@@ -2,19 +2,15 @@
 import ast
 import json
 import re
-import sys
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from urllib.parse import unquote
 
 import nbformat
 import pytest
+from series import COLLAPSED, anchor, notebooks, planned, repository, setup_cell
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "notebooks"))
-from series import anchor, card, notebooks, planned, repository, setup_cell  # noqa: E402
 
 MACHINE_PATH = re.compile(r"(?<![\w.~$}/])/(?:work|tmp|root|home|mnt|opt|usr|var|Users)/[\w./-]+")
 LINK = re.compile(r"(?<!!)\[((?:[^][]|\[[^]]*\])*)\]\(([^()\s]+(?:\([^()]*\))?)\)")  # [words](where), no picture
@@ -81,73 +77,14 @@ def test_clean(book):
         assert not MACHINE_PATH.search(cell.source), cell.source
 
 
-def test_one_title_and_no_heading_skipped(book):
-    _, notebook = book
-    text = re.sub(r"^```.*?^```", "", "\n".join(prose(notebook)), flags=re.M | re.S)
-    headings = re.findall(r"^(#+) ", text, re.M)
-    assert headings[0] == "#" and headings.count("#") == 1
-    assert all(len(b) <= len(a) + 1 for a, b in pairwise(headings)), "a heading level is skipped"
-
-
-def test_more_prose_than_code_in_short_cells(book):
-    path, notebook = book
-    lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code(notebook)]
-    words = sum(len(text.split()) for text in prose(notebook))
-    assert max(lines) <= 40 and median(lines) <= 6, sorted(lines)
-    most = 25 if path.stem == "00_quickstart" else 16  # it leaves everything to the library: a call, then what it means
-    assert 5 <= words / sum(lines) <= most, f"{words / sum(lines):.1f} words of prose to a line of code"
-
-
-def test_first_cell_says_what_it_takes(book):
-    path, notebook = book
-    first = notebook.cells[0].source
-    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", first, re.M)
-    assert rows == ["What you need first", "Time", "GPU", "Memory", "Network"]
-    assert card(path).title
-
-
-def test_first_cell_leads_to_the_neighbours(book):
-    path, notebook = book
-    order = list(planned())
-    place = order.index(path.stem)
-    neighbours = {f"{name}.ipynb" for name in order[max(place - 1, 0):place + 2]} - {path.name}
-    assert neighbours <= {address for _, address in LINK.findall(notebook.cells[0].source)}
-
-
 def test_the_first_two_code_cells(book):
     """The same set-up everywhere, then versions, one seed and one device."""
     _, notebook = book
     setup, imports = code(notebook)[:2]
     assert setup.id == "setup" and setup.source == setup_cell(repository()) and tagged(setup)
+    assert COLLAPSED.items() <= setup.metadata.items()
     assert re.search(r"^SEED\b[^=]*= \d", imports.source, re.M) and "device" in imports.source
     assert "__version__" in imports.source and tagged(imports)
-
-
-@pytest.mark.parametrize("installed, cloned, expected", [
-    (False, False, ["git clone", "nvidia-smi", "cd kit/notebooks"]),
-    (True, True, ["cd kit/notebooks"]),  # in Colab, after a restart
-    (True, False, [])])
-def test_the_set_up_cell_fetches_the_kit_where_it_is_missing_and_finds_it_again(installed, cloned, expected, tmp_path,
-                                                                                monkeypatch):
-    done = []
-
-    class Shell:
-        def system(self, command):
-            done.append(command)
-            if command.startswith("git clone"):
-                (tmp_path / "kit/notebooks").mkdir(parents=True)
-
-        def run_line_magic(self, name, line):
-            done.append(f"{name} {line}")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
-    monkeypatch.setattr("site.main", lambda: None)
-    if cloned:
-        (tmp_path / "kit/notebooks").mkdir(parents=True)
-    exec(setup_cell("https://github.com/someone/kit"), {"get_ipython": Shell})
-    assert [command for command, start in zip(done, expected, strict=True) if command.startswith(start)] == done
-    assert all("kit[notebooks,export]" in command for command in done if "pip" in command)
 
 
 def test_cells_with_a_progress_bar_are_not_compared(book):
@@ -182,11 +119,3 @@ def test_links_lead_somewhere(book):
         to_come = target.parent == path.parent and target.stem in planned() and not target.exists()
         assert target.exists() or to_come, address
         assert not fragment or to_come or fragment in anchors(target), address
-
-
-def test_terms_are_linked_to_the_glossary_once(book):
-    """Where they are first used: a practical check is that there are some, and none twice."""
-    _, notebook = book
-    terms = [address.partition("#")[2] for address in links(notebook) if address.startswith("glossary.md#")]
-    assert len(terms) == len(set(terms)), sorted(term for term in terms if terms.count(term) > 1)
-    assert len(terms) >= 8, terms

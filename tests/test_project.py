@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
               if line and not line.startswith("#"))
 
 
@@ -48,8 +48,9 @@ def test_the_tested_versions_cover_the_bounds():
 
 def test_one_version():
     import rdlib
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == rdlib.__version__ and f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == rdlib.__version__
+    assert f"## {rdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 FIRST_USE = """
@@ -92,9 +93,8 @@ def first_use():
 
 def typed_names():
     """The names that type checkers see in rdlib, with the modules that they are imported from."""
-    (block,) = (node for node in ast.parse((ROOT / "rdlib/__init__.py").read_text()).body
-                if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING")
-    return {alias.asname or alias.name: node.module for node in block.body for alias in node.names}
+    stub = ast.parse((ROOT / "rdlib/__init__.pyi").read_text(encoding="utf-8"))
+    return {alias.name: node.module for node in stub.body for alias in node.names if alias.name != "__version__"}
 
 
 def test_importing_the_library_takes_no_time(first_use):
@@ -125,7 +125,7 @@ def test_the_library_can_be_looked_into(monkeypatch):
     assert not {"importlib", "TYPE_CHECKING"} & set(dir(rdlib))
     assert "batch_size" in inspect.signature(rdlib.fit).parameters
     with pytest.raises(AttributeError, match="^module 'rdlib' has no attribute 'fot'$"):
-        rdlib.fot
+        _ = rdlib.fot
     with pytest.raises(ImportError, match="cannot import name 'fot' from 'rdlib'"):
         from rdlib import fot  # noqa: F401
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where they are not installed
@@ -133,11 +133,11 @@ def test_the_library_can_be_looked_into(monkeypatch):
     monkeypatch.delitem(vars(rdlib), "widgets", raising=False)
     assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
     with pytest.raises(ImportError, match="pip install ipywidgets"):
-        rdlib.widgets.defect_explorer
+        _ = rdlib.widgets.defect_explorer
 
 
 def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert listed[0].removeprefix("python").startswith(PROJECT["requires-python"])
     assert listed[1] == "pip" and len(listed) == 3
     (line,) = listed[2]["pip"]
@@ -145,10 +145,27 @@ def test_environment_yml_installs_the_kit_and_nothing_of_its_own():
     assert extras == ["notebooks", "export"] and set(extras) <= set(PROJECT["optional-dependencies"])
 
 
-def test_the_readme_names_only_commands_that_there_are():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", (ROOT / "README.md").read_text()))
-    assert {"demo", "test", "lab", "doctor", "bench"} <= named <= targets
+def test_colab_gets_what_it_lacks_and_keeps_its_own_jupyter():
+    extras = {name: set(listed) for name, listed in PROJECT["optional-dependencies"].items()}
+    names = {Requirement(line).name for line in extras["colab"]}
+    assert extras["export"] <= extras["colab"] and {"anywidget", "seaborn"} <= names
+    assert {re.sub(r"  #.*", "", line) for line in extras["colab"]} <= extras["export"] | extras["notebooks"]
+    needed = names | {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert not needed & {"ipykernel", "ipython", "ipywidgets", "jupyterlab", "notebook", "pyzmq", "tornado"}
+
+
+def test_hooks_workflow_and_make_lint_run_the_same_tools():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    entries = {hook["entry"].removeprefix(".venv/bin/").split()[0] for hook in hooks[0]["hooks"]}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert entries == set(re.findall(r"\$\(BIN\)/(\S+)", makefile.split("\nlint:")[1].split("\n\n")[0]))
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"].values()
+    commands = " ".join(step.get("run", "") for step in job["steps"])
+    assert all(tool in commands for tool in (*entries, "pytest"))
+    assert set(re.search(r"\.\[([\w,]+)\]", commands)[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    classified = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert all(f"{version}.0" in classified for version in job["strategy"]["matrix"]["python"])
 
 
 def test_files_that_are_run_first_are_there():
@@ -201,7 +218,7 @@ def elsewhere(wheel):
     # torch and the rest, 5 GB, are lent by this environment; its own (editable) rdlib is not, being no plain folder.
     site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True,
                           capture_output=True, text=True).stdout.strip()
-    (Path(site) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (Path(site) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python
 
 

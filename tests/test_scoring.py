@@ -168,7 +168,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(folder, tmp_path
         with pytest.raises(error, match=words):
             score_folder(Brightness(), **{"out": tmp_path / "out", **options}, progress=False)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no images, nor do its subfolders"):
+    with pytest.raises(DataError, match="and its subfolders hold no images"):
         score_folder(Brightness(), tmp_path / "empty", tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 

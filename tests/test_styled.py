@@ -1,4 +1,4 @@
-"""Tables of results: what is on record, what a change is worth, how a table reads without its colours."""
+"""Comparisons of stored results, and tables that read without their colours."""
 import json
 from dataclasses import asdict, replace
 
@@ -6,14 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdlib.reproduction import GROUNDS, TABLES, ResultStore, RunConfig, cells
-from rdlib.reproduction.config import weights_id
-from rdlib.reproduction.recorded import NOT_RUN, complete, effects, recorded
+from rdlib.reproduction import (
+    BENCHMARKS,
+    TABLES,
+    Benchmark,
+    GridPoint,
+    Results,
+    ResultStore,
+    Row,
+    RunConfig,
+    Table,
+    compare,
+    grid,
+    load_results,
+    styled,
+    weights_id,
+)
+from rdlib.reproduction.results import METRICS, NOT_RUN
 from rdlib.reproduction.store import KEYS
-from rdlib.reproduction.styled import Styled, published_beside, styled, worth
-from rdlib.reproduction.tables import Cell, Row
-
-METRICS = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image")
 
 
 def file(store: ResultStore, config: RunConfig, value: float, resampled=(0.0, 0.0), scored_by: float | None = None):
@@ -34,40 +44,68 @@ def store(tmp_path):
 
 def two_rows(categories=("a", "b"), seeds=(0, 1, 2)):
     rows = Row("usual"), Row("other", {"loss": "positional"})
-    return [Cell(row, c, RunConfig(f"toy/{c}", seed=seed, **row.change)) for row in rows for c in categories
+    return [GridPoint(row, c, RunConfig(f"toy/{c}", seed=seed, **row.change)) for row in rows for c in categories
             for seed in seeds]
 
 
-def test_a_run_is_found_whatever_file_its_teacher_came_from(store):
-    wanted = cells(TABLES["novelty"], GROUNDS["mnist"], ["3"])
-    assert recorded(wanted, store) == wanted  # nothing there: nothing changes
-    other = replace(wanted[0].config, weights_id="0123456789ab")
+def third_row(points):
+    row = Row("third", {"ema": 0.5})
+    return [point._replace(row=row, config=replace(point.config, ema=0.5)) for point in points if point.row.label == "usual"]
+
+
+def toy(points, store):
+    """The points' results in the store."""
+    categories = tuple(dict.fromkeys(point.category for point in points))
+    return Results(Table("toy", "Toy", tuple(dict.fromkeys(point.row for point in points))),
+                   Benchmark("toys", "toy", categories, RunConfig("toy")), points, store.read_all())
+
+
+def test_a_run_is_found_with_any_file_of_its_teacher(store):
+    wanted = [point.config for point in grid(TABLES["novelty"], BENCHMARKS["mnist"], ["3"])]
+
+    def found():
+        return [point.config for point in load_results("novelty", "mnist", ["3"], folder=store.folder).points]
+    assert found() == wanted  # nothing is stored: nothing changes
+    other = replace(wanted[0], weights_id="0123456789ab")
     file(store, other, 0.9)
     file(store, replace(other, epochs=9), 0.1)
-    assert {cell.config for cell in recorded(wanted, store)} == {other}
-    file(store, wanted[0].config, 0.8)  # torchvision's own weights come first
-    assert {cell.config for cell in recorded(wanted, store)} == {wanted[0].config}
+    assert set(found()) == {other}
+    file(store, wanted[0], 0.8)  # torchvision's own weights come first
+    assert set(found()) == {wanted[0]}
 
 
 def test_an_embedded_teacher_is_the_one_that_ships(store):
-    wanted = cells(TABLES["novelty"], GROUNDS["digits"], ["3"])
-    file(store, replace(wanted[0].config, weights_id="0123456789ab"), 0.9)
-    assert {cell.config.weights_id for cell in recorded(wanted, store)} == {weights_id("embedded")}
+    config = grid(TABLES["novelty"], BENCHMARKS["digits"], ["3"])[0].config
+    file(store, replace(config, weights_id="0123456789ab"), 0.9)
+    results = load_results("novelty", "digits", ["3"], folder=store.folder)
+    assert {config.weights_id for config in results.configs} == {weights_id("embedded")} and not results.stored
 
 
-def test_what_is_no_result_is_passed_over(store):
+def test_results_are_found_from_the_kits_folder_and_from_the_one_below(tmp_path, monkeypatch):
+    folder = tmp_path / "data/results/runs"
+    config = grid(TABLES["readout"], BENCHMARKS["synthetic"], ["weave"], [0])[0].config
+    file(ResultStore(folder), replace(config, weights_id=weights_id("embedded")), 0.9)
+    (tmp_path / "notebooks").mkdir()
+    for place, count in ((tmp_path, 1), (tmp_path / "notebooks", 1), (tmp_path / "data/results", 0)):
+        monkeypatch.chdir(place)
+        assert len(load_results("readout", "synthetic").stored) == count
+
+
+def test_files_that_are_no_results_are_skipped(store):
     store.folder.mkdir(exist_ok=True)
     (store.folder / "broken.json").write_text("{")
-    (store.folder / "other.json").write_text('{"config": {"dataset": "x", "unheard_of": 1}}')
-    assert recorded(two_rows(), store) == two_rows()
+    (store.folder / "other.json").write_text(json.dumps(dict.fromkeys(KEYS) | {"config": {"dataset": "x", "new": 1}}))
+    file(store, RunConfig("toy/a"), 0.5)
+    (store.folder / "copy.json").write_text(store.path(RunConfig("toy/a")).read_text())
+    assert list(store.read_all()) == [RunConfig("toy/a")]
 
 
 def test_an_effect_is_the_mean_of_paired_differences(store):
     rng = np.random.default_rng(0)
-    values = {cell.config: rng.uniform(0.4, 0.9) for cell in two_rows()}
+    values = {point.config: rng.uniform(0.4, 0.9) for point in two_rows()}
     for config, value in values.items():
         file(store, config, value, resampled=(-0.1, 0.1))
-    frame = effects(two_rows(), store, "usual").set_index("row")
+    frame = toy(two_rows(), store).effects("usual").set_index("row")
     table = pd.Series({(c.loss, c.dataset, c.seed): v for c, v in values.items()}).unstack(1).mean(axis=1).unstack(0)
     difference = table["positional"] - table["flattened"]
     assert frame.loc["other", "difference"] == pytest.approx(difference.mean())
@@ -83,60 +121,57 @@ def test_an_effect_is_the_mean_of_paired_differences(store):
     ((0.10, 0.11, 0.12), ((0.0, 0.0), (-0.2, 0.2)), "unclear: test images"),
     ((-0.10,), ((0.0, 0.0), (-0.01, -0.02)), "worse, one seed")])
 def test_a_verdict_asks_both_seeds_and_images(store, gains, resampled, verdict):
-    wanted = two_rows(["a"], range(len(gains)))
-    for cell in wanted:
-        other = cell.row.label == "other"
-        file(store, cell.config, 0.5 + other * gains[cell.config.seed], resampled[other])
-    assert effects(wanted, store, "usual")["verdict"].tolist() == ["reference", verdict]
+    points = two_rows(["a"], range(len(gains)))
+    for point in points:
+        other = point.row.label == "other"
+        file(store, point.config, 0.5 + other * gains[point.config.seed], resampled[other])
+    assert toy(points, store).effects("usual")["verdict"].tolist() == ["reference", verdict]
 
 
 def test_a_seed_without_all_categories_does_not_count(store):
-    wanted = two_rows()
-    for cell in wanted:
-        if (cell.category, cell.config.seed) != ("b", 2) or cell.row.label == "usual":
-            file(store, cell.config, 0.5)
-    frame = effects(wanted, store, "usual")
-    assert frame["seeds"].tolist() == [3, 2]
-    assert effects(wanted, ResultStore(store.folder / "none"), "usual")["verdict"].tolist() == [NOT_RUN, NOT_RUN]
-    assert {cell.category for cell in complete(wanted, store)} == {"a"}
-    assert effects([cell for cell in wanted if cell.category == "b" and cell.config.seed == 2], store,
-                   "usual")["verdict"].tolist() == ["reference", NOT_RUN]
+    points = two_rows()
+    assert toy(points, store).effects("usual")["verdict"].tolist() == [NOT_RUN, NOT_RUN]
+    for point in points:
+        if (point.category, point.config.seed) != ("b", 2) or point.row.label == "usual":
+            file(store, point.config, 0.5)
+    results = toy(points, store)
+    assert results.effects("usual")["seeds"].tolist() == [3, 2]
+    assert results.complete().categories == ["a"]
+    left = [point for point in points if point.category == "b" and point.config.seed == 2]
+    assert toy(left, store).effects("usual")["verdict"].tolist() == ["reference", NOT_RUN]
     with pytest.raises(ValueError, match="usual, other"):
-        effects(wanted, store, "unheard of")
+        results.effects("unheard of")
 
 
-def test_categories_are_those_on_which_most_can_be_compared(store):
-    wanted = two_rows()
-    assert complete(wanted, store) == wanted
-    for cell in wanted[:5]:  # the usual row: all of a, two seeds of b; the other row never
-        file(store, cell.config, 0.5)
-    assert {(cell.row.label, cell.category) for cell in complete(wanted, store)} == {("usual", "a"), ("other", "a")}
-    file(store, wanted[5].config, 0.5)  # the usual row has both
-    file(store, wanted[6].config, 0.5)  # the other row is begun, and finished nowhere: it hides nothing
-    assert complete(wanted, store) == wanted
-    assert effects(wanted, store, "usual")["verdict"].tolist() == ["reference", "1 of 6 runs so far"]
-
-
-def test_one_category_for_all_rows_is_more_than_two_for_one(store):
-    wanted = [*two_rows(), *(cell._replace(row=Row("third", {"ema": 0.5}), config=replace(cell.config, ema=0.5))
-                             for cell in two_rows()[:6])]
-    for cell in wanted:
-        if cell.row.label == "usual" or cell.category == "b":
-            file(store, cell.config, 0.5)
-    assert {cell.category for cell in complete(wanted, store)} == {"b"}
+def test_categories_are_those_on_which_most_rows_are_finished(store):
+    points = two_rows()
+    assert toy(points, store).complete().points == points
+    for point in points[:5]:  # the usual row: all of a, two seeds of b; the other row never
+        file(store, point.config, 0.5)
+    assert toy(points, store).complete().categories == ["a"]
+    file(store, points[5].config, 0.5)  # the usual row has both
+    file(store, points[6].config, 0.5)  # the other row is begun, and finished nowhere: it hides nothing
+    results = toy(points, store)
+    assert results.complete().points == points
+    assert results.effects("usual")["verdict"].tolist() == ["reference", "1 of 6 runs so far"]
+    more = points + third_row(points)
+    for point in more:
+        if point.category == "b":
+            file(store, point.config, 0.5)
+    assert toy(more, store).complete().categories == ["b"]
 
 
 def test_a_row_without_its_reference_says_so(store):
-    wanted = two_rows(["a"], [0])
-    file(store, wanted[1].config, 0.5)
-    assert effects(wanted, store, "usual")["verdict"].tolist() == [NOT_RUN, "its reference was not run"]
+    points = two_rows(["a"], [0])
+    file(store, points[1].config, 0.5)
+    assert toy(points, store).effects("usual")["verdict"].tolist() == [NOT_RUN, "its reference was not run"]
 
 
-def test_an_effect_of_a_reading_is_read_there(store):
+def test_an_effect_uses_the_rows_way_of_scoring(store):
     config = RunConfig("toy/a")
-    wanted = [Cell(Row("usual"), "a", config), Cell(Row("two scales", scored_by="12"), "a", config)]
     file(store, config, 0.9, scored_by=0.6)
-    assert effects(wanted, store, "usual")["difference"].iloc[1] == pytest.approx(-0.3)
+    points = [GridPoint(Row("usual"), "a", config), GridPoint(Row("two scales", scored_by="12"), "a", config)]
+    assert toy(points, store).effects("usual")["difference"].iloc[1] == pytest.approx(-0.3)
 
 
 FRAME = pd.DataFrame({"here": [0.98765, np.nan], "change": [-0.0124, np.nan], "note": ["so", NOT_RUN]}, ["one", "two"])
@@ -144,20 +179,19 @@ FRAME = pd.DataFrame({"here": [0.98765, np.nan], "change": [-0.0124, np.nan], "n
 
 def test_a_table_says_in_words_what_its_colours_say():
     table = styled(FRAME, "A table", ["change"])
-    assert isinstance(table, Styled) and table.frame.loc["one"].tolist() == ["0.988", "▼ −0.012", "so"]
-    assert table.frame.loc["two"].tolist() == [NOT_RUN, "–", NOT_RUN]
-    page = table._repr_html_()
-    assert "A table" in page and "▼ −0.012" in page and page.count(NOT_RUN) == 2
+    page, text = table.to_html(), repr(table)
+    for shown in ("A table", "0.988", "▼ −0.012", "so", "–"):
+        assert shown in page and shown in text
+    assert page.count(f">{NOT_RUN}<") == 2 and "#fadcc3" in page and "overflow-x: auto" in page
     assert "▲ +0.012" in repr(styled(-FRAME[["change"]], "A table", ["change"]))
     assert "= 0.000" in repr(styled(0.01 * FRAME[["change"]], "A table", ["change"]))
-    with pytest.raises(KeyError, match="changes"):
+    with pytest.raises(KeyError, match="no column changes"):
         styled(FRAME, "A table", ["changes"])
 
 
-def test_lines_may_share_a_name():
-    table = styled(FRAME.set_axis(["one", "one"]).rename_axis("who"), "A table", ["change"])
-    assert table.frame["who"].tolist() == ["one", "one"] and table._repr_html_().count("one") == 2
-    assert "#fadcc3" in table._repr_html_()
+def test_lines_may_share_a_label():
+    page = styled(FRAME.set_axis(["one", "one"]).rename_axis("who"), "A table", ["change"]).to_html()
+    assert page.count(">one<") == 2 and ">who<" in page and "#fadcc3" in page
 
 
 def test_a_page_is_the_same_every_time_and_two_tables_do_not_share_their_colours():
@@ -166,28 +200,12 @@ def test_a_page_is_the_same_every_time_and_two_tables_do_not_share_their_colours
     assert one.partition("T_")[2][:8] != other.partition("T_")[2][:8]
 
 
-def test_published_numbers_stand_beside_what_was_not_run(store):
-    table, ground = TABLES["main"], GROUNDS["mvtec"]
-    wanted = cells(table, ground)
-    frame = published_beside(table, ground, wanted, store, "WRN-50-2")
-    assert len(frame) == 16 and frame["paper"].loc["mean"] == pytest.approx(0.985)
-    assert frame["official code"].loc["mean"] == pytest.approx(0.9869) and frame["measured here"].isna().all()
-    file(store, next(c.config for c in wanted if c.category == "cable"), 0.96)
-    frame = published_beside(table, ground, wanted, store, "WRN-50-2")
-    assert frame.loc["cable", ["measured here", "difference"]].tolist() == pytest.approx([0.96, 0.01])
-    assert frame["seeds"].tolist() == [int(name == "cable") for name in frame.index]
-    with pytest.raises(ValueError, match="WRN-50-2, ResNet-18"):
-        published_beside(table, ground, wanted, store, "VGG")
-
-
-def test_worth_has_every_row_run_or_not(store):
-    wanted = two_rows(["a"])
-    rows = [*wanted, *(cell._replace(row=Row("third", {"ema": 0.5}), config=replace(cell.config, ema=0.5))
-                       for cell in wanted[:3])]
-    for cell in wanted:
-        file(store, cell.config, 0.5 + 0.1 * (cell.row.label == "other"))
-    frame = worth(rows, store, "usual", "Toy").frame
-    assert frame.index.tolist() == ["usual", "other", "third"]
-    assert frame["Δ image AUROC"].tolist() == ["–", "▲ +0.100", "–"] and frame["AUPRO"].iloc[2] == NOT_RUN
-    assert frame["AUPRO: verdict"].tolist() == ["reference", "clearly better", NOT_RUN]
-    assert frame["seeds"].tolist() == ["3", "3", "0"]
+def test_a_comparison_has_every_row_run_or_not(store):
+    points = two_rows(["a"])
+    for point in points:
+        file(store, point.config, 0.5 + 0.1 * (point.row.label == "other"))
+    table = compare(toy(points + third_row(points), store), "usual")
+    assert table.data.index.tolist() == ["usual", "other", "third"] and "Toy: a" in repr(table)
+    other, third = (line.split("  ") for line in repr(table).splitlines()[-2:])
+    assert other == ["other", "0.600", "▲ +0.100", "clearly better", "0.600", "▲ +0.100", "clearly better", "3"]
+    assert third == ["third", NOT_RUN, "–", NOT_RUN, NOT_RUN, "–", NOT_RUN, "0"]

@@ -53,7 +53,7 @@ def test_the_families_look_as_they_did_when_the_teacher_learnt_them(recipe):
     """Mean and deviation, 0 to 255, of an image of eight classes each; drawn with floats, so not to the bit."""
     bank, _ = recipe
     from generators import FAMILIES
-    recorded = json.loads((FIXTURES / "teacher_bank.json").read_text())
+    recorded = json.loads((FIXTURES / "teacher_bank.json").read_text(encoding="utf-8"))
     found = {family: [[image.mean(), image.std()] for number in range(8)
                       for image in bank.draw_images(family, number, 1, 48, seed=5)] for family in FAMILIES}
     assert found.keys() == recorded.keys()
@@ -138,7 +138,8 @@ def test_a_state_from_another_memory_layout_gives_its_moments_the_own_one(recipe
         for name in ("exp_avg", "exp_avg_sq") if mine in other.optimizer.state else ():
             assert torch.equal(other.optimizer.state[mine][name], run.optimizer.state[theirs][name])
             assert other.optimizer.state[mine][name].stride() == mine.stride()
-    assert any(p.stride() != q.stride() for p, q in zip(other.network.parameters(), run.network.parameters()))
+    assert any(p.stride() != q.stride() for p, q in
+               zip(other.network.parameters(), run.network.parameters(), strict=True))
 
 
 def test_a_state_of_another_recipe_is_refused(recipe, tmp_path):
@@ -231,7 +232,8 @@ def test_concentration_is_the_number_of_directions_in_a_logarithm():
     line = torch.zeros(2, 6, 4, 4)
     line[:, 0] = torch.tensor([1.0, -1.0]).view(2, 1, 1)
     assert concentration(3 * line) == pytest.approx(0, abs=1e-5)
-    even = torch.eye(6)[torch.arange(12) % 6].view(1, 12, 1, 6).permute(0, 3, 1, 2)  # each direction as often as the others
+    # each direction as often as the others
+    even = torch.eye(6)[torch.arange(12) % 6].view(1, 12, 1, 6).permute(0, 3, 1, 2)
     assert concentration(even) == pytest.approx(-math.log(5), abs=1e-5)  # six corners about their middle span five
     two = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]).T.view(1, 2, 2, 2)
     assert concentration(two) == pytest.approx(-math.log(2), abs=1e-5)

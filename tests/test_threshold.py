@@ -222,11 +222,11 @@ def test_it_is_saved_with_the_model_and_comes_back(model, tmp_path):
     assert loaded.threshold == model.threshold and isinstance(loaded.threshold.size, tuple)
 
 
-def test_files_without_a_threshold_load_as_before(model, tmp_path):
+def test_a_model_without_a_threshold_is_saved_without_one(model, tmp_path):
     model.threshold = None
     model.save(tmp_path / "model.safetensors")
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        assert set(file.metadata()) == {"rdlib"}  # what files of before thresholds hold
+        assert set(file.metadata()) == {"rdlib"}
     assert ReverseDistillation.load(tmp_path / "model.safetensors").threshold is None
 
 

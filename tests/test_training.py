@@ -1,6 +1,7 @@
 """The training loop: protocol, determinism, stopping and resuming, the feature cache, and what goes wrong."""
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_checkpoint_of_other_images_is_refused(tmp_path):
     train(epochs=1, checkpoint=path)
     other = images()
     other.images[0] += 0.5
-    for data in (other, images(size=96)):
+    for data in (other, images(size=96), Jittered(images().images)):
         with pytest.raises(CheckpointError, match="image"):
             train(data=data, checkpoint=path)
 
@@ -187,7 +188,7 @@ def test_checkpoint_that_has_gone_further_is_refused(tmp_path):
     """Its weights are not those of a shorter run, and must not be reported as such."""
     path = tmp_path / "run.ckpt"
     train(epochs=2, checkpoint=path)
-    with pytest.raises(CheckpointError, match="gone further, 2 epochs, than the 1 asked for"):
+    with pytest.raises(CheckpointError, match="already holds 2 epochs, more than the 1 asked for"):
         train(epochs=1, checkpoint=path)
 
 
@@ -257,9 +258,6 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_worke
     whole, expected = augmented()
     assert whole.settings["cached"] is False and whole.settings["first image"] is None
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
-    if num_workers:  # a checkpoint of before augmented images could be resumed
-        state = torch.load(tmp_path / "run.ckpt", weights_only=True)
-        torch.save(state | {"settings": state["settings"] | {"first image": 123}}, tmp_path / "run.ckpt")
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
     assert resumed.losses == whole.losses and equal(result, expected)
 
@@ -339,10 +337,10 @@ def test_the_callers_switches_change_nothing(switch, cache):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"epochs": 0}, "epochs is a whole number from 1 to 4294967295; got 0"),
+    ({"epochs": 0}, "epochs must be a whole number from 1 to 4294967295; got 0"),
     ({"epochs": -1}, "epochs"), ({"epochs": 1.5}, r"epochs .* got 1\.5"), ({"epochs": "3"}, "epochs .* got '3'"),
     ({"epochs": True}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"batch_size": 2.0}, "batch_size"),
-    ({"seed": -1}, "seed is a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
+    ({"seed": -1}, "seed must be a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
     ({"checkpoint_every": 0}, "checkpoint_every"), ({"num_workers": -1}, "num_workers"),
     ({"loss": ["flattened"]}, "no loss"), ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"),
     ({"precision": "half"}, "precision 'half'"),
@@ -422,7 +420,7 @@ def test_a_lone_image_is_left_out_where_the_embedding_is_1_x_1():
 def test_the_loss_falls():
     run, _ = train(epochs=12)
     assert run.epoch_losses[-1] < 0.8 * run.epoch_losses[0]
-    assert run.epoch == 12 and run.at_epoch_end and run.images_per_second > 0
+    assert run.epoch == 12 and run.at_epoch_end
 
 
 def test_the_loss_asked_for_is_the_loss_used():
@@ -503,6 +501,14 @@ def test_nothing_to_train_on():
         train(loss="cosine")
     with pytest.raises(ValueError, match="multiples of 32"):
         train(data=images(4, size=50))
+
+
+def test_a_run_shows_itself_in_one_line_without_times():
+    seen = []
+    run, _ = train(epochs=2, callbacks=[lambda run: seen.append(repr(run))])
+    assert repr(run) == seen[-1] == f"Run(2 of 2 epochs, 6 steps, 10 images an epoch, last loss {run.losses[-1]:.4f})"
+    assert "0 of 2 epochs, 1 steps" in seen[0] and len(set(seen)) == 6
+    assert "0 steps" in repr(replace(run, losses=[])) and repr(replace(run, seconds=1e6)) == repr(run)
 
 
 def test_the_bar_shows_loss_and_speed(capsys):
@@ -624,18 +630,6 @@ def test_checkpoints_know_schedule_and_average(tmp_path):
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"run\.ckpt lacks average. Delete it"):
         cosine_and_average(1, checkpoint=path)
-
-
-def test_checkpoints_of_before_there_were_options_go_on(tmp_path):
-    path = tmp_path / "run.ckpt"
-    train(epochs=1, checkpoint=path)
-    state = torch.load(path, weights_only=True)
-    for key in ("model", "bottleneck", "scales", "schedule", "decay_epochs", "ema"):
-        del state["settings"][key]
-    torch.save(state, path)
-    with pytest.raises(CheckpointError, match="schedule: constant there, cosine here"):
-        train(epochs=2, checkpoint=path, schedule="cosine")
-    assert equal(train(epochs=2, checkpoint=path)[1], train(epochs=2)[1])
 
 
 def test_options_of_training_that_there_are_not():

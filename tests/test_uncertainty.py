@@ -46,7 +46,7 @@ def test_every_class_keeps_its_size():
 def test_the_weighted_auroc_is_that_of_repeated_images(scored):
     """With many equal scores, which count half."""
     labels = np.arange(len(scored)) % 2
-    scores, counts = (np.array(column, float) for column in zip(*scored))
+    scores, counts = (np.array(column, float) for column in zip(*scored, strict=True))
     counts[:2] += 1  # both classes are there
     repeated = np.repeat(np.arange(len(scored)), counts.astype(int))
     expected = roc_auc_score(labels[repeated], scores[repeated])
@@ -90,7 +90,7 @@ def test_intervals_are_the_percentiles_of_the_long_way():
     weights = resample_weights(report.labels, 60, seed=3)
     repeated = [np.repeat(np.arange(12), w.astype(int)) for w in weights]
     values = {"image_auroc": [roc_auc_score(report.labels[r], report.scores[r]) for r in repeated]}
-    values["pixel_auroc"], values["aupro"] = zip(*(long_way(report, w) for w in weights))
+    values["pixel_auroc"], values["aupro"] = zip(*(long_way(report, w) for w in weights), strict=True)
     for name, row in table.iterrows():
         np.testing.assert_allclose(row[["low", "high"]].astype(float), np.percentile(values[name], [5, 95]), atol=1e-10)
         assert row["value"] == getattr(report, name) and row["low"] < row["value"] < row["high"]

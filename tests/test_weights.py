@@ -139,7 +139,7 @@ def test_randomness_comes_from_the_seed_alone(weights):
 
 
 def layer_statistics(teacher):
-    """Mean and deviation of every BatchNorm's output, for images that the calibration has not seen."""
+    """Mean and standard deviation of every BatchNorm's output, for images that the calibration has not seen."""
     found = []
     hooks = [part.register_forward_hook(lambda part, inputs, output: found.append((output.mean(), output.std())))
              for part in teacher.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -587,7 +587,7 @@ def test_load_official_refuses_what_does_not_fit(official, tmp_path):
     torch.save(bn, tmp_path / "bn.pth")
     with pytest.raises(WeightsError, match="bn.pth is no official checkpoint.*'bn' and 'decoder'"):
         kit.load_official(tmp_path / "bn.pth")
-    with pytest.raises(WeightsError, match="no checkpoint .*gone.pth"):
+    with pytest.raises(WeightsError, match="no weights file .*gone.pth"):
         kit.load_official(tmp_path / "gone.pth")
     path = write()
     path.write_bytes(path.read_bytes()[:-100])
@@ -629,13 +629,70 @@ def test_a_loaded_model_is_in_eval_mode(tmp_path):
 
 
 def test_the_embedded_teacher_is_a_resnet18():
-    with pytest.raises(WeightsError, match="ResNet-18.*wide_resnet50_2.*imagenet"):
-        ReverseDistillation("wide_resnet50_2")
+    with pytest.raises(WeightsError, match="ResNet-18, not a wide_resnet50_2.*'auto'.*'imagenet'"):
+        ReverseDistillation("wide_resnet50_2", "embedded")
 
 
-def test_a_mistyped_word_is_answered_with_the_words_there_are():
-    with pytest.raises(WeightsError, match="'embedded', 'imagenet' and 'random_calibrated'"):
+def test_a_mistyped_word_is_answered_with_the_valid_words():
+    with pytest.raises(WeightsError, match="'auto', 'embedded', 'imagenet', 'random' and 'random_calibrated'"):
         TeacherEncoder("resnet18", "imagnet")
+
+
+def saved_and_loaded(kit, folder):
+    """The model after a way through a file."""
+    kit.save(folder / "model.safetensors")
+    return ReverseDistillation.load(folder / "model.safetensors")
+
+
+def test_auto_is_the_embedded_teacher_for_a_resnet18(tmp_path):
+    kit = ReverseDistillation("resnet18", seed=1)
+    assert same(kit.state_dict(), ReverseDistillation("resnet18", "auto", seed=1).state_dict())
+    assert same(kit.teacher.state_dict(), TeacherEncoder("resnet18", "embedded").state_dict())
+    for model_ in (kit, saved_and_loaded(kit, tmp_path)):
+        assert model_.config.weights == model_.teacher.weights == "embedded" and "weights='embedded'" in repr(model_)
+
+
+def test_auto_is_imagenet_for_other_backbones(server, tmp_path, monkeypatch):
+    network = torchvisions("resnet34")
+    content, name = state_file(tmp_path / "w.pth", network.state_dict())
+    spec = dataclasses.replace(BACKBONES["resnet34"], imagenet=SimpleNamespace(url=f"{server.url}/{name}"))
+    monkeypatch.setitem(encoder.BACKBONES, "resnet34", spec)
+    with pytest.raises(WeightsError, match=f"{server.url}/{name}.*could not be downloaded.*another machine"):
+        ReverseDistillation("resnet34")
+    server.files[f"/{name}"] = content
+    kit = ReverseDistillation("resnet34")
+    assert same(kit.teacher.state_dict(), network.state_dict())
+    for model_ in (kit, saved_and_loaded(kit, tmp_path)):
+        assert model_.config.weights == model_.teacher.weights == "imagenet" and "weights='imagenet'" in repr(model_)
+
+
+@pytest.mark.parametrize(("weights", "name"), [(None, "random"), ("random", "random"), ("file", "mine.pth"),
+                                               ("random_calibrated", "random_calibrated")])
+def test_a_model_and_its_file_name_the_weights_without_their_folder(weights, name, tmp_path):
+    if weights == "file":
+        weights = tmp_path / "mine.pth"
+        torch.save(torchvisions("resnet18").state_dict(), weights)
+    kit = ReverseDistillation("resnet18", weights)
+    loaded = saved_and_loaded(kit, tmp_path)
+    assert kit.config.weights == loaded.config.weights == loaded.teacher.weights == name
+    assert repr(kit) == repr(loaded) and str(tmp_path) not in repr(kit)
+
+
+def test_random_is_a_word_for_none():
+    assert same(TeacherEncoder("resnet34", "random", seed=4).state_dict(), TeacherEncoder("resnet34", None,
+                                                                                          seed=4).state_dict())
+
+
+def test_a_file_that_does_not_name_its_weights(trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, path, {"rdlib": "{}"})
+    loaded = ReverseDistillation.load(path)
+    assert loaded.config.weights == loaded.teacher.weights == "unknown" and "weights='unknown'" in repr(loaded)
+
+
+def test_repr_is_one_line_of_settings(trained):
+    assert repr(trained) == ("ReverseDistillation(backbone='resnet18', weights='random', sigma=2.5, normalize=False, "
+                             "scales=(1, 2, 3), score='max', fusion='multiply', bottleneck='mff_oce')")
 
 
 def test_predictions_are_the_same_after_fit_evaluate_save_and_load(tmp_path):

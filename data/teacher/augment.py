@@ -15,7 +15,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdl
 # What may be foreign: nothing, another class, another class in the host's colours, the same image mirrored, brightness,
 # blur, a plain colour, other colours, another hue of the same brightness.
 NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN, TINTED, HUE = range(9)
-WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4, 0.5, 0.6)  # the least share of the foreign pixels in the mixture; the most is 1
+# The least share of the foreign pixels in the mixture; the most is 1.
+WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4, 0.5, 0.6)
 BLUR_STEPS = 4  # grain is sharp, or blurred up to this many times less one
 
 
@@ -127,11 +128,12 @@ def twins(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
 
 
 def photograph(views: Tensor, camera: Camera, draw: Generator) -> tuple[Tensor, Tensor]:
-    """Images (B, V, 3, S, S) in [0, 1] under another camera, the same for the V views of a thing: colours, grey, contrast,
-    inversion, gamma, light, focus, noise. Also by how much contrast grew, (B, 1, 1, 1). The first view sets the
-    exposure.
+    """Photograph images (B, V, 3, S, S) in [0, 1] with another camera, the same for the V views of a thing.
 
-    Each image gets a contrast drawn anew: faint classes are to be learnt from, strong ones seen faint.
+    It changes colours, grey, contrast, inversion, gamma, light, focus, noise. Also returns by how much contrast grew,
+    (B, 1, 1, 1). The first view sets the exposure.
+
+    Each image gets a new random contrast: faint classes are to be learnt from, strong ones seen faint.
     """
     n, size = len(views), views.shape[-1]
 

@@ -98,7 +98,8 @@ def draw_mask(draw: Generator, size: int) -> NDArray[np.uint8]:
 
 def render(folder: Path, bank: Bank, progress: bool = True) -> None:
     """Write the bank into `folder`, unless it is there already: images.npy, masks.npy and, last of all, bank.json."""
-    if (folder / "bank.json").is_file() and json.loads((folder / "bank.json").read_text()) == bank.record:
+    record = folder / "bank.json"
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == bank.record:
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bank.json").unlink(missing_ok=True)
@@ -110,7 +111,7 @@ def render(folder: Path, bank: Bank, progress: bool = True) -> None:
     np.save(folder / "masks.npy", np.stack([draw_mask(default_rng([bank.seed, HELD_OUT, i]), bank.size)
                                             for i in range(bank.masks)]))
     with written_atomically(folder / "bank.json") as temporary:
-        temporary.write_text(json.dumps(bank.record) + "\n")
+        temporary.write_text(json.dumps(bank.record) + "\n", encoding="utf-8")
 
 
 def default_folder() -> Path:

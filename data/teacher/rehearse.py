@@ -2,8 +2,8 @@
 
     python data/teacher/rehearse.py data/teacher/resnet18_procedural.safetensors random_calibrated
 
-`validate.py` remembers features and forgives what a student cannot foretell; here reverse distillation is trained, as it
-will be. Ten held-out classes, five of surfaces and five of things. A surface's images are pieces of a dozen large ones,
+`validate.py` remembers features and forgives what a student cannot foretell; here reverse distillation is trained.
+Ten held-out classes, five of surfaces and five of things. A surface's images are pieces of a dozen large ones,
 a thing's are one image, moved, turned, lit a little differently, each with sensor noise of its own, as an inspection
 camera would give: 64 good ones to learn from, 20 good and 30 damaged ones to test. Eight epochs in batches of 4. About
 five minutes a teacher on one core. `--out FILE` keeps the means, with the weights' fingerprints and the hardware.
@@ -34,19 +34,21 @@ EPOCHS, BATCH_SIZE, SIGMA = 8, 4, 2
 def stock(family: str, number: int) -> list[NDArray[np.float32]]:
     """What is photographed, (3, 2S, 2S) in [0, 1]: a dozen large pieces of a surface, or one thing with room around."""
     if (family, number) in SURFACES:
-        return [image.astype(np.float32) / 255 for image in draw_images(family, HELD_OUT + number, STOCK, 2 * SIZE, SEED)]
+        drawn = draw_images(family, HELD_OUT + number, STOCK, 2 * SIZE, SEED)
+        return [image.astype(np.float32) / 255 for image in drawn]
     (thing,) = draw_images(family, HELD_OUT + number, 1, SIZE, SEED)
     margin = (SIZE // 2, SIZE // 2)
     return [np.pad(thing.astype(np.float32) / 255, ((0, 0), margin, margin), mode="reflect")]
 
 
 def photograph(large: NDArray[np.float32], draw: Generator, surface: bool) -> NDArray[np.float32]:
-    """An (3, S, S) part of a (3, 2S, 2S) image: of a surface anywhere, of a thing its middle, a little moved and turned."""
+    """Cut a part (3, S, S) out of an image (3, 2S, 2S): a surface's anywhere, a thing's middle moved and turned."""
     middle = draw.uniform(0.6 * SIZE, 1.4 * SIZE, 2) if surface else SIZE + draw.uniform(-5, 5, 2)
     angle = draw.normal(0, 0.02) if surface else draw.uniform(-0.06, 0.06)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     corner = middle - turn @ np.full(2, SIZE / 2)
-    part = np.stack([affine_transform(channel, turn, corner, (SIZE, SIZE), order=1, mode="reflect") for channel in large])
+    part = np.stack([affine_transform(channel, turn, corner, (SIZE, SIZE), order=1, mode="reflect")
+                     for channel in large])
     y, x = np.mgrid[-1:1:SIZE * 1j, -1:1:SIZE * 1j]
     side = draw.uniform(0, 7)
     return part * (1 + draw.normal(0, 0.03) + draw.uniform(0, 0.06) * (np.cos(side) * x + np.sin(side) * y))

@@ -43,7 +43,7 @@ class Stage:
     ratio: float = 0.0  # weight of the logarithm of what grain changes over what a foreign region changes, likewise
     floor: float = 0.01  # of the grain's distance in that logarithm
     spread: float = 0.0  # weight of how few directions the features vary in, likewise
-    start: tuple[tuple[int, float], ...] = ()  # begin anew from the mean of what these stages exported, by these weights
+    start: tuple[tuple[int, float], ...] = ()  # begin from the weighted mean of what these stages exported
 
     def phase(self, step: int) -> tuple[int, int]:
         """Crop and batch size at a step of this stage."""
@@ -63,7 +63,8 @@ class Stage:
 # First what things are, seen at any contrast. That makes the features answer to the faintest grain, which no student
 # can foretell; so then grain is asked to change nothing, and contrast is left more as it was.
 LEARN = Stage(11700, ((64, 64, 0.80), (96, 48, 0.13), (128, 32, 0.07)), 1.5e-3,
-              Camera((0.02, 0.24), (0.1, 8), 0.45, None, (0.008, 0.12), (0.12, 0.22, 0.2, 0.12, 0.16, 0.06, 0.12, 0, 0)))
+              Camera((0.02, 0.24), (0.1, 8), 0.45, None, (0.008, 0.12),
+                     (0.12, 0.22, 0.2, 0.12, 0.16, 0.06, 0.12, 0, 0)))
 REFINE = Stage(4000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
                Camera((0.05, 0.25), (0.4, 2.5), 0.2, (0.7, 4), (0.015, 0.0),
                       (0.1, 0.17, 0.15, 0.09, 0.12, 0.05, 0.11, 0.21, 0)), 4.0)
@@ -72,7 +73,7 @@ SHARPEN = Stage(2000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
                 Camera((0.05, 0.25), (0.4, 2.5), 0.05, (1, 4), (0.015, 0.0),
                        (0.06, 0.09, 0.1, 0.07, 0.18, 0.06, 0.09, 0.1, 0.25)), 1.0, 0.5)
 
-# Each stage so far forgot some of what the one before had learnt, and all left the features few directions to differ in.
+# Each stage so far forgot some of what the one before had learnt. All left the features few directions to differ in.
 # So begin again half-way between the first and the third, where grain counts about as much as it does for ImageNet's
 # weights, keep that balance, and ask for more directions.
 SPREAD = Stage(2400, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4, SHARPEN.camera, ratio=0.25, floor=0.03,
@@ -146,7 +147,8 @@ class Training:
         """Write the state file, whole or not at all."""
         state = {"recipe": asdict(self.recipe), "bank": self.bank.record, "precision": self.precision,
                  "step": self.step, "seen": self.seen, "begun": self.begun, "exports": self.exports,
-                 "network": self.network.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict()}
+                 "network": self.network.state_dict(), "average": self.average,
+                 "optimizer": self.optimizer.state_dict()}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
 
@@ -185,8 +187,8 @@ class Training:
             group["lr"] = stage.rate_at(own_step)
         with autocast(self.precision, self.device):
             losses = self.network.losses(batch.to(self.device), *(x.to(self.device) for x in more), floor=stage.floor)
-        weights = dict(self.recipe.weights) | {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio", "spread")
-                                               for i in (1, 2, 3)}
+        own_weights = {f"{name}{i}": getattr(stage, name) for name in ("grain", "ratio", "spread") for i in (1, 2, 3)}
+        weights = dict(self.recipe.weights) | own_weights
         total = sum(weights[name] * loss for name, loss in losses.items())
         self.optimizer.zero_grad()
         total.backward()

@@ -7,9 +7,10 @@ Two dozen held-out classes, four of them of a family (weave) that training knows
 at each layer, and the maps added up, as reverse distillation adds up its own. Defects are drawn by other code than
 training's foreign regions. About a minute on one core.
 
-And, on a plain grey picture: how much more a faint line changes the features than faint grain does, at each layer. Grain
-is what no student can foretell; a teacher that answers to it makes good images glow. And in how many directions the
-features of training's own classes vary. `--out FILE` keeps it all, with the weights' fingerprints and the hardware.
+And, on a plain grey image: how much more a faint line changes the features than faint grain does, at each layer.
+Grain is what no student can foretell; a teacher that answers to it makes good images glow. And in how many
+directions the features of training's own classes vary. `--out FILE` keeps it all, with the weights' fingerprints and
+the hardware.
 """
 import argparse
 import json
@@ -174,7 +175,8 @@ def keep(path: Path, teachers: dict[str, TeacherEncoder], found: dict[str, dict]
     """Write what was found of each teacher, and where and with which weights."""
     rows = {name: found[name] | {"teacher_crc": fingerprint(teacher)} for name, teacher in teachers.items()}
     with written_atomically(path) as temporary:
-        temporary.write_text(json.dumps({"teachers": rows} | provenance(torch.device("cpu")), indent=1) + "\n")
+        found = {"teachers": rows} | provenance(torch.device("cpu"))
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def load_teacher(weights: str) -> TeacherEncoder:
@@ -197,7 +199,8 @@ if __name__ == "__main__":
     found = {name: {"line over grain": line_over_grain(teacher), "directions": directions(teacher)}
              for name, teacher in teachers.items()}
     for name, values in found.items():
-        print(f"{name}: " + "; ".join(f"{what} {', '.join(f'{v:.1f}' for v in three)}" for what, three in values.items()))
+        parts = [f"{what} {', '.join(f'{v:.1f}' for v in three)}" for what, three in values.items()]
+        print(f"{name}: {'; '.join(parts)}")
     for name, values in validate(teachers).items():
         print(name + ": " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()), flush=True)
         found[name] |= values

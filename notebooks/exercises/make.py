@@ -15,11 +15,13 @@ import zipfile
 from pathlib import Path
 
 import nbformat
-from bundle import make_bundle
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
-from rdlib.demo import execute, pictures
 from traitlets.config import PyFileConfigLoader
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bundle import make_bundle
+from demo import execute, images
 
 from rdlib.utils.files import written_atomically
 
@@ -29,7 +31,7 @@ MARK = re.compile(r"^VARIANT = (\d+)  #", re.M)  # stands once in every source
 
 
 def variant_of(notebook: nbformat.NotebookNode) -> int:
-    """The variant that a notebook is set to. Raises ValueError unless it says so exactly once."""
+    """Return the variant that a notebook is set to. Raise ValueError unless exactly one line names it."""
     found = [match for cell in notebook.cells if cell.cell_type == "code" for match in MARK.findall(cell.source)]
     if len(found) != 1:
         raise ValueError(f"A source must have one line that begins 'VARIANT = 0  #', this one has {len(found)}.")
@@ -37,7 +39,7 @@ def variant_of(notebook: nbformat.NotebookNode) -> int:
 
 
 def set_variant(path: Path, variant: int) -> None:
-    """Rewrite a source so that its numbers are those of another class."""
+    """Set the variant of a source, in place."""
     notebook = nbformat.read(path, as_version=4)
     variant_of(notebook)
     for cell in notebook.cells:
@@ -47,7 +49,7 @@ def set_variant(path: Path, variant: int) -> None:
 
 
 def check_gradebook(course: Path, variant: int) -> None:
-    """Stop before the sources of work that was handed in are exchanged for those of another variant."""
+    """Exit if the course holds work that was handed in for another variant."""
     gradebook, old = course / "gradebook.db", course / "source" / ASSIGNMENTS[0] / f"{ASSIGNMENTS[0]}.ipynb"
     if not (gradebook.exists() and old.exists()):
         return
@@ -60,7 +62,7 @@ def check_gradebook(course: Path, variant: int) -> None:
 
 
 def make_course(course: Path, variant: int) -> None:
-    """Fill a course folder with sources of a variant, and let nbgrader make the release and the gradebook."""
+    """Fill a course folder with sources of a variant, and let nbgrader make release and gradebook."""
     check_gradebook(course, variant)
     course.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "nbgrader_config.py", course)
@@ -79,31 +81,38 @@ def make_course(course: Path, variant: int) -> None:
             sys.exit(f"nbgrader could not make the release of {name}:\n{done.get('log') or ''}{done['error']}")
 
 
+def check_release(release: Path) -> None:
+    """Raise ValueError if a released notebook still holds a solution or a hidden test."""
+    for path in release.rglob("*.ipynb"):
+        if re.search("(BEGIN|END) (SOLUTION|HIDDEN TESTS)", path.read_text(encoding="utf-8")):
+            raise ValueError(f"{path} still holds a solution or a hidden test. Check its markers.")
+
+
 def hand_out(course: Path, archive: Path) -> None:
-    """Zip the release for the students, with their README. Refuses to, should a solution be in it."""
+    """Zip the release for the students, with their README."""
+    release = course / "release"
+    check_release(release)
     with written_atomically(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(HERE / "STUDENTS.md", "exercises/README.md")
-        for path in sorted((course / "release").rglob("*")):
-            if path.suffix == ".ipynb" and re.search("(BEGIN|END) (SOLUTION|HIDDEN TESTS)", path.read_text("utf-8")):
-                raise ValueError(f"{path} still holds a solution or a hidden test. Look at its markers.")
+        for path in sorted(release.rglob("*")):
             if path.is_file():
-                packed.write(path, Path("exercises") / path.relative_to(course / "release"))
+                packed.write(path, (Path("exercises") / path.relative_to(release)).as_posix())
 
 
 def store_pictures() -> None:
-    """Run every source and keep its figures as the hints that students see; after a figure was changed."""
+    """Run every source and store its figures as the hints that students see; needed after a figure was changed."""
     for name in ASSIGNMENTS:
         folder = HERE / "source" / name
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         execute(notebook, folder / f"{name}.ipynb")
-        for file, content in pictures(notebook).items():
+        for file, content, _ in images(notebook):
             with written_atomically(folder / "pictures" / file) as temporary:
                 temporary.write_bytes(content)
             print(folder / "pictures" / file)
 
 
 def main() -> None:
-    """Make what the arguments ask for, and say where it lies."""
+    """Make what the arguments ask for, and print where it is."""
     parser = argparse.ArgumentParser("make.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", type=int, default=0, help="a number of your choice for this class; default 0")
@@ -112,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=[], metavar="CATEGORY",
                         help="with --bundle: also write these procedural categories as image files")
     parser.add_argument("--pictures", action="store_true",
-                        help="only run the sources, and store the hints' pictures anew")
+                        help="only run the sources and store their figures, the hints that students see")
     args = parser.parse_args()
     if args.variant < 0:
         parser.error("a variant is 0 or more")

@@ -1,143 +1,58 @@
-"""One door for files from elsewhere: over https, resumable, checked by SHA-256."""
-import hashlib
+"""What can be downloaded: address, SHA-256, size and licence of every archive, and the folder for data."""
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
-from filelock import FileLock
-from tqdm.auto import tqdm
-
-from rdlib.datasets.archives import unpack
-from rdlib.utils.errors import DataError
-
-SCHEMES = ("https",)
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 20
+from rdlib.utils.files import Source, provide
 
 
-@dataclass(frozen=True)
-class Download:
-    """A file on record, kept beside the code of the data set that it belongs to."""
+def _idx(base: str, *files: tuple[str, str, int]) -> tuple[tuple[str, str, int], ...]:
+    """List files of MNIST's format: (name, SHA-256, size in bytes) each, below the address `base`."""
+    return tuple((f"{base}{name}-ubyte.gz", sha256, size) for name, sha256, size in files)
 
-    url: str
-    sha256: str
-    size: int  # bytes, for the progress bar and the reader; what counts is the hash
-    name: str  # of the file on disk
-    licence: str
-    folder: str = "."  # where its contents belong in the data set's root
-    offline: str = "synthetic/weave"  # what `load_dataset` gives without a network
+
+# Hashes: anomalib (VisA, BTAD), TensorFlow Datasets (MNIST, Fashion-MNIST), Keras and torchvision (CIFAR-10).
+# The size of BTAD's archive was reported by a user.
+SOURCES = {
+    "visa": Source("VisA", "CC BY 4.0", (
+        ("https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
+         "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362", 1_929_840_640),)),
+    "btad": Source("BTAD", "CC BY-NC-SA 4.0", (
+        ("https://avires.dimi.uniud.it/papers/btad/btad.zip",
+         "461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a", 1_229_193_337),)),
+    "mnist": Source("MNIST", "CC BY-SA 3.0", _idx(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ("train-images-idx3", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        ("train-labels-idx1", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        ("t10k-images-idx3", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        ("t10k-labels-idx1", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542)),
+        "MNIST/raw", "digits/3"),
+    "fashion_mnist": Source("Fashion-MNIST", "MIT", _idx(
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/"
+        "data/fashion/",
+        ("train-images-idx3", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+        ("train-labels-idx1", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+        ("t10k-images-idx3", "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+        ("t10k-labels-idx1", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148)),
+        "FashionMNIST/raw", "digits/3"),
+    "cifar10": Source("CIFAR-10", "none stated; cite Krizhevsky 2009", (
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 170_498_071),), offline="digits/3"),
+}
 
 
 def data_root() -> Path:
-    """The folder that data sets and downloads live in: $RDLIB_DATA, or ~/.cache/rdlib."""
+    """Return the folder for data sets and downloads: $RDLIB_DATA, or ~/.cache/rdlib."""
     return Path(os.environ.get("RDLIB_DATA", "~/.cache/rdlib")).expanduser()
 
 
-def data_folder(family: str, root: str | Path | None, downloads: Sequence[Download] = ()) -> Path:
-    """Where a data set lies: `root` if it is given, else a folder of its name in `data_root()`.
+def data_folder(family: str, root: str | Path | None) -> Path:
+    """Return the folder of a data set: `root`, or by default a folder of its name in `data_root()`.
 
-    That folder of the kit's own is filled with `downloads` when it is first asked for; `root` is left as it is.
-    Raises DataError where that fails.
+    A data set of `SOURCES` is downloaded into the default folder if it is missing. Raises DataError if that fails.
     """
     if root is not None:
         return Path(root).expanduser()
     home = data_root() / family
-    if downloads:
-        provide(downloads, home / downloads[0].folder)
+    if family in SOURCES:
+        provide(SOURCES[family], home / SOURCES[family].folder)
     return home
-
-
-def provide(downloads: Sequence[Download], folder: Path, progress: bool = True) -> None:
-    """Fetch archives and unpack them into `folder`, unless something is in it; the archives are removed afterwards.
-
-    Safe for several processes at once: one works, the others wait. Raises DataError.
-    """
-    def is_filled() -> bool:
-        return folder.is_dir() and any(folder.iterdir())
-
-    if is_filled():
-        return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if is_filled():
-                return
-            archives = [fetch(download, folder.parent, progress) for download in downloads]
-            unpack(archives, folder, progress)
-            for archive in archives:
-                archive.unlink()
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error}). Set RDLIB_DATA to a folder of your own.") from error
-
-
-def fetch(download: Download, folder: str | Path, progress: bool = True) -> Path:
-    """The file of a record in `folder`, downloaded unless it is there, its SHA-256 checked either way.
-
-    It arrives as NAME.part, which a later call continues (HTTP Range), and gets its name when it is whole. Raises
-    DataError: unreachable, broken off, not https, or another SHA-256 than the one on record; never leaves a wrong file.
-    """
-    path = Path(folder) / download.name
-    if path.exists():
-        if not _matches(path, download):
-            raise DataError(f"{path} is damaged: its SHA-256 is not {download.sha256}. Delete it and try again.")
-        return path
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _receive(download, part, progress)
-        if not _matches(part, download):
-            part.unlink()
-            raise HTTPException(f"what came has not the SHA-256 {download.sha256}")
-        os.replace(part, path)
-    except (OSError, HTTPException) as error:
-        raise DataError(
-            f"{download.name} could not be downloaded from {download.url} ({error or type(error).__name__}).\n"
-            f"1. Try again: it goes on where it stopped. Or get the file on another machine and put it at {path}.\n"
-            f"2. It is {download.size / 1e6:,.1f} MB; its licence: {download.licence}.\n"
-            f"3. Offline, use load_dataset(\"{download.offline}\") meanwhile.") from error
-    return path
-
-
-def _matches(path: Path, download: Download) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == download.sha256
-
-
-def _receive(download: Download, part: Path, progress: bool) -> None:
-    """Complete `part`, or begin it anew where it is no beginning of the file on record."""
-    if part.exists():
-        try:
-            _transfer(download, part, progress)
-        except HTTPError as error:
-            if error.code != 416:  # nothing beyond what is there: it may be whole
-                raise
-        if _matches(part, download):
-            return
-        part.unlink()
-    _transfer(download, part, progress)
-
-
-def _transfer(download: Download, part: Path, progress: bool) -> None:
-    """Append what is missing of `part`; a server that ignores Range sends everything, which then replaces it."""
-    start = part.stat().st_size if part.exists() else 0
-    if urlsplit(download.url).scheme not in SCHEMES:
-        raise HTTPException(f"only {' and '.join(SCHEMES)} will do")
-    headers = {"User-Agent": "rdlib"} | ({"Range": f"bytes={start}-"} if start else {})
-    with urlopen(Request(download.url, headers=headers), timeout=TIMEOUT) as answer:
-        if urlsplit(answer.url).scheme not in SCHEMES:
-            raise HTTPException(f"it leads to {answer.url}, and only {' and '.join(SCHEMES)} will do")
-        start = start if answer.status == 206 else 0
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length else download.size
-        with part.open("ab" if start else "wb") as file, tqdm(
-                total=total, initial=start, unit="B", unit_scale=True, desc=download.name, disable=not progress) as bar:
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-            if length and file.tell() < total:  # a closed connection looks like the end
-                raise HTTPException(f"the connection closed after {file.tell()} of {total} bytes")

@@ -1,66 +1,62 @@
-"""Data sets by name: `load_dataset` is the one front door, whatever lies behind it (paper §4)."""
-from numbers import Integral
+"""Load any data set by its name."""
 from pathlib import Path
 
 from rdlib import synthetic
 from rdlib.datasets import folders, novelty
 from rdlib.datasets.downloads import data_root
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
+from rdlib.utils.arrays import as_size
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
-SIZE = 256  # side of the images in the official protocol
+SIZE = 256  # side of the images in the official protocol, in pixels
+ON_DISK = {"mvtec": folders.mvtec, "visa": folders.visa, "btad": folders.btad}
 
 
 def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[int, int] | None = None, *,
                  n_train: int | None = None, seed: int = 0) -> AnomalyData:
-    """The data set `name`, split into train and test.
+    """Load a data set by its name, split into train and test.
 
     Args:
-        name: "synthetic/CATEGORY", of `synthetic.CATEGORIES` (embedded, offline); "mvtec/bottle" and its 14 siblings;
-            "visa/CATEGORY", of `folders.VISA_CATEGORIES`; "btad/01" to "btad/03"; "magnetic_tile"; "folder:PATH", your
-            own images: MVTec AD's layout (train/good, test/..., ground_truth/...) or just a folder of good images.
-            One class against the rest, by number or name: "digits/3" (embedded, offline), "mnist/3",
-            "fashion_mnist/Dress", "cifar10/cat", "caltech256/american-flag".
-        root: the folder that holds the data set, where nothing is downloaded. Default: a folder of its name in
-            `data_root()`, filled by download when first used (MVTec AD and magnetic_tile have no direct link).
-        size: side of the square, or (H, W), that every image is resized to; default: that of the official protocol, 32
-            for one class against the rest, else 256.
-        n_train: keep only the first so many training images.
+        name: "synthetic/CATEGORY", see `synthetic.CATEGORIES` (no download); "mvtec/CATEGORY", "visa/CATEGORY",
+            "btad/CATEGORY", see `datasets.folders`; "magnetic_tile"; "folder:PATH", your own images: the layout of
+            MVTec AD (train/good, test/..., ground_truth/...) or a folder of good images.
+            One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
+            "fashion_mnist/Dress", "cifar10/cat".
+        root: the folder that holds the data set. Default: a folder of its name in `data_root()`; a missing data set is
+            downloaded into it (MVTec AD and magnetic_tile have no direct link).
+        size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
+            protocol: 32 for one class against the rest, else 256.
+        n_train: keep only the first `n_train` training images.
         seed: of the synthetic scenes.
 
+    Returns:
+        Train and test set; `test` is None for a folder of good images.
+
     Raises:
-        ValueError: an unknown name, or n_train below 1.
-        DataError: folders or files that are missing; the message says which and what to do.
+        ValueError: unknown name, or n_train below 1.
+        DataError: folders or files are missing, or a download failed.
     """
     if n_train is not None and n_train < 1:
-        raise ValueError(f"n_train is a number of images to keep, 1 or more; got {n_train}.")
+        raise ValueError(f"n_train must be 1 or more, got {n_train}.")
     family, _, category = name.partition("/")
-    size = _height_and_width(family, size)
+    usual = novelty.SIZE if family in novelty.CLASSES else SIZE
+    shape = as_size(usual if size is None else size)
     if name.startswith("folder:"):
-        data = folders.own_folder(Path(name.removeprefix("folder:")).expanduser(), size)
+        data = folders.own_folder(Path(name.removeprefix("folder:")).expanduser(), shape)
     elif family == "synthetic":
-        data = _synthetic(category, size, seed)
+        data = _synthetic(category, shape, seed)
     elif family in ON_DISK:
-        data = ON_DISK[family](category, root, size)
+        data = ON_DISK[family](category, root, shape)
     elif name == "magnetic_tile":
-        data = folders.magnetic_tile(root, size)
-    elif family in novelty.FAMILIES:
-        data = novelty.one_against_rest(family, category, root, size)
+        data = folders.magnetic_tile(root, shape)
+    elif family in novelty.CLASSES:
+        data = novelty.one_against_rest(family, category, root, shape)
     else:
         raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
-                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.FAMILIES)}/CLASS or folder:PATH.")
+                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH.")
     data.train.samples = data.train.samples[:n_train]
     return data
-
-
-ON_DISK = {"mvtec": folders.mvtec, "visa": folders.visa, "btad": folders.btad}
-
-
-def _height_and_width(family: str, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        size = novelty.SIZE if family in novelty.FAMILIES else SIZE
-    return (int(size), int(size)) if isinstance(size, Integral) else tuple(size)
 
 
 def _synthetic(category: str, size: tuple[int, int], seed: int) -> AnomalyData:

@@ -1,11 +1,11 @@
-"""One image with its mask and label, and the list of them that a DataLoader reads."""
+"""Samples (an image, its mask and its label) and the data sets that a DataLoader reads."""
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,36 +18,40 @@ from rdlib.synthetic import Scene
 from rdlib.utils.errors import DataError
 
 GOOD = "good"
-CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train and .test. To train on, any other will "
-            "do that has a length and whose items are named tuples like rdlib.datasets.samples.Item, with an .image (3, H, W) "
-            "float32, RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, do not take a Subset, "
-            "but AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks).")
-KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory while a set needs less than this
+CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train or .test. For training, any data set "
+            "works that has a length and whose items are named tuples like rdlib.datasets.Item, with an .image "
+            "(3, H, W) float32, RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, build "
+            "AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks) instead of a Subset.")
+KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory if the whole data set needs less
 
 
 class Item(NamedTuple):
-    """One element of a data set, and, after collation, one batch."""
+    """An item of a data set; after collation, a batch with one more dimension in front."""
 
     image: Tensor  # (3, H, W) float32 RGB in [0, 1]
     label: int  # 0 normal, 1 anomalous
     mask: Tensor  # (H, W) bool, True = defect; all False where there is none
-    index: int  # place in the data set
+    index: int  # type: ignore[assignment]  # position in the data set; it hides tuple.index
 
 
 class Sample(Protocol):
-    """Something that can be loaded as an image and a mask."""
+    """Anything that can be loaded as an image and a mask."""
 
-    label: int
-    defect: str  # "good", or the kind of defect
-    name: str
+    @property
+    def defect(self) -> str:
+        """ "good" or the defect type: it decides on the label, since a mask may be empty or vanish when resized."""
+
+    @property
+    def name(self) -> str:
+        """A POSIX path or another short name, for tables and messages."""
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(3, H, W) uint8 image and (H, W) bool mask at `size`."""
+        """Load the (3, H, W) uint8 image and the (H, W) bool mask, resized to (H, W) = `size`."""
 
 
 @dataclass(frozen=True)
 class FileSample:
-    """An image file and, if it has one, its mask file."""
+    """An image file with an optional mask file."""
 
     path: Path
     name: str
@@ -55,82 +59,59 @@ class FileSample:
     mask: Path | None = None
     mask_threshold: float | None = None
 
-    @property
-    def label(self) -> int:
-        """From the folder, not from the mask: a mask may be empty or lost at low resolution."""
-        return int(self.defect != GOOD)
-
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Raises DataError for unreadable files and for a mask of another size than its image."""
+        """Load image and mask; raise DataError if one is unreadable or they differ in size."""
         image, image_size = read_image(self.path, size)
         if self.mask is None:
             return image, torch.zeros(size, dtype=torch.bool)
         mask, mask_size = read_mask(self.mask, size, self.mask_threshold)
         if mask_size != image_size:
             raise DataError(f"The mask {self.mask} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
-                            f"is {image_size[1]} x {image_size[0]}. Masks must be drawn on the image they belong to.")
+                            f"is {image_size[1]} x {image_size[0]}. Export the mask at the size of its image.")
         return image, mask
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySample:
-    """An image in memory, from a set that has classes and no masks: anomalous if its class is not the normal one."""
+    """An image in memory, from a classification data set: anomalous if its class is not the normal one."""
 
     pixels: np.ndarray  # (h, w) grey or (h, w, 3) RGB, uint8
     name: str
     defect: str = GOOD
 
-    @property
-    def label(self) -> int:
-        """0 normal, 1 anomalous."""
-        return int(self.defect != GOOD)
-
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The mask is empty: nothing in the image is wrong, it is another thing."""
+        """Load the image and an empty mask: the whole image is anomalous, no part of it."""
         return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A procedural scene, rendered when it is asked for."""
+    """A procedural scene, rendered when it is loaded."""
 
     scene: Scene
     name: str
 
     @property
     def defect(self) -> str:
-        """ "good", or the kind of defect."""
+        """Return "good" or the defect type."""
         return self.scene.defect or GOOD
 
-    @property
-    def label(self) -> int:
-        """0 normal, 1 anomalous."""
-        return int(self.scene.defect is not None)
-
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Raises DataError unless `size` is square."""
+        """Render image and mask; raise DataError unless `size` is square."""
         if size[0] != size[1]:
-            raise DataError(f"Synthetic images are square; got the size {size}. Give one number.")
+            raise DataError(f"Synthetic images are square, got size={size}. Pass one number.")
         image, mask = self.scene.render(size[0])
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
 
 class AnomalyDataset(Dataset[Item]):
-    """A list of samples at one size, as torch's DataLoader likes it; decoded images are kept while they are few.
+    """A list of samples at one size, for torch's DataLoader. Small data sets stay decoded in memory.
 
     Args:
-        samples: what it holds.
-        size: (H, W) of every item.
-        has_masks: False where the defective images come without ground truth: no pixel metrics then.
+        samples: images with masks and labels.
+        size: (H, W) of every item, in pixels.
+        has_masks: False where defective images have no ground truth; pixel metrics are then left out.
     """
-
-    augmented = False  # the same pixels every time, so the teacher's features may be kept
-
-    def __init_subclass__(cls, **options) -> None:
-        """A subclass that reads items in its own way is taken to augment them, unless it says otherwise."""
-        super().__init_subclass__(**options)
-        if "__getitem__" in vars(cls) and "augmented" not in vars(cls):
-            cls.augmented = True
 
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True):
         self.samples, self.size, self.has_masks = list(samples), size, has_masks
@@ -139,12 +120,12 @@ class AnomalyDataset(Dataset[Item]):
 
     @property
     def labels(self) -> list[int]:
-        """0 normal, 1 anomalous, one per item."""
-        return [sample.label for sample in self.samples]
+        """Return 0 (normal) or 1 (anomalous) for every item."""
+        return [int(defect != GOOD) for defect in self.defect_types]
 
     @property
     def defect_types(self) -> list[str]:
-        """ "good" or the kind of defect, one per item."""
+        """Return "good" or the defect type for every item."""
         return [sample.defect for sample in self.samples]
 
     def __len__(self) -> int:
@@ -159,18 +140,22 @@ class AnomalyDataset(Dataset[Item]):
         return self._item(index, *self._kept[index])
 
     def _item(self, index: int, image: Tensor, mask: Tensor) -> Item:
-        return Item(image.float() / 255, self.samples[index].label, mask.clone(), index)
+        label = int(self.samples[index].defect != GOOD)
+        return Item(image.float() / 255, label, mask.clone(), index)
 
 
-def check_dataset(dataset: object, *, test: bool = False) -> Callable[[list[Item]], Item]:
-    """Raise ValueError, saying what a data set must be, unless `dataset` is one. Only its first item is read.
+def check_dataset(dataset: Any, *, test: bool = False) -> Callable[[list[Item]], Item]:
+    """Check that a data set can be trained on or evaluated. Only its first item is read.
 
     Args:
-        dataset: to train on; it may be empty.
-        test: it is to be evaluated, so it needs all that an `AnomalyDataset` has.
+        dataset: any object; it may be empty.
+        test: True to evaluate it, which needs all attributes of an `AnomalyDataset`.
 
     Returns:
-        The `collate_fn` for a DataLoader. It refuses items of another kind, and images of another size than the first.
+        The `collate_fn` for a DataLoader. It checks every item in the same way, and that all images have one size.
+
+    Raises:
+        ValueError: attributes are missing, or an item is not like `Item`.
     """
     needed = ("__len__", "__getitem__") + ("samples", "size", "labels", "defect_types", "has_masks") * test
     if missing := [name for name in needed if not hasattr(dataset, name)]:
@@ -178,16 +163,16 @@ def check_dataset(dataset: object, *, test: bool = False) -> Callable[[list[Item
     if not len(dataset):
         return default_collate
     first = Seeded(dataset, 0, 0)[0]
-    collate = partial(_collate, getattr(getattr(first, "image", None), "shape", None))
+    collate = partial(_collate, getattr(getattr(first, "image", None), "shape", ()))
     collate([first])
     if test and first.image.shape[1:] != tuple(dataset.size):
-        raise ValueError(f"The data set says that its images are {dataset.size[0]} x {dataset.size[1]} pixels, but the "
-                         f"first is {first.image.shape[1]} x {first.image.shape[2]}. Give it their size. {CONTRACT}")
+        raise ValueError(f"The data set's size is {dataset.size[0]} x {dataset.size[1]} pixels, but its first image is "
+                         f"{first.image.shape[1]} x {first.image.shape[2]}. Set size to that of the images. {CONTRACT}")
     return collate
 
 
 def _collate(shape: Sequence[int], items: list[Item]) -> Item:
-    """A batch of items whose images all have one `shape`."""
+    """Collate items whose images all have one `shape`."""
     for item in items:
         image = getattr(item, "image", None)
         if not (isinstance(item, tuple) and isinstance(image, Tensor) and image.ndim == 3 and len(image) == 3
@@ -202,28 +187,28 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
 
 
 def augments(dataset: Dataset) -> bool:
-    """Whether an image may look different each time it is read.
+    """Return whether an image may differ between two reads, so that its features must not be cached.
 
-    A data set says so by its attribute `augmented`; torch's `Subset` by that of the set it is taken from. One that says
-    nothing is taken to augment, since what wraps another set usually does so.
+    The attribute `augmented` decides; for torch's `Subset`, that of the data set inside. Without it, only data sets
+    that read their items as `AnomalyDataset` does count as not augmented.
     """
-    while type(dataset) is Subset:
+    while type(dataset) is Subset:  # not a subclass of it, which may augment
         dataset = dataset.dataset
-    return bool(getattr(dataset, "augmented", True))
+    return bool(getattr(dataset, "augmented", type(dataset).__getitem__ is not AnomalyDataset.__getitem__))
 
 
 class Seeded(Dataset[Item]):
-    """A data set whose augmentation follows from seed, epoch and place alone, in whichever process it is read.
+    """A data set whose augmentation depends only on seed, epoch and index, in any worker process.
 
-    Holds for augmentation that draws from the global generators of torch, numpy or Python. They are put back after
-    each item.
+    This holds for augmentation that draws from the global generators of torch, numpy or Python. Their states are
+    restored after each item.
     """
 
     def __init__(self, dataset: Dataset[Item], seed: int, epoch: int):
         self.dataset, self.seed, self.epoch, self.augmented = dataset, seed, epoch, augments(dataset)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(cast(Sized, self.dataset))  # torch's Dataset has no __len__, ours all do
 
     def __getitem__(self, index: int) -> Item:
         if not self.augmented:
@@ -233,11 +218,11 @@ class Seeded(Dataset[Item]):
 
 
 @contextmanager
-def _seeded(*numbers: int) -> Iterator[None]:
-    """Seed the global generators from non-negative `numbers` inside the block, and put them back afterwards."""
+def _seeded(*numbers: int) -> Generator[None, None, None]:
+    """Seed the global generators from non-negative `numbers` inside the block; restore their states afterwards."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
     np.random.seed(seed)
     random.seed(seed)
     try:
@@ -250,9 +235,9 @@ def _seeded(*numbers: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AnomalyData:
-    """A data set as one-class learning uses it: good images to train, good and defective ones to test."""
+    """A data set for one-class learning: good images to train, good and defective ones to test."""
 
     name: str
     train: AnomalyDataset
-    test: AnomalyDataset | None  # None where a folder holds good images only
-    normalize: bool = True  # whether the official protocol takes off ImageNet's mean and deviation
+    test: AnomalyDataset | None  # None for a folder of good images
+    normalize: bool = True  # whether the official protocol normalizes by ImageNet's mean and standard deviation

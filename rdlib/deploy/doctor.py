@@ -1,5 +1,4 @@
-"""A report on this machine in ten lines, with the next step for what is missing."""
-import os
+"""Report what this machine has, in ten lines, with the next step for what is missing."""
 import platform
 import shutil
 import sys
@@ -9,71 +8,52 @@ import psutil
 import torch
 import torchvision
 
-from rdlib.datasets.load import data_root
+from rdlib.datasets import data_root
 from rdlib.encoder import BACKBONES
+from rdlib.utils.files import is_reachable
 from rdlib.utils.hardware import available_memory, best_device, has_fast_bf16
-from rdlib.weights import hub_path, is_reachable
-
-OK, MISSING = "ok  ", "--  "
-
-
-def device_line(device: torch.device) -> str:
-    """The device's name, its memory, and the precision it gains from."""
-    precision = "bf16 gains here: precision='auto'" if has_fast_bf16(device) else "float32 is the choice here"
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        return f"{OK}device       {properties.name}, {properties.total_memory / 2**30:.0f} GiB; {precision}"
-    if device.type == "mps":
-        return f"{OK}device       Apple GPU (mps), which has no float64; {precision}"
-    return f"{OK}device       CPU only: the notebooks are sized for it, the paper's tables want a GPU; {precision}"
-
-
-def weights_line() -> str:
-    """Whether ImageNet weights are on disk, or could be fetched."""
-    here = [name for name, spec in BACKBONES.items() if hub_path(spec.imagenet.url).exists()]
-    if here:
-        return f"{OK}weights      ImageNet on disk for {', '.join(here)}"
-    url = BACKBONES["resnet18"].imagenet.url
-    if is_reachable(url):
-        return f"{OK}weights      ImageNet will be downloaded when first used"
-    return (f"{MISSING}weights      no ImageNet weights, and {url.split('/')[2]} is out of reach: put torchvision's "
-            f"files into {tilde(hub_path(url).parent)}; weights='embedded' needs nothing")
-
-
-def mvtec_line() -> str:
-    """Whether MVTec AD lies where `load_dataset` looks for it."""
-    root = data_root() / "mvtec"
-    found = len(list(root.glob("*/train/good"))) if root.is_dir() else 0
-    if found:
-        return f"{OK}MVTec AD     {found} categories in {tilde(root)}"
-    return (f"{MISSING}MVTec AD     not in {tilde(root)}: see 'Your data' in the README; "
-            "the synthetic categories need nothing")
-
-
-def tilde(path: Path) -> str:
-    """A path as a person writes it, with ~ for home."""
-    return str(path).replace(str(Path.home()), "~", 1)
+from rdlib.weights import hub_path
 
 
 def report_lines() -> list[str]:
-    """The ten lines."""
-    memory, free, disk = psutil.virtual_memory(), available_memory(), shutil.disk_usage(Path.cwd())
-    in_venv = sys.prefix != sys.base_prefix
-    python_ok = sys.version_info >= (3, 11)
-    cores = psutil.cpu_count(logical=False) or os.cpu_count()
-    roomy = free > 4 * 2**30
+    """Return the ten lines. Each begins with "ok" or, if something is missing, with "--" and ends in what to do."""
+    memory, free, disk = psutil.virtual_memory().total, available_memory(), shutil.disk_usage(Path.cwd()).free
+    cores, mvtec = psutil.cpu_count(logical=False) or psutil.cpu_count(), data_root() / "mvtec"
+    categories = len(list(mvtec.glob("*/train/good")))
+    on_disk = [name for name, spec in BACKBONES.items() if hub_path(spec.imagenet.url).exists()]
+    server = BACKBONES["resnet18"].imagenet.url
     return [
-        f"{OK if python_ok else MISSING}python       {platform.python_version()} on {platform.system()} "
-        f"{platform.machine()}" + ("" if python_ok else ": the kit needs 3.11 or later"),
-        f"{OK if in_venv else MISSING}environment  " + ("a virtual environment of its own" if in_venv else
-                                                        "no virtual environment: `make setup` makes one"),
-        f"{OK}torch        {torch.__version__}, torchvision {torchvision.__version__}",
-        device_line(best_device()),
-        f"{OK}processor    {cores} cores, torch uses {torch.get_num_threads()} threads",
-        f"{OK if roomy else MISSING}memory       {free / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free"
-        + ("" if roomy else ": close something, or use cache=False and a small batch_size"),
-        f"{OK if disk.free > 2 * 2**30 else MISSING}disk         {disk.free / 2**30:.0f} GiB free here",
-        f"{OK}data         downloads go to {tilde(data_root())} (set RDLIB_DATA to move it)",
-        mvtec_line(),
-        weights_line(),
+        _line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        _line("environment", "a virtual environment") if sys.prefix != sys.base_prefix else
+        _line("environment", "none", "`make setup` creates a virtual environment"),
+        _line("torch", f"{torch.__version__}, torchvision {torchvision.__version__}"),
+        _line("device", _device(best_device())),
+        _line("processor", f"{cores} cores, torch uses {torch.get_num_threads()} threads"),
+        _line("memory", f"{free / 2**30:.0f} of {memory / 2**30:.0f} GiB free",
+              "" if free > 4 * 2**30 else "close other programs, or use cache=False and a small batch_size"),
+        _line("disk", f"{disk / 2**30:.0f} GiB free here", "" if disk > 2 * 2**30 else "free at least 2 GiB"),
+        _line("data", f"downloads go to {_short(data_root())} (RDLIB_DATA sets another folder)"),
+        _line("MVTec AD", f"{categories} categories in {_short(mvtec)}", "" if categories else
+              "see data/README.md; the synthetic categories need no download"),
+        _line("weights", f"ImageNet weights on disk: {', '.join(on_disk) or 'none'}",
+              "" if on_disk or is_reachable(server) else f"the server cannot be reached; copy torchvision's files to "
+              f"{_short(hub_path(server).parent)}, or use weights='embedded'"),
     ]
+
+
+def _line(name: str, found: str, advice: str = "") -> str:
+    return f"--  {name:12} {found}: {advice}" if advice else f"ok  {name:12} {found}"
+
+
+def _device(device: torch.device) -> str:
+    """Describe the device and the precision that runs fastest on it."""
+    precision = "bfloat16 is fast here: precision='auto'" if has_fast_bf16(device) else "use float32"
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; {precision}"
+    kind = "Apple GPU (mps)" if device.type == "mps" else "CPU; enough for the notebooks, too slow for MVTec AD"
+    return f"{kind}; {precision}"
+
+
+def _short(path: Path) -> str:
+    return str(path).replace(str(Path.home()), "~", 1)

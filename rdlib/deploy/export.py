@@ -1,15 +1,15 @@
-"""Leaving PyTorch: the whole way from picture to score as one ONNX graph, and running it with onnxruntime.
+"""ONNX export of the complete pipeline, from image to score, and a detector that runs the file with onnxruntime.
 
-Everything `predict` does is inside: normalization, teacher, bottleneck, student, distances, upsampling, fusion,
-smoothing, score. Outside stay reading and resizing (`rdlib.images.read_image`), and the comparison with the threshold,
-which the file carries along. Needs `pip install 'rdlib[export]'`.
+The graph contains everything that `predict` does: normalization, teacher, bottleneck, student, distances, upsampling,
+fusion, smoothing and score. Reading and resizing (`rdlib.images.read_image`) and the comparison with the threshold stay
+outside. The file stores the threshold. Needs `pip install 'rdlib[export]'`.
 """
 import copy
 import json
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
 from rdlib.weights import check_values
 
-OPSET = 18  # what onnxruntime 1.14 and all later ones run
+OPSET = 18  # onnxruntime runs it from version 1.14 on
 
 
 class Pipeline(nn.Module):
-    """`predict` in a form that can be traced: (B, 3, H, W) RGB in [0, 1] -> maps (B, H, W), scores (B,); one size."""
+    """`predict` in a form that can be traced, for images of one size, in float32 on the CPU."""
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, model: Distillation, size: tuple[int, int]):
         super().__init__()
@@ -39,9 +42,10 @@ class Pipeline(nn.Module):
         self.register_buffer("columns", columns.T.contiguous())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 on the CPU, as `Detector.predict` computes it."""
+        """Predict maps (B, H, W) and scores (B,) of images (B, 3, H, W), RGB in [0, 1]."""
         config = self.model.config
-        maps = fuse(scale_maps(*self.model(images), images.shape[-2:]), config.fusion, config.scales)
+        teacher, student = self.model(images)
+        maps = fuse(scale_maps(teacher, student, images.shape[-2:]), config.fusion, config.scales)
         maps = self.rows @ maps @ self.columns
         return maps, image_score(maps, config.score)
 
@@ -49,37 +53,40 @@ class Pipeline(nn.Module):
 @neutral()
 def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
-    """Write the model as one .onnx file, with any number of images a batch, and compare it with PyTorch.
+    """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
-    The file takes `images` (B, 3, H, W) float32 RGB in [0, 1] and gives `maps` (B, H, W) and `scores` (B,). Its
-    metadata hold, under "rdlib", size, threshold (None where none was chosen) and configuration as JSON.
+    The file takes `images` (B, 3, H, W) float32 RGB in [0, 1], with any B, and returns `maps` (B, H, W) and `scores`
+    (B,). Its metadata store size, threshold (or None) and configuration under "rdlib", as JSON.
 
     Args:
-        model: `ReverseDistillation` or `ForwardStudent`; stays as and where it is.
-        path: written whole or not at all; not at all if the comparison fails.
-        size: (H, W) or the side of a square, multiples of 32. Default: that of the model's threshold.
-        images: (N, 3, H, W) to compare on, float32 in [0, 1]; default 3 of noise. They run all at once, then one alone.
-        tolerance: of the comparison.
+        model: `ReverseDistillation` or `ForwardStudent`; unchanged.
+        path: file to write. It is written atomically, and not at all if the comparison fails.
+        size: (H, W) or the side of a square in pixels, multiples of 32; default: the size of the model's threshold.
+        images: (N, 3, H, W) float32 in [0, 1] to compare on, all at once and one alone; default: 3 of noise.
+        tolerance: largest accepted difference.
 
     Returns:
-        The greatest difference between the two in maps and scores, relative where their values exceed 1.
+        The largest difference of maps and scores, relative where they exceed 1.
 
     Raises:
-        ImportError: what is not installed.
-        ValueError: no size, or another than the threshold's; images of another size.
-        WeightsError: weights that are NaN or infinite.
+        ImportError: a package is missing.
+        ValueError: the size is unknown or differs from the threshold's, or `images` have another size.
+        WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
-    onnx, _ = _need("onnx"), _need("onnxscript")
-    size = agreed_size(model.threshold, size)
+    onnx, _ = _import("onnx"), _import("onnxscript")
+    height, width = agreed_size(model.threshold, size)
     for key, value in model.state_dict().items():
         check_values(key, value, f"{path} was not written")
     if images is None:
-        images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
-    if images.shape[2:] != size or not len(images):
-        raise ValueError(f"The images to compare on must be (N, 3, {size[0]}, {size[1]}), got {tuple(images.shape)}.")
-    proto = _traced(model, size)
-    onnx.helper.set_model_props(proto, {"rdlib": json.dumps(_about(model, size))})
+        images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    if tuple(images.shape[1:]) != (3, height, width) or not len(images):
+        raise ValueError(f"The images to compare on must be (N, 3, {height}, {width}), got {tuple(images.shape)}. "
+                         "Resize them.")
+    proto = _traced(model, (height, width))
+    about = {"size": (height, width), "threshold": asdict(model.threshold) if model.threshold else None,
+             "config": asdict(model.config)}
+    onnx.helper.set_model_props(proto, {"rdlib": json.dumps(about)})
     with written_atomically(path) as temporary:
         onnx.save(proto, temporary)
         difference = max(_difference(model, temporary, images), _difference(model, temporary, images[:1]))
@@ -91,13 +98,18 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
 
 
 class OnnxDetector:
-    """An exported model, run by onnxruntime on the CPU: predicts as the model did, knows its image size and threshold.
+    """An exported model, run by onnxruntime on the CPU, with its image size and threshold.
 
-    Raises WeightsError for a file that is missing, unreadable or not of this kit, ImportError without onnxruntime.
+    Args:
+        path: .onnx file that `export_onnx` wrote.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or was not written by `export_onnx`.
+        ImportError: onnxruntime is missing.
     """
 
     def __init__(self, path: str | Path):
-        runtime = _need("onnxruntime")
+        runtime = _import("onnxruntime")
         if not Path(path).is_file():
             raise WeightsError(f"There is no model file {path}. Check the path, or export a model first.")
         try:
@@ -105,15 +117,24 @@ class OnnxDetector:
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
             self.image_size: tuple[int, int] = tuple(about["size"])
             self.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
-        except Exception as error:  # what onnxruntime raises has no common base
+        except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
                                "Export it again with export_onnx(model, path).") from error
 
     def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
-        """As `Detector.predict`: (B, 3, H, W) RGB in [0, 1] -> maps (B, H, W) and scores (B,), float32 on the CPU.
+        """Predict anomaly maps and image scores, as `Detector.predict` does.
 
-        Raises ValueError for images of another size than the model was exported for, and for precision="bf16";
-        NotFiniteError for maps or scores that are NaN or infinite.
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1], of the size that the model was exported for.
+            batch_size: images at a time.
+            precision: "float32" or "auto", which means float32 here.
+
+        Returns:
+            Maps (B, H, W) and scores (B,), float32 on the CPU; higher is more anomalous.
+
+        Raises:
+            ValueError: another size or precision.
+            NotFiniteError: maps or scores are NaN or infinite.
         """
         if precision not in ("float32", "auto"):
             raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
@@ -128,30 +149,29 @@ class OnnxDetector:
         return maps, scores
 
 
-def _about(model: Distillation, size: tuple[int, int]) -> dict:
-    return {"size": size, "threshold": asdict(model.threshold) if model.threshold else None,
-            "config": asdict(model.config)}
-
-
-def _traced(model: Distillation, size: tuple[int, int]):
-    """The graph as an onnx.ModelProto, weights included."""
+def _traced(model: Distillation, size: tuple[int, int]) -> Any:
+    """Trace a model into an onnx.ModelProto with its weights."""
     with torch.no_grad():
         program = torch.onnx.export(Pipeline(model, size).eval(), (torch.zeros(2, 3, *size),), dynamo=True,
                                     verbose=False, input_names=["images"], output_names=["maps", "scores"],
                                     opset_version=OPSET, dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+    assert program is not None, "torch returns a program if dynamo=True"
     return program.model_proto
 
 
-def _need(name: str) -> ModuleType:
+def _import(name: str) -> Any:
+    """Import an optional package. Raise ImportError with the command that installs it."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"An exported model needs {name}, which is not installed: pip install 'rdlib[export]', or "
+        raise ImportError(f"Exported models need {name}, which is not installed: pip install 'rdlib[export]', or "
                           "pip install onnx onnxscript onnxruntime.") from error
 
 
 def _difference(model: Distillation, path: Path, images: Tensor) -> float:
-    """The greatest difference of onnxruntime's maps and scores from PyTorch's, relative above 1, both on the CPU: a GPU
-    may round convolutions to TF32."""
+    """Compute the largest difference of onnxruntime from PyTorch in maps and scores, relative above 1.
+
+    Both run on the CPU, since a GPU may round convolutions to TF32.
+    """
     wanted, got = copy.deepcopy(model).cpu().predict(images.cpu()), OnnxDetector(path).predict(images)
     return max(float(((a - b).abs() / a.abs().clamp(min=1)).max()) for a, b in zip(wanted, got, strict=True))

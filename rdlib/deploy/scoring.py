@@ -1,4 +1,4 @@
-"""Score a folder of images: a table of scores, and pictures that show where each image is anomalous."""
+"""Score a folder of images: a table of scores, and overlays that show where each image is anomalous."""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rdlib.images import list_images, read_image
 from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import DataError, NotFiniteError
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
 
@@ -31,30 +31,32 @@ NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
                  overlays: str = "anomalous", batch_size: int = 16, num_workers: int = 0,
                  progress: bool = True) -> pd.DataFrame:
-    """Score every image file below `folder`, write OUT/scores.csv and overlay pictures, and return the table.
+    """Score every image file below a folder, and write a table and overlays.
+
+    OUT/scores.csv is the table that is returned, OUT/overlays/FILE.png the overlay of a file. Each is written
+    atomically. Overlays of an earlier run that no longer apply are removed.
 
     Args:
-        model: with the threshold that was chosen for it, see `rdlib.threshold`; without one, scores alone are written.
-        folder: with pictures of any size and kind that `rdlib.images` reads; hidden folders and `out` are left out.
-        out: made if need be. Each file in it is written whole or not at all; what an earlier run left is replaced.
-        size: (H, W) or side of the square that images are resized to. Default: that of the threshold.
-        overlays: draw "anomalous" images, "all" or "none".
+        model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
+        folder: images of any size, of a kind that `rdlib.images` reads. Hidden folders and `out` are skipped.
+        out: folder for the results; created if necessary.
+        size: (H, W) or the side of a square, in pixels, to resize images to; default: the size of the threshold.
+        overlays: images to draw: "anomalous", "all" or "none".
         batch_size: images at a time.
-        num_workers: processes that read images.
+        num_workers: number of processes that read images.
         progress: show a progress bar.
 
     Returns:
-        One row a file, by name: file (below `folder`), score (float), anomalous (1 or 0, missing without threshold),
-        row and column of the map's highest value, and height and width, in pixels of the file turned upright; error,
-        empty or what is wrong with the file or, as NOT_FINITE, with its score, and then all else is missing.
+        One row per file, sorted by name. Columns: file, below `folder`; score; anomalous, 1 or 0; row and column of the
+        map's maximum, and height and width, in pixels of the upright file; error, empty or what is wrong with the file
+        or its score. With an error, all other values are missing; without a threshold, `anomalous` is.
 
     Raises:
-        DataError: no folder, or no image file in it.
-        ValueError: no size, another than the threshold's, or an unknown word for overlays.
+        DataError: the folder does not exist or holds no image file.
+        ValueError: the size is unknown or differs from the threshold's, or `overlays` has an invalid value.
     """
     folder, out = Path(folder), Path(out)
-    if overlays not in OVERLAYS:
-        raise ValueError(f"There is no choice of overlays '{overlays}'. Choose one of: {', '.join(OVERLAYS)}.")
+    check_choice("choice of overlays", overlays, OVERLAYS)
     files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
     rows = []
     for path, row, values in _scored(model, files, batch_size, num_workers, progress):
@@ -64,25 +66,27 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.astype(dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"))
     with written_atomically(out / "scores.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+        table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
     return table
 
 
 def find_images(folder: Path, out: Path) -> list[Path]:
-    """All image files in `folder` and below, by name; hidden ones and those in `out` left out. Raises DataError."""
+    """Find all image files in a folder and below, sorted by name in the same way on every system.
+
+    Hidden files and folders and those in `out` are skipped. Raises DataError if no image is left.
+    """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     found = [path for part in folders if not any(name.startswith(".") for name in part.relative_to(folder).parts)
              and not part.resolve().is_relative_to(out.resolve()) for path in list_images(part)]
     if not found:
-        raise DataError(f"{folder} holds no images, nor do its subfolders. Put some there (png, jpg, bmp, tif or "
-                        "webp).")
-    return sorted(found)
+        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp).")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 class _Files(Dataset):
-    """Index, image (3, H, W) float32, height and width of the file, and the error, empty if there was none."""
+    """Image files as index, image (3, H, W) float32, height and width of the file, and error, empty if none."""
 
     def __init__(self, paths: list[Path], size: tuple[int, int]):
         self.paths, self.size = paths, size
@@ -100,22 +104,22 @@ class _Files(Dataset):
 
 def _scored(model: Scorer, files: _Files, batch_size: int, num_workers: int,
             progress: bool) -> Iterator[tuple[Path, dict, NDArray | None]]:
-    """Of every file its path, its row of the table, and its map, None where it cannot be read."""
-    loader = DataLoader(files, batch_size, num_workers=num_workers, generator=torch.Generator())  # else torch's global one
+    """Yield the path of every file, its row of the table, and its map, None if there is none."""
+    loader = DataLoader(files, batch_size, num_workers=num_workers,
+                        generator=torch.Generator())  # else torch draws from its global one
     with tqdm(total=len(files), unit="image", desc="scoring", disable=not progress) as bar:
         for indices, images, heights, widths, errors in loader:
             predicted = iter(_predicted(model, images[[not error for error in errors]]))
-            for i, height, width, error in zip(indices, heights, widths, errors, strict=True):
-                row, values = {"error": error}, None
-                if not error:
-                    values, score = next(predicted)
-                    row |= _said(model.threshold, int(height), int(width), values, float(score))
+            for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
+                values, score = (None, np.nan) if error else next(predicted)
+                row = ({"error": error or NOT_FINITE} if values is None else
+                       _row(values, score, height, width, model.threshold))
                 yield files.paths[i], row, values
             bar.update(len(indices))
 
 
 def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, float]]:
-    """Of every image its map and score; None and NaN where they are not finite, which costs the others nothing."""
+    """Predict map and score of each image. Images whose results are not finite have None and NaN."""
     if not len(images):
         return []
     try:
@@ -124,35 +128,34 @@ def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, floa
     except NotFiniteError as error:
         rest = iter(_predicted(model, images[[i not in error.indices for i in range(len(images))]]))
         return [(None, np.nan) if i in error.indices else next(rest) for i in range(len(images))]
-    return list(zip(as_array(maps), as_array(scores), strict=True))
+    return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
 
 
-def _said(threshold: Threshold | None, height: int, width: int, values: NDArray | None, score: float) -> dict:
-    """An image's columns of the table."""
-    if values is None:
-        return {"error": NOT_FINITE}
+def _row(values: NDArray, score: float, height: int, width: int, threshold: Threshold | None) -> dict:
+    """Make an image's row of the table, without its name."""
     row, column = np.unravel_index(values.argmax(), values.shape)
-    said = {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
-            "column": int((column + 0.5) * width / values.shape[1]), "height": height, "width": width}
-    return said | ({"anomalous": int(score >= threshold.score)} if threshold else {})
+    decision = {"anomalous": int(score >= threshold.score)} if threshold else {}
+    return {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
+            "column": int((column + 0.5) * width / values.shape[1]), "height": height, "width": width, "error": "",
+            **decision}
 
 
 def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | None, overlays: str, out: Path) -> None:
-    """Write the picture that is asked for; where none is, remove that of an earlier run."""
-    place = out / "overlays" / f"{row['file']}.png"
-    if row["error"] or not (overlays == "all" or (overlays == "anomalous" and row.get("anomalous"))):
-        place.unlink(missing_ok=True)
+    """Write the overlay of a file if it is asked for, otherwise remove that of an earlier run."""
+    target = out / "overlays" / f"{row['file']}.png"
+    if values is None or not {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
+        target.unlink(missing_ok=True)
         return
     pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
-    picture = overlay(pixels.permute(1, 2, 0).numpy(), values, row["score"], threshold)
-    with written_atomically(place) as temporary:
-        picture.save(temporary)
+    drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, row["score"], threshold)
+    with written_atomically(target) as temporary:
+        drawn.save(temporary)
 
 
 def load_scorer(path: str | Path) -> Scorer:
     """Load a model file: .onnx with onnxruntime, any other as a `ReverseDistillation` on the best device.
 
-    Raises WeightsError for a file that is missing or not of this kit.
+    Raises WeightsError if the file is missing or unreadable.
     """
     if Path(path).suffix.lower() == ".onnx":
         return OnnxDetector(path)
@@ -160,7 +163,7 @@ def load_scorer(path: str | Path) -> Scorer:
 
 
 def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, str]:
-    """Return the result of `score_folder` in one line, and a warning, empty if all scores are finite."""
+    """Summarize the result of `score_folder` in one line, with a warning, empty if all scores are finite."""
     not_finite = int((table["error"] == NOT_FINITE).sum())
     unread = int((table["error"] != "").sum()) - not_finite
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else

@@ -1,36 +1,39 @@
-"""How far a result would move with other test images: bootstrap intervals of AUROC and AUPRO.
+"""Bootstrap intervals of AUROC and AUPRO: how much a result would change with other test images.
 
-Images are drawn anew with replacement, good and defective ones apart, so that both classes keep their size. A drawn
-image counts as often as it is drawn, which is a weight: nothing is ranked again. The image AUROC is exact. For the
-pixel metrics, millions of scores are sorted once into bins; every image then is a row of counts, and a resample is a
-weighted sum of rows. What the bins cost is measured on the test set itself and reported.
+Images are drawn with replacement, good and defective ones separately, so both classes keep their size. How often an
+image is drawn is its weight, so nothing is sorted again. The image AUROC is exact. For the pixel metrics, millions of
+scores are sorted once into bins. Every image is then a row of counts, and a resample is a weighted sum of rows. The
+error of the bins is measured on the test set itself and reported.
 """
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label as connected_components
 
-from rdlib.evaluation.report import Report
-from rdlib.metrics import EIGHT_NEIGHBOURS
+from rdlib.evaluation.report import METRICS, Report
+from rdlib.metrics import area_up_to, label_regions
 from rdlib.utils.arrays import as_array, as_finite, as_truth
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
 BINS = 4096
-AT_A_TIME = 100  # resamples whose curves are held in memory together: (100, BINS) numbers, a few times
+AT_A_TIME = 100  # resamples whose curves are in memory together: a few arrays (100, BINS)
 
 
 def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Percentile intervals over test images of the image AUROC, the pixel AUROC and the AUPRO up to the report's limit.
+    """Compute percentile intervals over test images of image AUROC, pixel AUROC and AUPRO.
+
+    Args:
+        report: predictions on a test set.
+        n_resamples: number of resampled test sets, 1 or more.
+        level: share of the resamples inside an interval, in (0, 1).
+        seed: seed of the resampling.
 
     Returns:
-        One row a metric ("image_auroc", "pixel_auroc", "aupro"): `value`, the exact metric; `low` and `high`, the
-        interval; `binning`, by how much the binned metric of the test set as it is differs from the exact one (0 for
-        the image AUROC). A metric that has no meaning for this report has NaN.
+        One row per metric, NaN for a metric without meaning. Columns: `value`, the exact metric; `low` and `high`, the
+        interval; `binning`, the error that the bins cause on the whole test set, 0 for the image AUROC.
 
     Raises:
-        ValueError: n_resamples below 1, or a level outside (0, 1).
+        ValueError: `n_resamples` or `level` is outside its range.
     """
     if n_resamples < 1 or not 0 < level < 1:
         raise ValueError(f"n_resamples must be 1 or more and level between 0 and 1, got {n_resamples} and {level}.")
@@ -43,8 +46,13 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
 
 
 def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[str, NDArray]:
-    """The metrics of resampled test sets, (1 + n_resamples,) float64 each, the first of the test set as it is; metrics
-    without meaning are left out. Test sets with the same labels are resampled alike, so that runs can be averaged."""
+    """Compute the metrics of resampled test sets.
+
+    Test sets with the same labels are resampled alike, so that runs can be averaged.
+
+    Returns (1 + n_resamples,) float64 per metric, first that of the test set itself. Metrics without meaning are left
+    out.
+    """
     weights = np.vstack([np.ones(len(report.labels)), resample_weights(report.labels, n_resamples, seed)])
     found = {}
     if not np.isnan(report.image_auroc):
@@ -56,7 +64,7 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
 
 
 def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
-    """How often each image is drawn: (N,) labels -> (R, N) float64 whole numbers; every class keeps its size."""
+    """Draw how often each image occurs: (N,) labels -> (R, N) float64 whole numbers; every class keeps its size."""
     labels, draw = as_truth(labels), np.random.default_rng(seed)
     weights = np.zeros((n_resamples, len(labels)))
     for label in np.unique(labels):
@@ -66,35 +74,35 @@ def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
 
 
 def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray:
-    """The exact AUROC where image i counts weights[r, i] times: (N,), (N,), (R, N) -> (R,). Equal scores count half."""
+    """Compute exact AUROCs where image i counts weights[r, i] times: (N,), (N,), (R, N) -> (R,).
+
+    An anomalous and a good image with equal scores count half.
+    """
     bad, scores, weights = as_truth(labels), as_finite(scores, "scores"), as_array(weights)
     good = ~bad
     order = np.argsort(scores[good], kind="stable")
     ranked = scores[good][order]
     below, upto = (np.searchsorted(ranked, scores[bad], side=side) for side in ("left", "right"))
-    areas = []
-    for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
-        cumulated = np.pad(np.cumsum(part[:, good][:, order], axis=1), ((0, 0), (1, 0)))
-        wins = (cumulated[:, below] + cumulated[:, upto]) / 2
-        areas.append((part[:, bad] * wins).sum(1) / (cumulated[:, -1] * part[:, bad].sum(1)))
-    return np.concatenate(areas)
+    cumulated = _cumulated(weights[:, good][:, order])
+    wins = (cumulated[:, below] + cumulated[:, upto]) / 2
+    return (weights[:, bad] * wins).sum(1) / (cumulated[:, -1] * weights[:, bad].sum(1))
 
 
 @dataclass
 class PixelCounts:
-    """A test set's pixels as counts per image and bin of score, from the highest scores down."""
+    """Pixels of a test set, counted per image and bin of scores, highest scores first."""
 
     normal: NDArray  # (N, K) float64: normal pixels
     defect: NDArray  # (N, K) float64: defect pixels
-    overlap: NDArray  # (N, K) float64: defect pixels, each over the area of its region
-    regions: NDArray  # (N,) float64: regions
+    overlap: NDArray  # (N, K) float64: defect pixels, each divided by the area of its region
+    regions: NDArray  # (N,) float64: number of regions
 
     @classmethod
     def of(cls, masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> "PixelCounts":
         """Count (N, H, W) masks and (N, H, W) float maps, in at most `bins` bins.
 
-        Half of the bins part the normal pixels equally, half the defect ones. The scores that part the latter have bins
-        to themselves, so that nothing is lost where there are at most bins / 4 defect pixels: curves rise only there.
+        Half of the edges are quantiles of the normal pixels, half of the defect pixels. The latter have bins of their
+        own. Curves rise only at scores of defect pixels, so up to bins / 4 defect pixels are counted without loss.
         """
         masks, maps = as_truth(masks), as_finite(maps, "maps")
         steps = _quantiles(maps[masks], bins // 4)
@@ -106,45 +114,33 @@ class PixelCounts:
             place = len(edges) - np.searchsorted(edges, scores, side="right")  # 0 holds the highest scores
             normal[i] = np.bincount(place[~mask], minlength=shape[1])
             if mask.any():
-                components, regions[i] = connected_components(mask, EIGHT_NEIGHBOURS)
-                share = 1 / np.bincount(components.ravel())[components[mask]]
+                _, regions[i], share = label_regions(mask)
                 defect[i] = np.bincount(place[mask], minlength=shape[1])
                 overlap[i] = np.bincount(place[mask], share, minlength=shape[1])
         return cls(normal, defect, overlap, regions)
 
     def metrics(self, weights: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
-        """Pixel AUROC and AUPRO where image i counts weights[r, i] times: (R, N) -> (R,), (R,). Curves run straight
-        through a bin. NaN for a resample without any region."""
+        """Compute pixel AUROC and AUPRO where image i counts weights[r, i] times: (R, N) -> (R,), (R,).
+
+        Curves are linear inside a bin. A resample without any region has NaN.
+        """
         aurocs, aupros = [], []
         with np.errstate(invalid="ignore"):
             for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
-                fpr, tpr = (_shares(part @ counts) for counts in (self.normal, self.defect))
-                pro = _from_zero(part @ self.overlap) / (part @ self.regions)[:, None]
-                aurocs.append(_area_up_to(fpr, tpr, 1.0))
-                aupros.append(_area_up_to(fpr, pro, fpr_limit))
-        return np.concatenate(aurocs), np.concatenate(aupros)
+                fpr, tpr = (_cumulated(part @ counts) for counts in (self.normal, self.defect))
+                fpr, tpr = fpr / fpr[:, -1:], tpr / tpr[:, -1:]
+                pro = _cumulated(part @ self.overlap) / (part @ self.regions)[:, None]
+                aurocs += [area_up_to(*curve, 1.0) for curve in zip(fpr, tpr, strict=True)]
+                aupros += [area_up_to(*curve, fpr_limit) for curve in zip(fpr, pro, strict=True)]
+        return np.array(aurocs), np.array(aupros)
 
 
 def _quantiles(scores: NDArray, n: int) -> NDArray:
-    """n of the scores, or all if there are fewer, that part the others into equally large groups."""
+    """Choose n of the scores, or all if there are fewer, with equally many others between them."""
     ranked = np.sort(scores)
     return ranked[np.linspace(0, len(ranked) - 1, min(n, len(ranked))).astype(np.int64)]
 
 
-def _from_zero(counts: NDArray) -> NDArray:
-    """Cumulated counts with a 0 before them: (R, K) -> (R, K + 1)."""
+def _cumulated(counts: NDArray) -> NDArray:
+    """Sum counts up, from 0: (R, K) -> (R, K + 1)."""
     return np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))
-
-
-def _shares(counts: NDArray) -> NDArray:
-    """Cumulated counts as shares of all, from 0 to 1: (R, K) -> (R, K + 1)."""
-    cumulated = _from_zero(counts)
-    return cumulated / cumulated[:, -1:]
-
-
-def _area_up_to(fpr: NDArray, height: NDArray, limit: float) -> NDArray:
-    """The area of every curve (R, K + 1) from FPR 0 to the limit, cut exactly there, divided by the limit: (R,)."""
-    x0, x1, y0, y1 = fpr[:, :-1], fpr[:, 1:], height[:, :-1], height[:, 1:]
-    width = np.clip(limit - x0, 0, x1 - x0)
-    share = np.divide(width, x1 - x0, out=np.zeros_like(width), where=x1 > x0)
-    return (width * (y0 + share * (y1 - y0) / 2)).sum(1) / limit

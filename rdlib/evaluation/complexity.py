@@ -1,39 +1,34 @@
-"""What a model costs (paper §4, complexity): parameters, floating-point operations, memory and speed of inference."""
+"""What a model costs: parameters, floating-point operations, and memory and speed of inference."""
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdlib.model import ReverseDistillation
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True)
-class Complexity:
-    """The costs of a backbone; the last two were measured on this machine, the others hold everywhere."""
-
-    backbone: str
-    parameters: dict[str, int]  # of "teacher", "ocbe" and "student"; the teacher's are frozen
-    flops: int  # of one image through the three networks; a multiplication and an addition are two
-    images_per_second: float  # of `predict`: networks, maps, smoothing and score
-    peak_memory_mb: float  # see `rdlib.utils.hardware.peak_memory_mb`
-
-
 def count_parameters(network: nn.Module) -> int:
-    """Weights and biases, frozen or not, without BatchNorm's running statistics."""
+    """Count weights and biases, frozen or not, without BatchNorm's running statistics."""
     return sum(value.numel() for key, value in network.state_dict().items() if not key.endswith(STATISTICS))
 
 
 def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
-    """Floating-point operations of the networks for one image (H, W), as torch counts them: convolutions alone.
+    """Count the floating-point operations of a model's convolutions for one image.
 
-    On torch's meta device, where only shapes are computed, so that it takes no time; `model` stays as it is.
+    A copy of the model runs on torch's meta device, which computes shapes only, so this takes little time.
+
+    Args:
+        model: takes (B, 3, H, W) images; unchanged.
+        size: (H, W) of the image in pixels.
+
+    Returns:
+        Number of operations; a multiplication and an addition count as two.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -42,35 +37,57 @@ def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
 
 
 def images_per_second(predict: Callable[[torch.Tensor], object], images: torch.Tensor, seconds: float = 2.0) -> float:
-    """Speed of `predict` on a batch (B, 3, H, W), after one call that does not count, repeated for about `seconds`."""
+    """Measure the speed of a function, after one call to warm up.
+
+    Args:
+        predict: function of a batch of images.
+        images: batch (B, 3, H, W).
+        seconds: time to repeat the call for, at least once.
+
+    Returns:
+        Images per second.
+    """
     predict(images)
-    _finish(images.device)
+    _synchronize(images.device)
     began, calls = time.perf_counter(), 0
     while calls == 0 or time.perf_counter() - began < seconds:
         predict(images)
-        _finish(images.device)
+        _synchronize(images.device)
         calls += 1
     return calls * len(images) / (time.perf_counter() - began)
 
 
 def measure(backbone: str = "resnet18", size: int = 256, batch_size: int = 8, device: str | torch.device = "cpu",
-            precision: str = "float32", seconds: float = 2.0) -> Complexity:
-    """The costs of reverse distillation with a backbone, on `size` x `size` images; random weights cost as any others.
+            precision: str = "float32", seconds: float = 2.0) -> dict:
+    """Measure the costs of `ReverseDistillation` with random weights.
 
-    Main memory is the process's, so measure each backbone in a process of its own.
-    Raises ValueError for an unknown backbone.
+    Main memory is that of the whole process, so measure each backbone in its own process.
+
+    Args:
+        backbone: name in `rdlib.encoder.BACKBONES`.
+        size: side of the images in pixels, a multiple of 32.
+        batch_size: images at a time.
+        device: where to run.
+        precision: "float32", "bf16" or "auto".
+        seconds: time to measure the speed for.
+
+    Returns:
+        backbone; parameters, of "teacher" (frozen), "ocbe" and "student"; flops, for one image in the three networks;
+        images_per_second, of `predict`; peak_memory_mb, in MiB. Only the last two depend on the machine.
+
+    Raises:
+        ValueError: unknown backbone or precision.
     """
     model = ReverseDistillation(backbone, weights=None).to(device)
     images = torch.rand(batch_size, 3, size, size, device=model.device, generator=torch.Generator(model.device))
     speed = images_per_second(lambda batch: model.predict(batch, batch_size, precision), images, seconds)
-    memory = peak_memory_mb(model.device)
+    memory = peak_memory_mib(model.device)
     parameters = {name: count_parameters(getattr(model, name)) for name in ("teacher", "ocbe", "student")}
-    return Complexity(backbone, parameters, count_flops(model, (size, size)), speed, memory)
+    return {"backbone": backbone, "parameters": parameters, "flops": count_flops(model, (size, size)),
+            "images_per_second": speed, "peak_memory_mb": memory}
 
 
-def _finish(device: torch.device) -> None:
-    """Wait for what a GPU still has to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def _synchronize(device: torch.device) -> None:
+    """Wait until the accelerator has finished; the CPU has none to wait for."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

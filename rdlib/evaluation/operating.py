@@ -1,4 +1,4 @@
-"""One threshold on a test set: the confusion matrix of its images, and the share of its pixels that is marked."""
+"""Operating point: the confusion matrix of a test set's images at one threshold, and the share of marked pixels."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,35 +9,42 @@ from rdlib.utils.arrays import as_finite
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold on maps and scores does to a test set (a value >= threshold is called anomalous)."""
+    """Results of one threshold on maps and scores of a test set. A value >= threshold is called anomalous."""
 
     threshold: float
     tp: int  # anomalous images called anomalous
     fn: int  # anomalous images called normal
     fp: int  # good images called anomalous
     tn: int  # good images called normal
-    pixel_fpr: float  # share of the normal pixels marked; NaN without masks
-    pro: float  # mean share of the true regions marked; NaN without masks
+    pixel_fpr: float  # marked share of the normal pixels; NaN without masks
+    pro: float  # marked share of a true region, averaged over regions; NaN without masks
 
     @property
     def tpr(self) -> float:
-        """Share of the anomalous images called anomalous; NaN where there are none."""
+        """Compute the share of the anomalous images called anomalous; NaN without any."""
         return self.tp / (self.tp + self.fn) if self.tp + self.fn else np.nan
 
     @property
     def fpr(self) -> float:
-        """Share of the good images called anomalous; NaN where there are none."""
-        good = self.fp + self.tn
-        return self.fp / good if good else np.nan
+        """Compute the share of the good images called anomalous; NaN without any."""
+        return self.fp / (self.fp + self.tn) if self.fp + self.tn else np.nan
 
 
 def operating_point(report: Report, threshold: float) -> OperatingPoint:
-    """Confusion matrix of the images, and the points on ROC and PRO curve, at one threshold on maps and scores.
+    """Compute the confusion matrix of the images, and the points on ROC and PRO curve, at one threshold.
 
-    Raises ValueError where scores are not the maps' maxima: one threshold cannot serve both then.
+    Args:
+        report: predictions of a model with score "max".
+        threshold: for maps and scores alike.
+
+    Returns:
+        The operating point.
+
+    Raises:
+        ValueError: the scores are not the maxima of the maps, so that one threshold cannot serve both.
     """
     if not np.allclose(as_finite(report.scores, "scores"), report.maps.max((1, 2)), rtol=1e-4):
-        raise ValueError("One threshold serves pixels and images only where the score is the map's maximum: build the "
+        raise ValueError("One threshold serves pixels and images only if the score is the map's maximum. Build the "
                          "model with score='max'.")
     bad, called = report.labels == 1, report.scores >= threshold
     pixel_fpr = pro = np.nan

@@ -1,4 +1,4 @@
-"""Judging a model on a test set: one pass over the images, one report with maps, scores and every metric."""
+"""Evaluation of a model on a test set: one pass over the images, one report with maps, scores and every metric."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,35 +19,45 @@ from rdlib.threshold import agreed_size
 from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import NotFiniteError
 
+METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
+ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
+               "aupro_per_image")
 
-@dataclass
+
+@dataclass(repr=False)
 class Report:
-    """What a model said of a test set. Metrics are computed when first asked for, and NaN where they have no meaning:
-    image metrics without both classes, pixel metrics unless the masks have both normal and defect pixels. Maps, scores
-    and masks may be given as tensors."""
+    """A model's predictions on a test set, with metrics computed on first access.
+
+    A metric without meaning is NaN: an image metric without both classes, or a pixel metric unless the masks have both
+    normal and defect pixels. Maps, scores and masks may be given as tensors.
+    """
 
     dataset: AnomalyDataset
     maps: NDArray  # (N, H, W) float32, higher is more anomalous
     scores: NDArray  # (N,) float32, higher is more anomalous
     masks: NDArray  # (N, H, W) bool, True = defect
-    fpr_limit: float  # of AUPRO
-    seconds: float  # reading, prediction and smoothing, without the metrics
+    fpr_limit: float  # upper limit of the FPR for AUPRO, in (0, 1]
+    seconds: float  # time for reading, prediction and smoothing, without the metrics
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
 
+    def __repr__(self) -> str:
+        metrics = ", ".join(f"{name} {getattr(self, name):.3f}" for name in METRICS)
+        return f"Report({len(self.labels)} images, {self.labels.sum()} of them anomalous, {metrics})"
+
     @property
     def labels(self) -> NDArray:
-        """(N,) int64: 0 normal, 1 anomalous."""
+        """Return the labels (N,) int64: 0 normal, 1 anomalous."""
         return as_truth(self.dataset.labels).astype(np.int64)
 
     @property
     def defect_types(self) -> NDArray:
-        """(N,) str: "good" or the kind of defect."""
+        """Return the defect types (N,) str, "good" for good images."""
         return np.array(self.dataset.defect_types)
 
     def image(self, index: int) -> NDArray:
-        """The index-th test image as matplotlib shows it: (H, W, 3) float32 in [0, 1]."""
+        """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
         return self.dataset[index].image.permute(1, 2, 0).numpy()
 
     @cached_property
@@ -56,68 +66,68 @@ class Report:
 
     @cached_property
     def pixels(self) -> PixelRanking | None:
-        """The ranking of all pixels, behind every pixel metric and curve; None without ground truth."""
+        """Rank all pixels, the base of every pixel metric and curve; None without ground truth."""
         both = self.masks.any() and not self.masks.all()
         return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
 
     @cached_property
     def image_auroc(self) -> float:
-        """AUROC of the image scores."""
+        """Compute the AUROC of the image scores."""
         return auroc(self.labels, self.scores) if self._has_classes else np.nan
 
     @cached_property
     def image_ap(self) -> float:
-        """Average precision of the image scores."""
+        """Compute the average precision of the image scores."""
         return average_precision(self.labels, self.scores) if self._has_classes else np.nan
 
     @cached_property
     def image_f1_max(self) -> float:
-        """The best F1 that any threshold on the image scores reaches."""
+        """Compute the highest F1 of any threshold on the image scores."""
         return f1_max(self.labels, self.scores)[0] if self._has_classes else np.nan
 
     @cached_property
     def pixel_auroc(self) -> float:
-        """AUROC over all pixels, good images included."""
+        """Compute the AUROC over all pixels, good images included."""
         return self.pixels.auroc() if self.pixels else np.nan
 
     @cached_property
     def pixel_ap(self) -> float:
-        """Average precision over all pixels."""
+        """Compute the average precision over all pixels."""
         return self.pixels.average_precision() if self.pixels else np.nan
 
     @cached_property
     def pixel_f1_max(self) -> float:
-        """The best F1 that any threshold on the pixels reaches."""
+        """Compute the highest F1 of any threshold on the pixels."""
         return self.pixels.f1_max()[0] if self.pixels else np.nan
 
     @cached_property
     def aupro(self) -> float:
-        """Exact AUPRO up to `fpr_limit`, MVTec AD's definition."""
+        """Compute the exact AUPRO up to `fpr_limit`, as MVTec AD defines it."""
         return self.pixels.aupro(self.fpr_limit) if self.pixels else np.nan
 
     @cached_property
     def aupro_per_image(self) -> float:
-        """The official code's per-image PRO, comparable with the paper's numbers and not with `aupro`."""
+        """Compute the official code's per-image PRO. Compare it with the paper's numbers, not with `aupro`."""
         try:
             return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
         except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
             return np.nan
 
-    METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
-               "aupro_per_image")
-
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric by name."""
-        return {name: float(getattr(self, name)) for name in self.METRICS}
+        """Compute every metric, by name."""
+        return {name: float(getattr(self, name)) for name in ALL_METRICS}
 
     def per_defect(self) -> pd.DataFrame:
-        """One row a kind of defect, judged against all good images: count, image AUROC, pixel AUROC, AUPRO."""
+        """Evaluate each defect type against all good images.
+
+        Returns:
+            One row per defect type, with the columns images, image_auroc, pixel_auroc and aupro.
+        """
         rows = {}
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
             part = self._only(np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD)))
-            rows[kind] = {"images": int((self.defect_types == kind).sum()), "image_auroc": part.image_auroc,
-                          "pixel_auroc": part.pixel_auroc, "aupro": part.aupro}
+            rows[kind] = {"images": int((self.defect_types == kind).sum())} | {m: getattr(part, m) for m in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
     def _only(self, index: NDArray) -> "Report":
@@ -125,28 +135,31 @@ class Report:
         return Report(dataset, self.maps[index], self.scores[index], self.masks[index], self.fpr_limit, self.seconds)
 
 
-def evaluate(model: Scorer, dataset: AnomalyDataset, *, batch_size: int = 32, fpr_limit: float = 0.3,
+def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
-    """Predict every image of a test set, in batches on the model's device, and report.
+    """Evaluate a model on a test set, in batches on the model's device.
 
     Args:
-        model: a `Detector`, left in the mode it was in, or an `OnnxDetector`.
-        dataset: test images, with masks if there are any, of the size of the model's threshold, if there is one.
-        batch_size: images at a time; it changes speed and memory, and the result by no more than rounding.
-        fpr_limit: AUPRO's, in (0, 1]; 0.3 is MVTec AD's.
-        precision: of the networks: "float32", "bf16" or "auto", as in `fit`; maps and scores are float32 all the same.
-        num_workers: processes that read images.
+        model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
+        dataset: test images, with masks if there are any. If the model has a threshold, their size must be its size.
+        batch_size: images at a time. It changes speed and memory, and the result only by rounding.
+        fpr_limit: upper limit of the FPR for AUPRO, in (0, 1]; 0.3 is MVTec AD's.
+        precision: precision of the networks: "float32", "bf16" or "auto". Maps and scores are always float32.
+        num_workers: number of processes that read images.
         progress: show a progress bar.
 
+    Returns:
+        The report.
+
     Raises:
-        ValueError: an empty data set, one that is no `AnomalyDataset`, or images of another size.
-        DataError: unreadable images or masks.
+        ValueError: the data set is empty, no `AnomalyDataset`, or has images of another size.
+        DataError: an image or mask cannot be read.
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
     collate = None if dataset is None else check_dataset(dataset, test=True)
     if dataset is None or not len(dataset):
-        raise ValueError("There are no test images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
+        raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
     n, (height, width) = len(dataset), agreed_size(model.threshold, dataset.size)
     maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
     masks = np.empty((n, height, width), bool)

@@ -1,13 +1,18 @@
-"""The paper's tables as grids of runs: one result file a run, resumable, on one machine or many.
+"""The paper's tables as grids of runs, and the results that are stored: one file per run, resumable.
 
     python -m rdlib reproduce TABLE
 """
-from rdlib.reproduction.config import RunConfig
+from rdlib.reproduction.config import RunConfig, weights_id
+from rdlib.reproduction.cost import load_costs
 from rdlib.reproduction.engine import Outcome, run_all
-from rdlib.reproduction.report import measured, wide, write_report
+from rdlib.reproduction.report import beside_published, published_numbers, text_table, write_report
+from rdlib.reproduction.results import Results, load_results, swings
 from rdlib.reproduction.single import Machine, execute
 from rdlib.reproduction.store import ResultStore
-from rdlib.reproduction.tables import GROUNDS, TABLES, cells
+from rdlib.reproduction.styled import compare, styled
+from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 
-__all__ = ["GROUNDS", "TABLES", "Machine", "Outcome", "ResultStore", "RunConfig", "cells", "execute", "measured",
-           "run_all", "wide", "write_report"]
+__all__ = ["BENCHMARKS", "TABLES", "Benchmark", "GridPoint", "Machine", "Outcome", "ResultStore", "Results", "Row",
+           "RunConfig", "Table", "beside_published", "compare", "execute", "grid", "load_costs", "load_results",
+           "published_numbers", "run_all", "styled", "swings", "text_table", "weights_id",
+           "write_report"]

@@ -1,21 +1,19 @@
-"""Run what is missing of a table of the paper, and write the table with the published numbers beside."""
+"""The command `reproduce`: execute the missing runs of a table and write the table."""
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
-from rdlib.reproduction.config import RunConfig, weights_id
-from rdlib.reproduction.cost import COLUMNS, costs, measure_all
+from rdlib.reproduction.cost import load_costs, measure_costs
 from rdlib.reproduction.engine import run_all
-from rdlib.reproduction.recorded import recorded
-from rdlib.reproduction.report import latex_table, write_report
+from rdlib.reproduction.report import write_csv, write_report, write_text
+from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
-from rdlib.reproduction.tables import GROUNDS, TABLES, Cell, cells
-from rdlib.utils.files import written_atomically
+from rdlib.reproduction.tables import TABLES
 
 COST, COST_TITLE = "complexity", "Parameters, operations, memory, speed"
+CHANGES = ("epochs", "batch_size", "size", "n_train", "threads", "backbone", "precision")
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -23,73 +21,54 @@ def parse_pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
-    return name, str(Path(value).expanduser().resolve())  # a worker may stand in another folder
-
-
-def asked_for(args: argparse.Namespace, store: ResultStore) -> list[Cell]:
-    """The table's cells under the command line's settings, each with the identity of its teacher's file.
-
-    Where no file is named, a run on record counts whichever file its teacher came from.
-    """
-    changes = {field: getattr(args, field) for field in ("epochs", "batch_size", "size", "n_train", "threads",
-                                                         "backbone", "precision") if getattr(args, field) is not None}
-    changes |= {"weights": args.teacher} if args.teacher else {}
-    files = dict(args.weights)
-
-    def identified(config: RunConfig) -> RunConfig:
-        return replace(config, weights_id=weights_id(config.weights, files.get(config.weights)))
-    wanted = cells(TABLES[args.table], GROUNDS[args.on], args.category, args.seeds, **changes)
-    if not wanted:
-        raise ValueError("No row of this table can be run so: the embedded teacher is a ResNet-18. Name another one, "
-                         "--teacher imagenet, or --backbone resnet18.")
-    return [cell._replace(config=identified(cell.config)) if cell.config.weights in files else on_record
-            for cell, on_record in zip(wanted, recorded(wanted, store), strict=True)]
-
-
-def cost(args: argparse.Namespace) -> int:
-    """The table of costs, which has no runs: measured anew, unless --report; the exit status."""
-    folder = args.results.parent / "costs"
-    if not args.report:
-        measure_all(args.device, args.size or 256, args.precision or "float32", args.threads or 1, folder)
-    frame = costs(folder)
-    if frame.empty:
-        print(f"Nothing is on record in {folder}. Leave --report out to measure.", file=sys.stderr)
-        return 2
-    shown = frame.rename(columns=COLUMNS)
-    texts = {"csv": frame.to_csv(index=False), "md": f"# {COST_TITLE}\n\n{shown.to_markdown(index=False)}\n",
-             "html": shown.to_html(index=False), "tex": latex_table(shown, index=False)}
-    for suffix, text in texts.items():
-        with written_atomically(args.tables / f"{COST}.{suffix}") as temporary:
-            temporary.write_text(text)
-    print(texts["md"])
-    return 0
+    return name, str(Path(value).expanduser().resolve())  # a worker may run in another folder
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Run what is missing, write the table, and return the exit status."""
+    """Execute the missing runs, write the table, and return the exit status."""
     args.results = args.results.resolve()
     if args.table == COST:
-        return cost(args)
-    try:
-        store = ResultStore(args.results)
-        wanted = asked_for(args, store)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    configs = list(dict.fromkeys(cell.config for cell in wanted))
-    left_out = [row.label for row in TABLES[args.table].rows if row not in {cell.row for cell in wanted}]
-    if left_out:
+        return report_costs(args)
+    results = _load(args)
+    if not results.points:
+        raise ValueError("No row of this table has a teacher: the embedded one is a ResNet-18. Choose another teacher "
+                         "(--teacher imagenet) or --backbone resnet18.")
+    if left_out := [row.label for row in results.table.rows if row not in {point.row for point in results.points}]:
         print(f"Left out, since the embedded teacher is a ResNet-18: {', '.join(left_out)}.", file=sys.stderr)
     if args.list:
-        for config in configs:
-            print("done   " if store.has(config) else "missing", config.key, config.label)
+        for config in results.configs:
+            print("stored " if config in results.runs else "missing", config.key, config.label)
         return 0
     failed = {}
     if not args.report:
+        store = ResultStore(args.results)
         machine = Machine(args.device, dict(args.weights), dict(args.root), str(data_root() / "checkpoints"))
-        failed = run_all(configs, store, machine, jobs=args.jobs, scheduler=args.scheduler).failed
-    paths = write_report(TABLES[args.table], GROUNDS[args.on], wanted, store, args.tables)
-    print(paths[1].read_text())
-    for config, reason in failed.items():
-        print(f"FAILED {config.label}: {reason} (see {store.error_path(config)})", file=sys.stderr)
+        failed = run_all(results.configs, store, machine, jobs=args.jobs, scheduler=args.scheduler).failed
+        for config, message in failed.items():
+            print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
+    print(write_report(_load(args), args.tables).read_text(encoding="utf-8"))
     return int(bool(failed))
+
+
+def _load(args: argparse.Namespace) -> Results:
+    """Load the table's results under the settings of the command line."""
+    changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
+    changes |= {"weights": args.teacher} if args.teacher else {}
+    return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.weights),
+                        **changes)
+
+
+def report_costs(args: argparse.Namespace) -> int:
+    """Measure the costs, unless --report is given, write their table, and return the exit status."""
+    folder = args.results.parent / "costs"
+    if not args.report:
+        measure_costs(args.device, args.size or 256, args.precision or "float32", args.threads or 1, folder)
+    frame = load_costs(folder)
+    if frame.empty:
+        print(f"{folder} holds no costs. Leave out --report to measure them.", file=sys.stderr)
+        return 2
+    text = f"# {COST_TITLE}\n\n{frame.to_markdown(index=False)}\n"
+    write_csv(frame, args.tables / f"{COST}.csv")
+    write_text(args.tables / f"{COST}.md", text)
+    print(text)
+    return 0

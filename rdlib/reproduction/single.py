@@ -1,4 +1,4 @@
-"""Doing one run: data, model, training, testing, and what its result file holds."""
+"""Execute one run: load the data, build and train the model, evaluate it, return the result."""
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,41 +21,42 @@ from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.store import provenance
 from rdlib.training.loop import fit
 from rdlib.training.run import Run
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 RESAMPLES = 200  # of the test images
 FPR_LIMIT = 0.3  # of AUPRO
-MAIN = "123"  # the reading of the paper: all scales, added, smoothed
+SCALE_SETS = tuple(scales for n in (1, 2, 3) for scales in combinations((1, 2, 3), n))
+MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run finds its things. Nothing here changes a result."""
+    """Device, files and folders of a run. None of them changes its result."""
 
     device: str = "cpu"
-    weights: dict[str, str] = field(default_factory=dict)  # a teacher's word -> the file to take it from
+    weights: dict[str, str] = field(default_factory=dict)  # name of a teacher's weights -> the file to read them from
     roots: dict[str, str] = field(default_factory=dict)  # a data set's family -> the folder that holds it
-    checkpoints: str | None = None  # folder; None keeps none
+    checkpoints: str | None = None  # folder; None: write none
     progress: bool = False
 
 
 def start_counting_memory(device: torch.device) -> None:
-    """Set back what `peak_memory_mb` reports: a process does many runs."""
+    """Reset the value that `peak_memory_mib` reports, since a process executes many runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # only Linux has it
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def load(config: RunConfig, machine: Machine) -> AnomalyData:
-    """The run's data set."""
+    """Load the run's data set."""
     family = config.dataset.partition("/")[0]
     return load_dataset(config.dataset, machine.roots.get(family), config.size, n_train=config.n_train)
 
 
 def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
-    """The run's model, untrained, on its device."""
+    """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
     common = {"sigma": config.sigma, "normalize": config.normalize, "seed": config.seed, "score": config.score}
     if config.method == "memory":
@@ -68,10 +69,19 @@ def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
 
 
 def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
-    """Train and test one run: what its result file holds. Equal configurations give equal results, bit for bit on CPU.
+    """Train and evaluate one run. Equal settings give equal results, bit for bit on CPU.
 
-    Keys beside those of every result file: `scored_by` (image AUROC, pixel AUROC, AUPRO of every way to read the maps),
-    `bootstrap` (the same of resampled test images, in units of 1e-4), `curve` (metrics by epoch), `losses`.
+    Args:
+        config: the run's settings.
+        machine: weights, data and device.
+
+    Returns:
+        The content of the result file: `store.KEYS`, and "scored_by" (image AUROC, pixel AUROC, AUPRO by way of scoring),
+        "bootstrap" (the same on resampled test images, in units of 1e-4), "curve" (metrics by epoch), "losses".
+
+    Raises:
+        DataError: the data set is missing or damaged.
+        NotFiniteError: the training diverged.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -93,7 +103,7 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
         here = time.perf_counter()
         run = train(config, machine, model, data, curve)
         losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
-    reports = read(model, data.test)
+    reports = evaluate_all(model, data.test)
     report = reports[MAIN]
     shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
     resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
@@ -101,18 +111,18 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     return {"config": asdict(config), "metrics": report.metrics,
             "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
             "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
-            "peak_memory_mb": round(peak_memory_mb(device)), **origin}
+            "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
 def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:
-    """Train the run's student; `curve` is filled on the way. A run that was killed goes on from its checkpoint."""
+    """Train the run's student, and fill `curve` meanwhile. A killed run resumes from its checkpoint."""
     def note(run: Run) -> None:
         if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
             with run.averaged():
                 report = evaluate(model, data.test, progress=False)
             curve[str(run.epoch)] = {name: getattr(report, name) for name in METRICS}
 
-    # With a curve there is no checkpoint: what was noted before the stop would be missing after it.
+    # No checkpoint with a curve: the part of the curve before a stop would be lost.
     keeps = machine.checkpoints and not config.curve_every
     checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if keeps else None
     run = fit(model, data.train, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
@@ -123,11 +133,11 @@ def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: Ano
     return run
 
 
-def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
-    """Every way to read one trained model, by name: each scale alone ("1") and every combination ("12", ..., "123"),
-    the product "123 multiply", "123 unsmoothed", and the two image scores "123 max" and "123 sum".
+def evaluate_all(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
+    """Evaluate one trained model by every way to score its maps.
 
-    A model without maps at scales has one reading, "123".
+    The names are: each set of scales ("1", ..., "123"), "123 multiply" (maps multiplied), "123 unsmoothed", and the
+    other image score, "123 sum" or "123 max". A memory bank has only "123".
     """
     if isinstance(model, MemoryBank):
         return {MAIN: evaluate(model, test, progress=False)}
@@ -139,8 +149,7 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
         fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
         return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks, FPR_LIMIT, seconds)
 
-    names = [scales for n in (1, 2, 3) for scales in combinations((1, 2, 3), n)]
-    scored_by = {"".join(map(str, scales)): report(scales) for scales in names}
+    scored_by = {"".join(map(str, scales)): report(scales) for scales in SCALE_SETS}
     every = (1, 2, 3)
     other = "sum" if score == "max" else "max"
     return scored_by | {f"{MAIN} multiply": report(every, "multiply"), f"{MAIN} unsmoothed": report(every, sigma=0),
@@ -148,7 +157,7 @@ def read(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
 
 
 def _all_scale_maps(model: torch.nn.Module, test: AnomalyDataset) -> tuple[Tensor, NDArray]:
-    """Maps (N, 3, H, W) float32, in main memory, and masks (N, H, W) bool; the networks run once for all readings."""
+    """Return maps (N, 3, H, W) float32 in main memory and masks (N, H, W) bool; the networks run only once."""
     parts = [(model.scale_maps(item.image).cpu(), item.mask) for item in
              DataLoader(test, 32, generator=torch.Generator())]
     maps, masks = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -1,9 +1,10 @@
-"""Result files: one JSON file a run, written whole or not at all, found again by its settings' key."""
+"""Result files: one JSON file per run, named by the key of its settings and written atomically."""
 import json
 import os
 import platform
 import subprocess
 import traceback
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 import torch
 import torchvision
 
-from rdlib.reproduction.config import RunConfig
+from rdlib.reproduction.config import RunConfig, from_dict
 from rdlib.utils.files import written_atomically
 from rdlib.utils.version import __version__
 
@@ -24,74 +25,70 @@ class ResultStore:
     """A folder of result files.
 
     Args:
-        folder: made when the first file is written.
+        folder: created when the first file is written.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
     def path(self, config: RunConfig) -> Path:
-        """Where the result of a run lies, or will."""
+        """Return the path of a run's result file, which may not exist yet."""
         return self.folder / f"{config.key}.json"
 
     def error_path(self, config: RunConfig) -> Path:
-        """Where the error of a run that failed lies."""
+        """Return the path of a failed run's error message."""
         return self.folder / f"{config.key}.error.txt"
 
     def has(self, config: RunConfig) -> bool:
-        """Whether the run is done. A file that cannot be read as a result counts as missing: it is done again."""
+        """Return whether the run's result is stored. A damaged file counts as missing, so the run is repeated."""
         return self.read(config) is not None
 
     def read(self, config: RunConfig) -> dict | None:
-        """The result of a run, or None."""
-        try:
-            found = json.loads(self.path(config).read_text())
-        except (FileNotFoundError, ValueError):  # ValueError: no JSON, or no text at all
-            return None
-        return found if isinstance(found, dict) and all(key in found for key in KEYS) else None
+        """Read a run's result; None if it is missing or damaged."""
+        return _parse(self.path(config))
+
+    def read_all(self) -> dict[RunConfig, dict]:
+        """Read every result in the folder, in the order of names. Other files are skipped."""
+        results = {}
+        for path in sorted(self.folder.glob("*.json"), key=lambda path: path.name):
+            if result := _parse(path):
+                with suppress(TypeError):  # settings that this version of the kit does not have
+                    config = from_dict(result["config"])
+                    if path == self.path(config):
+                        results[config] = result
+        return results
 
     def write(self, config: RunConfig, result: dict) -> None:
-        """File a result, a line a key; an earlier error of the same run is forgotten."""
+        """Store a result, one line per key, and delete an earlier error of the same run."""
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
         with written_atomically(self.path(config)) as temporary:
-            temporary.write_text(f"{{\n{lines}\n}}\n")
-        for path in (self.error_path(config), self.started_path(config)):
-            path.unlink(missing_ok=True)
-
-    def started_path(self, config: RunConfig) -> Path:
-        """Where the starts of a run that has neither result nor error are noted."""
-        return self.folder / f".{config.key}.started"
-
-    def note_start(self, config: RunConfig, session: str) -> int:
-        """Note that a run begins in this process; how often it had begun in the same session, and was killed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.started_path(config).open("a+") as file:
-            file.seek(0)
-            earlier = sum(line.startswith(f"{session} ") for line in file)
-            file.write(f"{session} {os.getpid()}\n")
-        return earlier
-
-    def has_begun(self, config: RunConfig, session: str) -> bool:
-        """Whether a run began in this session and has left neither result nor error: it was killed."""
-        path = self.started_path(config)
-        return path.exists() and session in path.read_text()
+            temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+        self.error_path(config).unlink(missing_ok=True)
 
     def write_error(self, config: RunConfig, error: BaseException) -> None:
-        """File why a run failed."""
+        """Store the traceback of a failed run."""
         text = "".join(traceback.format_exception(error))
         with written_atomically(self.error_path(config)) as temporary:
-            temporary.write_text(f"{config.label}\n\n{text}")
-        self.started_path(config).unlink(missing_ok=True)
+            temporary.write_text(f"{config.label}\n\n{text}", encoding="utf-8")
+
+
+def _parse(path: Path) -> dict | None:
+    """Read a result file; None if it is missing or damaged."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # ValueError: not JSON, or not text
+        return None
+    return result if isinstance(result, dict) and all(key in result for key in KEYS) else None
 
 
 def versions() -> dict[str, str]:
-    """What the result was computed with."""
+    """Return the versions of the kit, of its numerical libraries and of Python."""
     return {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
             "numpy": numpy.__version__, "python": platform.python_version()}
 
 
 def hardware(device: torch.device) -> str:
-    """The machine in words, no name of it."""
+    """Describe the machine without naming it."""
     if device.type == "cuda":
         return f"GPU, {torch.cuda.get_device_name(device)}"
     return (f"CPU, {psutil.cpu_count(logical=False)} cores, {platform.machine()}, "
@@ -100,9 +97,9 @@ def hardware(device: torch.device) -> str:
 
 @cache
 def revision() -> str | None:
-    """The checkout's commit, with a + where files under version control differ from it; None outside a checkout.
+    """Return the checkout's commit, with a + if tracked files of the library differ; None outside a checkout.
 
-    As it was when a process first asked: what it has loaded by then is what it runs, whatever is checked out later.
+    The first call in a process decides: that is the code which the process has loaded.
     """
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
@@ -115,6 +112,6 @@ def revision() -> str | None:
 
 
 def provenance(device: torch.device) -> dict:
-    """When and where a result was made."""
+    """Return a result's date, versions, hardware and commit."""
     return {"versions": versions(), "hardware": hardware(device), "revision": revision(),
             "date": date.today().isoformat()}

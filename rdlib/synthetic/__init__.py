@@ -1,18 +1,7 @@
-"""The procedural benchmark: textures and objects with exact defect masks, equal to the bit on every machine.
+"""The procedural benchmark: textures and objects with exact defect masks, the same pixels on every machine.
 
     image, mask = render("leather", seed=7, defect="cut", strength=0.6)
 """
-from rdlib.synthetic.scenes import (
-    CATEGORIES,
-    DAMAGE,
-    DEFECTS,
-    MIN_SIZE,
-    OBJECTS,
-    TEXTURES,
-    Scene,
-    check,
-    render,
-    scene_list,
-)
+from rdlib.synthetic.scenes import CATEGORIES, DAMAGE, DEFECTS, MIN_SIZE, OBJECTS, TEXTURES, Scene, render, scene_list
 
-__all__ = ["CATEGORIES", "DAMAGE", "DEFECTS", "MIN_SIZE", "OBJECTS", "TEXTURES", "Scene", "check", "render", "scene_list"]
+__all__ = ["CATEGORIES", "DAMAGE", "DEFECTS", "MIN_SIZE", "OBJECTS", "TEXTURES", "Scene", "render", "scene_list"]

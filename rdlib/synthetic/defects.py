@@ -1,7 +1,8 @@
-"""Damage that any surface can suffer, as layers of paint over the good picture.
+"""Damage to a surface, as layers of paint over the good image.
 
-Each takes the surface, a random stream and a strength in (0, 1], from barely visible to obvious; strength makes a
-defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint, linear light (3, H, W) or (3, 1, 1).
+Each function takes the surface, a random stream and a strength in (0, 1], from barely visible to obvious. Strength
+makes a defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint: linear light, (3, H, W) or
+(3, 1, 1).
 """
 import numpy as np
 from numpy.random import Generator
@@ -11,7 +12,7 @@ from rdlib.synthetic.surface import Layers, Surface, bell, blob, colour, curve, 
 
 
 def seen(strength: float) -> float:
-    """How opaque a defect of this strength is, in [0.3, 1]; from 0.7 on, strength shows in size alone."""
+    """Return the opacity of a defect, in [0.3, 1]; above a strength of 0.7 only its size grows."""
     return min(0.3 + strength, 1)
 
 
@@ -58,7 +59,7 @@ def hole(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def torn(s: Surface, rng: Generator, distance: np.ndarray, strength: float) -> Layers:
-    """What a cut and a hole share: the rim sinks and darkens, fibres stand over what lies beneath."""
+    """Paint a cut or a hole: the rim sinks and darkens, fibres stand over the ground beneath."""
     fringe = distance + 0.3 * s.edge * smooth_noise(rng, s.size, 70)
     depth = np.clip(0.3 - distance * 110, 0, 1)  # light still falls on the walls
     return [(inside(distance - 0.4 * s.edge, s.edge) * s.part * (0.55 * seen(strength)), s.image * 0.4),

@@ -1,9 +1,7 @@
-"""The procedural benchmark as files, in MVTec AD's layout, for any program that reads it.
+"""Write the procedural benchmark as files, in the layout of MVTec AD.
 
-OUT/CATEGORY/train/good/000.png, test/good/000.png, test/KIND/000.png, ground_truth/KIND/000_mask.png
+OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_truth/TYPE/000_mask.png
 """
-import shutil
-import uuid
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,40 +11,50 @@ from tqdm.auto import tqdm
 
 from rdlib.synthetic import MIN_SIZE, Scene, scene_list
 from rdlib.utils.errors import DataError
+from rdlib.utils.files import folder_written_atomically
 
 
 def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jobs: int | None = None,
            progress: bool = True) -> Path:
-    """Write one category's default split below `out` and return its folder, OUT/CATEGORY.
+    """Write the default split of a category. The folder appears only when it is complete.
 
-    Images are uint8 RGB PNG, masks uint8 PNG of 0 and 255. The folder appears when it is complete, so a broken-off
-    export leaves no half of one. `jobs` processes draw (default: one a core; a script that calls this on Windows or
-    macOS needs the usual `if __name__ == "__main__":`). Raises DataError if the folder exists, ValueError for an
-    unknown category or a number out of its range, OSError where nothing can be written.
+    Args:
+        category: one of `CATEGORIES`.
+        out: the folder to write to.
+        size: side of the square images, in pixels; at least `MIN_SIZE`.
+        seed: 0 or more; chooses the scenes.
+        jobs: number of processes, by default one per core. On Windows and macOS a script that calls this function needs
+            `if __name__ == "__main__":`.
+        progress: show a progress bar.
+
+    Returns:
+        OUT/CATEGORY: images as uint8 RGB PNG, masks as uint8 PNG of 0 and 255.
+
+    Raises:
+        DataError: the folder exists.
+        ValueError: unknown category, or a number out of its range.
+        OSError: the files cannot be written.
     """
     if size < MIN_SIZE or (jobs is not None and jobs < 1):
-        raise ValueError(f"size is at least {MIN_SIZE} and jobs at least 1, got size={size} and jobs={jobs}.")
+        raise ValueError(f"size must be at least {MIN_SIZE} and jobs at least 1, got size={size} and jobs={jobs}.")
     plan = _plan(category, seed)
     folder = Path(out) / category
     if folder.exists():
-        raise DataError(f"{folder} exists already. Remove it, or choose another folder to write to.")
-    partial = folder.with_name(f".{category}-{uuid.uuid4().hex}")
-    for path in {partial / name for _, *names in plan for name in names}:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+        raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
+    with folder_written_atomically(folder) as partial:
+        for path in {partial / name for _, *names in plan for name in names}:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs) as pool:
             work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
             for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress):
                 pass
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def _plan(category: str, seed: int) -> list[tuple[Scene, str, str]]:
-    """Each scene with the names of its image and, if it is defective, of its mask (else the image's again)."""
-    plan, numbers = [], Counter()
+    """List each scene with the file names of its image and its mask (for a good scene, the image's name again)."""
+    plan: list[tuple[Scene, str, str]] = []
+    numbers: Counter[tuple[str, str]] = Counter()
     for part in ("train", "test"):
         for scene in scene_list(category, part, seed):
             kind = scene.defect or "good"

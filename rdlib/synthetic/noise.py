@@ -1,23 +1,25 @@
 """Random numbers, smooth noise and waves that are the same to the last bit on every machine.
 
-What decides a pixel is made of integers, of tables, and of + - * / and the square root, which IEEE 754 fixes to the
-bit. A matrix product adds in whatever order a processor likes, so the matrices multiplied here hold integers so small
-that float32 holds every sum of them exactly (below 2**24): any order gives the same. What numpy itself may change is
-its random streams, from one release to another: the recorded hashes would tell.
+Pixels are computed from integers, tables, + - * / and the square root only: IEEE 754 defines these exactly. The order
+of additions in a matrix product depends on the processor. The matrices here therefore hold integers so small that
+float32 represents every sum exactly (below 2**24), in any order. A new release of numpy may change its random streams;
+the tests' recorded hashes would then fail.
 
-Fields are float32 (size, size) unless said otherwise.
+Fields are float32 (size, size) unless stated otherwise.
 """
 import math
 import threading
 import zlib
-from collections.abc import Iterator
+from collections import abc
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 from numpy.random import PCG64, Generator
 from threadpoolctl import ThreadpoolController
 
+ONE_AT_A_TIME = threading.RLock()
 STEPS = 4096  # a full turn, in the table of cosines
 COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in range(STEPS)], np.float32) / 2**14
 
@@ -28,40 +30,35 @@ def blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _Limit:
-    """How many renders are under way, and what ends the limit that the first of them set."""
-
-    lock, renders, limiter = threading.Lock(), 0, None
-
-
 @contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Multiply on one thread: on matrices this small, threads only wait for one another.
+def single_threaded_blas() -> abc.Generator[None, None, None]:
+    """Multiply matrices on one thread, since threads slow down products of small matrices.
 
-    The limit is the process's, so of several callers at once the first sets it and the last takes it off.
+    The limit holds for the whole process, so only one Python thread at a time may be inside.
     """
-    with _Limit.lock:
-        if not _Limit.renders:
-            _Limit.limiter = blas().limit(limits=1)
-        _Limit.renders += 1
-    try:
+    with ONE_AT_A_TIME, blas().limit(limits=1):
         yield
-    finally:
-        with _Limit.lock:
-            _Limit.renders -= 1
-            if not _Limit.renders:
-                _Limit.limiter.restore_original_limits()
 
 
 def stream(*names: str, seed: int) -> Generator:
-    """A random stream for each purpose, so that a scene does not depend on the defect drawn over it."""
+    """Return a random stream for each purpose, so that a scene does not depend on the defect drawn over it."""
     if seed < 0:
-        raise ValueError(f"A seed is 0 or more, got {seed}.")
+        raise ValueError(f"seed must be 0 or more, got {seed}.")
     return Generator(PCG64([zlib.crc32("/".join(names).encode()), seed]))
 
 
+@overload
+def uniform(rng: Generator, low: float, high: float) -> float:
+    """Draw a Python float in [low, high)."""
+
+
+@overload
+def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a float32 array of such numbers; rounding may reach `high`."""
+
+
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
-    """A Python float in [low, high), or a float32 array of them, in which rounding may reach `high`."""
+    """Draw a float, or a float32 array where a shape is given."""
     if shape is None:
         return low + (high - low) * float(rng.random())
     return (low + (high - low) * rng.random(shape)).astype(np.float32)
@@ -78,7 +75,7 @@ def direction(turns: float) -> tuple[float, float]:
 
 
 def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """In which cell of width 1 each number lies, int32, and where in it, float32 in [0, 1); any shape."""
+    """Return the cell of width 1 that each number is in, int32, and the position in it, float32 in [0, 1)."""
     floor = np.floor(x)
     return floor.astype(np.int32), x - floor
 

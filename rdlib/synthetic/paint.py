@@ -36,8 +36,8 @@ def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str =
 
     Args:
         size: (H, W) of the layer, in pixels.
-        x: horizontal position of the center, in image widths from the left.
-        y: vertical position of the center, in image heights from the top.
+        x: horizontal position of the centre, in image widths from the left.
+        y: vertical position of the centre, in image heights from the top.
         radius: in image widths.
         colour: "#rrggbb".
         opacity: 0 (invisible) to 1.

@@ -18,31 +18,31 @@ Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linea
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a part that a painter builds: the kind, how badly in (0, 1], and a stream for where."""
+    """A faulty part that a painter builds: the defect type, its strength in (0, 1], a random stream for its place."""
 
     kind: str
     strength: float
     rng: Generator
 
     def which(self, count: int) -> int:
-        """The number of the part, of `count`, that has it."""
+        """Draw the index of the faulty part, below `count`."""
         return int(self.rng.integers(count))
 
 
 class Surface:
-    """The scene that a category's painter fills in, and what defects look up on it.
+    """A scene: a category's painter fills it in, defects read it.
 
     Attributes:
         size: pixels a side, H and W.
         x, y: (1, size) and (size, 1) float32, the middles of the pixels in image sides.
-        light: the unit vector (x, y) towards the lamp: from the upper left, more or less.
-        lamp: (size, size) how brightly it lights each place, around 1.
-        image: (3, size, size) the picture in linear light, without the lamp; the painter makes it.
-        part: (size, size) or 1.0, how much of each pixel is the thing that can have a defect.
-        beneath: what shows through a hole, (3, 1, 1) or (3, size, size).
+        light: unit vector (x, y) towards the lamp, which is at the upper left.
+        lamp: (size, size) brightness of the light at each pixel, around 1.
+        image: (3, size, size) in linear light, without the lamp; set by the painter.
+        part: (size, size) or 1.0, the share of each pixel that the object covers; only the object can have a defect.
+        beneath: colour of the ground that a hole shows, (3, 1, 1) or (3, size, size).
         flesh: the material's colour where its surface is broken, (3, 1, 1).
-        spots: draws a place (x, y) where a defect may lie, from a stream; None: anywhere.
-        edge: how wide a broken edge is, in image sides: wide and frayed in cloth, sharp in metal.
+        spot: draws a place (x, y) for a defect from a random stream; by default not close to the border.
+        edge: width of a broken edge, in image sides: wide in cloth, small in metal.
     """
 
     def __init__(self, rng: Generator, size: int):
@@ -53,22 +53,11 @@ class Surface:
         slope, level = uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
         right, down = self.light
         self.lamp = level * (1 + slope * (right * (self.x - 0.5) + down * (self.y - 0.5)))
-        self.part, self.beneath, self.flesh = 1.0, colour(20, 20, 20), colour(40, 38, 36)
-        self.edge, self.spots = 0.02, None
-
-    def spot(self, rng: Generator) -> tuple[float, float]:
-        """A place for a defect: anywhere but close to the border, or on the part, as the painter says in `spots`."""
-        return (self.spots or anywhere)(rng)
-
-    def pin(self, place: tuple[float, float]) -> None:
-        """From now on a defect lies at `place`, (x, y); what is drawn after the place, its shape, stays as it was."""
-        free = self.spots or anywhere
-
-        def pinned(rng: Generator) -> tuple[float, float]:
-            free(rng)
-            return place
-
-        self.spots = pinned
+        self.image: np.ndarray
+        self.part: np.ndarray | float = 1.0
+        self.beneath, self.flesh = colour(20, 20, 20), colour(40, 38, 36)
+        self.edge = 0.02
+        self.spot: Spots = anywhere
 
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates (u, v) around (x, y) whose u axis points at `turns`."""
@@ -83,7 +72,7 @@ def colour(red: float, green: float, blue: float) -> np.ndarray:
     return shown * shown
 
 
-def mix(below: np.ndarray, above: np.ndarray, cover: np.ndarray) -> np.ndarray:
+def mix(below: np.ndarray | float, above: np.ndarray | float, cover: np.ndarray) -> np.ndarray:
     """Alpha blending: `below` where `cover` is 0, `above` where it is 1."""
     return below + cover * (above - below)
 
@@ -110,7 +99,8 @@ def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8
 
 def shadow(s: Surface, cover: np.ndarray, height: float, darkness: float = 0.65) -> np.ndarray:
     """The light, in [0, 1], that a thing of this cover leaves on the ground `height` image sides below it."""
-    way = tuple(-1.2 * height * axis for axis in s.light)
+    right, down = s.light
+    way = (-1.2 * height * right, -1.2 * height * down)
     return 1 - darkness * np.minimum(blur(cover, max(1.3 * height, 2 / s.size), way), 1)
 
 
@@ -166,7 +156,7 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
 
 
 def anywhere(rng: Generator) -> tuple[float, float]:
-    """A place (x, y) that is not close to the picture's border."""
+    """Draw a place (x, y) that is not close to the image's border."""
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 

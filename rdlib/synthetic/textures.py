@@ -1,4 +1,4 @@
-"""Surfaces without end: what fills the picture, drawn anew for every seed."""
+"""Textures, which fill the whole image; every seed draws another piece of the material."""
 import numpy as np
 from numpy.random import Generator
 

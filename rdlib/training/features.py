@@ -1,11 +1,10 @@
-"""The teacher's features of a training set, batch by batch: computed once and cached, or every time.
+"""The teacher's features of a training set, batch by batch: computed once and cached, or computed every time.
 
-The teacher never changes, so without augmentation its features do not change either. A cache saves the teacher's
-share of every training step after the first epoch.
+The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
+saves the teacher's share of every training step.
 """
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,26 +17,19 @@ from rdlib.utils.hardware import autocast, available_memory
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
 
-Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None where the student does not look at them; f1, f2, f3
-
-
-class FeatureSource(Protocol):
-    """A source of the teacher's features of chosen images."""
-
-    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device."""
+Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None if the student ignores them; teacher's t1, t2, t3
 
 
 class LiveFeatures:
-    """Read the images and compute the teacher's features for every batch.
+    """Recompute the teacher's features for every batch.
 
     Args:
-        model: its teacher computes, on the model's device.
+        model: its teacher computes the features, on the model's device.
         dataset: items with an `.image`.
-        seed: of a random augmentation, together with the epoch.
-        precision: of the teacher, "float32" or "bf16".
-        num_workers: processes that read images.
-        collate: makes a batch of items, see `check_dataset`.
+        seed: seed of random augmentation, together with the epoch.
+        precision: precision of the teacher, "float32" or "bf16".
+        num_workers: number of processes that read images.
+        collate: function that makes a batch of items, see `check_dataset`.
     """
 
     def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, num_workers: int = 0,
@@ -46,7 +38,7 @@ class LiveFeatures:
         self.precision, self.num_workers, self.collate = precision, num_workers, collate
 
     def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
-        """Yield the images (B, 3, H, W) of each chunk, on the model's device."""
+        """Yield the images (B, 3, H, W) of each chunk, (B,) int64 indices into the data set, on the model's device."""
         loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
                             num_workers=self.num_workers, collate_fn=self.collate,
                             generator=torch.Generator())  # else torch draws from its global one
@@ -54,7 +46,7 @@ class LiveFeatures:
             yield item.image.to(self.model.device)
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """See `FeatureSource`."""
+        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device."""
         for images in self.images(chunks, epoch):
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
@@ -62,44 +54,46 @@ class LiveFeatures:
 
 
 class CachedFeatures:
-    """Compute the features of all images once, and keep them in main memory in the dtype they are computed in.
+    """Compute the features of all images once, and keep them in main memory in the dtype of the computation.
 
-    Of an augmented data set the images of epoch 0 are kept, for teacher and student.
+    For an augmented data set, teacher and student see the images of epoch 0 in every epoch.
+
+    Args:
+        source: computes the features.
+        batch_size: number of images at a time.
+        progress: show a progress bar.
     """
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
         self.source, self.device = source, source.model.device
         self.kept: list[Tensor] = []
-        n = len(source.dataset)
+        n = len(Seeded(source.dataset, source.seed, 0))
         chunks = torch.arange(n).split(batch_size)
-        done = 0
-        with tqdm(total=n, unit="image", desc="teacher features", disable=not progress, leave=False) as bar:
-            for _, features in source.batches(chunks, epoch=0):
-                if not self.kept:
-                    # Channels last in memory: a batch is then gathered in the layout that the convolutions want.
-                    self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
-                for kept, f in zip(self.kept, features, strict=True):
-                    kept[done:done + len(f)] = f.permute(0, 2, 3, 1)
-                done += len(features[0])
-                bar.update(len(features[0]))
+        bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress, leave=False)
+        for chunk, (_, features) in zip(bar, source.batches(chunks, epoch=0), strict=True):
+            if not self.kept:
+                # Channels last: a batch is then gathered in the layout that convolutions are fastest with.
+                self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
+            for kept, f in zip(self.kept, features, strict=True):
+                kept[chunk] = f.permute(0, 2, 3, 1).to(kept.device)
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """See `FeatureSource`."""
-        seen = self.source.images(chunks, epoch=0) if self.source.model.student_sees_images else repeat(None)
-        for chunk, images in zip(chunks, seen):  # noqa: B905 - one of the two may be endless
-            yield images, tuple(kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
+        """Yield the `Batch` of each chunk, as `LiveFeatures` does."""
+        images = self.source.images(chunks, epoch=0) if self.source.model.student_sees_images else None
+        for chunk in chunks:
+            t1, t2, t3 = (kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
+            yield next(images) if images else None, (t1, t2, t3)
 
 
-def fits_in_memory(model: Distillation, dataset: Dataset, dtype: torch.dtype) -> bool:
-    """Return whether the features of all images take less than `MEMORY_SHARE` of the free memory."""
-    features = model.extract_features(dataset[0].image[None].to(model.device))
-    needed = len(dataset) * sum(f.numel() for f in features) * dtype.itemsize
-    return needed < MEMORY_SHARE * available_memory()
+def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
+    """Decide whether to cache the features of a source.
 
-
-def wants_cache(model: Distillation, dataset: Dataset, cache: bool | Literal["auto"],
-                dtype: torch.dtype) -> bool:
-    """Decide whether to cache the features: as told, or, with "auto", if the images never change and memory allows."""
+    With "auto": if the images never change and the features take less than `MEMORY_SHARE` of the free memory.
+    """
     if cache != "auto":
         return bool(cache)
-    return not augments(dataset) and fits_in_memory(model, dataset, dtype)
+    if augments(source.dataset):
+        return False
+    images, itemsize = Seeded(source.dataset, source.seed, 0), 2 if source.precision == "bf16" else 4
+    features = source.model.extract_features(images[0].image[None].to(source.model.device))
+    return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()

@@ -1,9 +1,9 @@
-"""How the learning rate changes over a run: not at all, as in the paper, or along half a cosine."""
+"""Learning-rate schedules: constant, as in the paper, or half a cosine."""
 import math
 from collections.abc import Callable
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
-"""From the share of the run that is done, in [0, 1), to the factor on the learning rate of the next step."""
+"""Map the finished share of the run, in [0, 1), to the factor on the learning rate of the next step."""

@@ -1,11 +1,13 @@
-"""Numbers from outside as NumPy arrays: tensors of any device and dtype, finite scores, labels and masks of 0 and 1."""
+"""Convert and check input: tensors of any device and dtype, scores, labels, masks, image sizes."""
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 
-def as_array(values: ArrayLike | Tensor, dtype: DTypeLike = None) -> NDArray:
-    """A number, list, array or tensor as a NumPy array; floating numbers of fewer than 32 bits become float32."""
+def as_array(values: ArrayLike | Tensor, dtype: DTypeLike | None = None) -> NDArray:
+    """Convert a number, list, array or tensor to a NumPy array; floats of fewer than 32 bits become float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()  # NumPy has no bfloat16
         values = (values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values).numpy()
@@ -18,20 +20,21 @@ def as_array(values: ArrayLike | Tensor, dtype: DTypeLike = None) -> NDArray:
 
 
 def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
-    """`as_array` of numbers. Raises ValueError for NaN, infinity and what is no number; `what` names the values."""
+    """Convert numbers to an array, see `as_array`. Raises ValueError, naming `what`, unless they are finite numbers."""
     values = as_array(values)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"The {what} must be numbers, got {values.dtype}.")
     if not np.isfinite(values).all():
-        raise ValueError(f"The {what} hold NaN or infinity: training has probably diverged, see "
+        raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: look at "
                          "figures.loss_curve(run).")
     return values
 
 
 def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
-    """Labels (N,) or masks (..., H, W) as bool, True = anomalous.
+    """Convert labels (N,) or masks (..., H, W) to bool, True = anomalous.
 
-    Raises ValueError, with the values found, unless they are bool or hold 0 and 1 alone; masks may hold 0 and 255.
+    They are bool or contain only 0 and 1; masks may contain 0 and 255. Raises ValueError, with the values found,
+    otherwise.
     """
     values = as_array(values)
     if values.dtype == bool:
@@ -42,6 +45,12 @@ def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
         found = ([str(value) for value in np.unique(values)] if numbers else
                  sorted({repr(value) for value in values.ravel().tolist()}))
         rule = ("Labels are 0 (normal) and 1 (anomalous), or bool, and come before the scores" if values.ndim < 2 else
-                "Masks are bool, or hold 0 and 1, or 0 and 255; say what is a defect, such as mask > 127")
+                "Masks are bool, or contain 0 and 1, or 0 and 255; threshold them first, such as mask > 127")
         raise ValueError(f"{rule}. Found {', '.join(found[:6])}{', ...' * (len(found) > 6)}.")
     return values == high
+
+
+def as_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Convert the side of a square, or (height, width), in pixels to (height, width)."""
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    return int(height), int(width)

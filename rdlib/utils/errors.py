@@ -1,17 +1,17 @@
-"""What can be wrong with what the kit is given. Every message names the file and says what to do next."""
-from collections.abc import Sequence
+"""The kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
+from collections.abc import Iterable, Sequence
 
 
 class DataError(ValueError):
-    """Images or masks that are missing, unreadable or do not fit together."""
+    """Images or masks are missing, unreadable, or do not belong together."""
 
 
 class NotFiniteError(ValueError):
-    """Maps or scores that are NaN or infinite: neither normal nor anomalous.
+    """Anomaly maps or scores are NaN or infinite, so that the image is neither normal nor anomalous.
 
     Args:
-        indices: of their images, in the batch or the data set.
-        names: of these images, for the message.
+        indices: positions of these images in the batch or data set.
+        names: names of these images for the message; without them it gives the indices.
     """
 
     def __init__(self, indices: list[int], names: Sequence[str] = ()):
@@ -21,13 +21,19 @@ class NotFiniteError(ValueError):
     def __str__(self) -> str:
         which = [str(name) for name in self.names or self.indices]
         return (f"The maps or scores of these images are NaN or infinite: {', '.join(which[:5])}"
-                f"{', ...' * (len(which) > 5)}. Either the images hold such values, or the model's weights do, since "
-                "training has diverged: look at the loss curve, and train again with a smaller lr.")
+                f"{', ...' * (len(which) > 5)}. Either the images contain such values, or the model's weights do, "
+                "since training has diverged: look at the loss curve, and train again with a smaller lr.")
 
 
 class WeightsError(RuntimeError):
-    """Weights that cannot be reached or read, that are not finite, or that belong to another network."""
+    """Weights cannot be downloaded or read, are not finite, or belong to another network."""
 
 
 class CheckpointError(RuntimeError):
-    """A training checkpoint that cannot be read or that belongs to another run."""
+    """A training checkpoint cannot be read or belongs to another run."""
+
+
+def check_choice(kind: str, value: object, choices: Iterable) -> None:
+    """Raise ValueError, with the choices, unless `value` is one of them; `kind` names what is chosen."""
+    if value not in choices:
+        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}.")

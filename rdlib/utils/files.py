@@ -1,29 +1,51 @@
-"""Writing files whole or not at all, and finding those that ship with the kit."""
+"""Find files that ship with the kit, write files atomically, download and unpack archives."""
+import gzip
 import os
+import tarfile
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+from urllib.request import Request, urlopen
+
+import pooch
+from filelock import FileLock
+
+from rdlib.utils.errors import DataError
+
+SCHEMES = ("https",)
+TIMEOUT = 30.0  # seconds without a byte
 
 
 def shipped(folder: str, name: str) -> Path:
-    """A file that ships with the kit: in data/FOLDER of a checkout, in FOLDER beside the library where it is installed.
+    """Find a file that ships with the kit.
 
-    Raises FileNotFoundError where neither has it; the message says where it was looked for.
+    Args:
+        folder: data/FOLDER in a checkout, FOLDER beside the library where it is installed.
+        name: of the file in that folder.
+
+    Raises:
+        FileNotFoundError: neither place has the file.
     """
     here = Path(__file__).parents[1]
     places = [here.parent / "data" / folder, here / folder]
     for place in places:
         if (place / name).is_file():
             return place / name
-    raise FileNotFoundError(f"{name} is neither in {places[0]} nor in {places[1]}. Install the kit anew.")
+    raise FileNotFoundError(f"{name} is neither in {places[0]} nor in {places[1]}. Reinstall the kit.")
 
 
 @contextmanager
-def written_atomically(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; what was written there becomes `path` if the block ends well.
+def written_atomically(path: str | Path) -> Generator[Path, None, None]:
+    """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
 
-    After an error, a full disk or a kill, `path` is what it was before: never half a file. Folders are made.
+    After an error, a full disk or a kill, `path` is unchanged. Missing folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,3 +55,132 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_atomically(folder: Path) -> Generator[Path, None, None]:
+    """Yield a temporary folder, and rename it to `folder` if the block succeeds.
+
+    After an error, `folder` is unchanged. It must be missing or empty, else OSError is raised.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as temporary:
+        content = Path(temporary) / folder.name
+        content.mkdir()
+        yield content
+        if folder.exists():
+            folder.rmdir()  # on Windows, rename does not replace an empty folder
+        content.rename(folder)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set's archives on the web. `provide` downloads and unpacks them."""
+
+    title: str
+    licence: str
+    archives: tuple[tuple[str, str, int], ...]  # (URL, SHA-256, size in bytes) each
+    folder: str = "."  # to unpack into, below the data set's root
+    offline: str = "synthetic/weave"  # a data set that needs no download
+
+    def missing(self, folder: Path, reason: object) -> DataError:
+        """Return the error for files that are missing, damaged or cannot be downloaded."""
+        megabytes = sum(size for _, _, size in self.archives) / 1e6
+        return DataError(
+            f"{self.title} could not be read from {folder} ({reason}).\n"
+            f"1. With a network, leave root= out: it is downloaded ({megabytes:,.0f} MB; licence: {self.licence}).\n"
+            f"2. Or unpack {', '.join(url for url, _, _ in self.archives)} into {folder} yourself.\n"
+            "3. Set RDLIB_DATA if another disk has more space or if you cannot write there.\n"
+            f"4. Without a network, use load_dataset(\"{self.offline}\").")
+
+
+def provide(source: Source, folder: Path) -> None:
+    """Download archives and unpack them into `folder`, unless it already has content.
+
+    `folder` gets all files or none. Safe for several processes: one works, the others wait.
+
+    Args:
+        source: the archives; until they are unpacked, they lie beside `folder`.
+        folder: created if it is missing.
+
+    Raises:
+        DataError: a download failed, an archive is damaged, or the files cannot be written.
+    """
+    if _has_content(folder):
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if _has_content(folder):  # another process was faster
+                return
+            archives = [download(url, sha256, folder.parent) for url, sha256, _ in source.archives]
+            with folder_written_atomically(folder) as content:
+                for archive in archives:
+                    unpack(archive, content)
+            for archive in archives:
+                archive.unlink()
+    except Exception as error:  # the errors of servers and of damaged archives share no base class
+        raise source.missing(folder, error or type(error).__name__) from error
+
+
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def download(url: str, sha256: str, folder: Path) -> Path:
+    """Download a file over https, check its SHA-256, and return its path.
+
+    Args:
+        url: of the file. Redirects are followed to https only.
+        sha256: in hexadecimal. A file in `folder` that has this hash is not downloaded again.
+        folder: created if it is missing.
+
+    Raises:
+        ValueError: the address is not https, or the hash is wrong; no file is left then.
+        OSError: the server cannot be reached or fails.
+    """
+    _check_scheme(url)
+    downloader = pooch.HTTPDownloader(
+        progressbar=True, chunk_size=1 << 20, timeout=TIMEOUT, hooks={"response": _check_redirect},
+        headers={"Accept-Encoding": "identity"})  # the file as stored, since its hash is checked
+    return Path(pooch.retrieve(url, f"sha256:{sha256}", url.rpartition("/")[2], folder, downloader=downloader))
+
+
+def is_reachable(url: str, timeout: float = 3.0) -> bool:
+    """Return whether a server answers within `timeout` seconds. The file itself is not downloaded."""
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=timeout):
+            return True
+    except (OSError, HTTPException):
+        return False
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError(f"{url} is refused: only {' and '.join(SCHEMES)} is allowed")
+
+
+def _check_redirect(response: Any, **options: object) -> None:
+    """Refuse a redirect to another scheme; requests calls this before it follows."""
+    _check_scheme(urljoin(response.url, response.headers.get("Location", "")))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar (also compressed), zip, or gz of a single file into an existing folder; refuse paths outside it."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
+            tar.extractall(folder, members=_safe_members(tar, folder.resolve()))
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(folder)  # zipfile itself keeps every file inside the folder
+    else:
+        (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
+
+
+def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield the files and folders of a tar archive; refuse links, devices and paths outside `folder`."""
+    for member in tar:
+        if not (member.isfile() or member.isdir()) or not (folder / member.name).resolve().is_relative_to(folder):
+            raise ValueError(f"{member.name} is a link, a device or outside the folder")
+        yield member

@@ -1,6 +1,6 @@
-"""Where to run and in which arithmetic: the best device there is, and bfloat16 where the hardware has it."""
+"""Choose device, memory format and precision, and measure memory."""
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -9,44 +9,45 @@ import psutil
 import torch
 from torch import Tensor
 
+from rdlib.utils.errors import check_choice
+
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
 Precision = Literal["float32", "bf16"]
 
 
 def best_device() -> torch.device:
-    """CUDA if there is one, else Apple's MPS, else the CPU."""
+    """Return CUDA if it is available, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of images and weights that the device's convolutions run fastest in: channels last on CPU and CUDA."""
+    """Return the memory format in which convolutions are fastest: channels last on CPU and CUDA."""
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """ "float32" and "bf16" as they are; "auto" by hardware. Raises ValueError for another word."""
-    if precision not in ("float32", "bf16", "auto"):
-        raise ValueError(f"There is no precision '{precision}'. Choose float32, bf16 or auto.")
-    if precision == "auto":
-        return "bf16" if has_fast_bf16(device) else "float32"
-    return precision
+    """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for another word."""
+    check_choice("precision", precision, ("float32", "bf16", "auto"))
+    return "bf16" if precision == "bf16" or precision == "auto" and has_fast_bf16(device) else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which networks run in `precision`, "auto" resolved; with float32, autocast is off.
+    """Return a context in which networks run in `precision`, see `resolve_precision`; with float32, autocast is off.
 
-    Nothing is cached: inside a caller's autocast the cache would outlive the step that changes the weights.
+    Weights are not cached: inside a caller's autocast the cache would outlive the step that changes them.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16",
                           cache_enabled=False)
 
 
 @contextmanager
-def neutral(device: torch.device = torch.device("cpu")) -> Iterator[None]:  # noqa: B008 - never changes
-    """Undo the caller's switches in a block, or, as a decorator, in a function: autocast on the CPU and on `device`,
-    the default dtype, inference mode and grad mode are as in a fresh process. They come back afterwards."""
+def neutral(device: torch.device = torch.device("cpu")) -> Generator[None, None, None]:  # noqa: B008 - never changes
+    """Run a block (or, as a decorator, a function) with torch's switches as in a fresh process, then restore them.
+
+    These are autocast on the CPU and on `device`, the default dtype, inference mode and grad mode.
+    """
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -58,27 +59,26 @@ def neutral(device: torch.device = torch.device("cpu")) -> Iterator[None]:  # no
 
 
 def as_float(x: Tensor) -> Tensor:
-    """bfloat16 as float32, so that what follows is exact; float32 and float64 as they are."""
+    """Convert bfloat16 to float32; float32 and float64 are unchanged."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def available_memory() -> int:
-    """Bytes of main memory that this process may still take: what is free, and what its container leaves it."""
+    """Return the bytes of main memory that this process may still use, within the limit of its container."""
     free = psutil.virtual_memory().available
     for limit, usage in (("memory.max", "memory.current"),
-                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2 and v1
+                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2, v1
         try:
-            free = min(free, int((CGROUP / limit).read_text()) - int((CGROUP / usage).read_text()))
+            free = min(free, int((CGROUP / limit).read_text("utf-8")) - int((CGROUP / usage).read_text("utf-8")))
         except (OSError, ValueError):  # no such file, or "max": no limit
             continue
     return max(free, 0)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX.
+    """Return whether the hardware multiplies bfloat16: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX.
 
-    Elsewhere bfloat16 is emulated and slow. That includes the T4; float16 with loss scaling, which would suit it, is
-    not offered.
+    Elsewhere, as on a T4, bfloat16 is emulated and slow.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -87,19 +87,19 @@ def has_fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def cpu_flags() -> dict[str, bool]:
-    """What the processor can do, by torch's word or, for versions that do not tell, by Linux's."""
+def cpu_flags() -> Mapping[str, bool]:
+    """Return the processor's features as torch reports them or, for older versions of torch, Linux."""
     if hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu.get_capabilities()
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             return dict.fromkeys(file.read().split(), True)
     except OSError:
         return {}
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory taken so far, in MiB: on CUDA by torch's tensors there, else by this process as a whole."""
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the peak memory so far in MiB: of torch's tensors on CUDA, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     process = psutil.Process().memory_info()

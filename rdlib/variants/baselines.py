@@ -1,7 +1,7 @@
-"""Baselines that the paper compares reverse distillation with: a student that runs forward, and a memory of features.
+"""Baselines that the paper compares reverse distillation with: a forward student and a memory bank of features.
 
-Both see the same teacher, and their maps are smoothed and scored as those of `ReverseDistillation`. The forward student
-has a loss of its own, though: it differs from the reverse one in direction and in loss.
+Both use the same teacher, and their maps are smoothed and scored like those of `ReverseDistillation`. The forward
+student has its own loss, so it differs from the reverse student in direction and in loss.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,80 +19,104 @@ from rdlib.encoder import CutResNet
 from rdlib.utils.hardware import as_float, autocast, neutral
 from rdlib.weights import initialize
 
-CANDIDATES = 10  # patches drawn for each that a coreset keeps
-PROJECTED = 128  # dimensions in which a coreset is chosen
-ENTRIES = 1 << 24  # of a distance matrix at a time: 64 MB
+CANDIDATES = 10  # patches that are sampled for each patch of a coreset
+PROJECTED = 128  # dimensions of the random projection in which a coreset is chosen
+DISTANCES = 1 << 24  # entries of a distance matrix that are computed at a time: 64 MB
 
 
 class ForwardStudent(Distillation):
-    """Same-direction distillation (STFPM, Wang et al. 2021): the student is the teacher's twin, given the image.
+    """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's architecture and input.
 
-    It is randomly initialized and learns the teacher's features of good images. Seeing the image, through the same
-    architecture, it may learn to follow the teacher on defects too: that is the paper's argument against it.
+    The student is randomly initialized and learns the teacher's features of good images. It sees the image through the
+    same architecture, so it may follow the teacher on defects too. This is the paper's argument against it.
 
-    Train it with `fit(model, data.train, loss="positional")`: STFPM's loss, half the squared distance of the features
-    normalized at every position, is 1 - cos, the positional loss. The optimizer is `fit`'s, not STFPM's.
+    Train it with `fit(model, data.train, loss="positional")`. STFPM's loss is half the squared distance of features
+    that are normalized at every position. This equals 1 - cos, the positional loss. The optimizer is `fit`'s.
 
     Args:
-        backbone, weights, scales, sigma, fusion, score, normalize, seed: as in `ReverseDistillation`.
+        backbone: architecture of teacher and student, a name in `rdlib.encoder.BACKBONES`.
+        weights: the teacher's weights, see `TeacherEncoder`.
+        scales: scales that the map is made of, some of 1, 2, 3.
+        sigma: standard deviation of the smoothing in pixels of the input, at least 0.
+        fusion: "add" or "multiply" the scales' maps.
+        score: "max" or "sum" of the map.
+        normalize: whether to normalize images with ImageNet's mean and standard deviation.
+        seed: seed of the student's random weights, and of the teacher's if they are random.
 
-    Raises as `ReverseDistillation`.
+    Raises:
+        ValueError: an argument has an invalid value.
+        WeightsError: the teacher's weights cannot be reached, read or loaded.
     """
 
     student_sees_images = True
 
     @neutral()
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalize: bool = True, seed: int = 0):
-        config = DistillationConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
+        config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
                                     normalize=normalize)
         super().__init__(config, weights, seed)
         self.student = CutResNet(backbone)
         initialize(self.student, torch.Generator().manual_seed(seed))
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """The student."""
+        """Return the student."""
         return {"student": self.student}
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
-        """The student's own view of the (B, 3, H, W) images, RGB in [0, 1]: g1, g2, g3, shaped as f1, f2, f3."""
+        """Extract the student's features s1, s2, s3 of (B, 3, H, W) images, RGB in [0, 1], shaped as t1, t2, t3."""
+        assert images is not None, "`student_sees_images` promises them"
         return self.student(self.prepare(images))
 
 
 class MemoryBank(Detector):
-    """A memory of good patches (PatchCore, Roth et al. 2022): a patch is as anomalous as its nearest one is far.
+    """Memory bank of good patches (PatchCore, Roth et al. 2022), with the distance to the nearest one as anomaly map.
 
-    A patch is the teacher's features of the chosen scales, each averaged over 3 x 3 positions, brought to the finest
-    of their grids and stacked. The distance is Euclidean. Not taken over from PatchCore: the re-weighting of the image
-    score, and the crop of the images.
+    A patch stacks the teacher's features of the chosen scales. Each scale is averaged over 3 x 3 positions and resized
+    to the finest grid. The distance is Euclidean. PatchCore's re-weighting of the image score and its crop of the
+    images are left out.
 
     Args:
-        backbone, weights, sigma, score, normalize: as in `ReverseDistillation`.
-        scales: that make a patch; PatchCore's are the middle and the coarse one.
-        size: patches that the memory keeps, at most: (size, C) float32, C = 384 for a ResNet-18.
-        coreset: choose them far from each other (greedy k-centre, on a random projection, among 10 times as many drawn
-            at random); else at random.
-        seed: of what is drawn.
+        backbone: the teacher's architecture, a name in `rdlib.encoder.BACKBONES`.
+        weights: the teacher's weights, see `TeacherEncoder`.
+        scales: scales that make a patch, some of 1, 2, 3; PatchCore uses the middle and the coarse one.
+        size: largest number of patches in the bank, 1 or more.
+        coreset: choose patches far from each other: greedy k-center on a random projection, among 10 times as many
+            random patches. Otherwise choose random patches.
+        sigma: standard deviation of the smoothing in pixels of the input, at least 0.
+        score: "max" or "sum" of the map.
+        normalize: whether to normalize images with ImageNet's mean and standard deviation.
+        seed: seed of the random choices.
 
     Raises:
-        ValueError: an unknown backbone, scale or score, a negative sigma, a size below 1.
-        WeightsError: see `TeacherEncoder`.
+        ValueError: an argument has an invalid value.
+        WeightsError: the teacher's weights cannot be reached, read or loaded.
     """
 
+    bank: Tensor  # (size, C) float32 patches; C = 384 for a ResNet-18 and scales 2 and 3
+
     @neutral()
-    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "embedded", *,
+    def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalize: bool = True, seed: int = 0):
-        config = Config(backbone=backbone, scales=scales, sigma=sigma, score=score, normalize=normalize)
+        config = Config(backbone=backbone, scales=tuple(scales), sigma=sigma, score=score, normalize=normalize)
         super().__init__(config, weights, seed)
         if size < 1:
             raise ValueError(f"size is the number of patches to keep, 1 or more; got {size}.")
         self.size, self.coreset, self.seed = size, coreset, seed
-        self.register_buffer("memory", torch.empty(0, 0))
+        self.register_buffer("bank", torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """(B, 3, H, W) images, RGB in [0, 1] -> (B, C, H/s, W/s) float32, s the stride of the finest chosen scale."""
+        """Extract patches from images.
+
+        Args:
+            images: (B, 3, H, W) float32 RGB in [0, 1].
+            precision: precision of the teacher, "float32", "bf16" or "auto".
+
+        Returns:
+            (B, C, H / s, W / s) float32, where s is the stride of the finest chosen scale.
+        """
         with eval_mode(self, self.device), autocast(precision, self.device):
             features = self.extract_features(images.to(self.device))
         chosen = [avg_pool2d(as_float(features[k - 1]), 3, stride=1, padding=1) for k in self.config.scales]
@@ -100,56 +124,73 @@ class MemoryBank(Detector):
 
     def fit(self, dataset: Dataset, batch_size: int = 32, precision: str = "float32",
             progress: bool = True) -> "MemoryBank":
-        """Fill the memory from good images (items with an `.image`), in one pass; returns self.
+        """Fill the bank from good images in one pass. Equal arguments give an equal bank.
 
-        Equal arguments give an equal memory. Only what is drawn is held in main memory, not the features of all images.
-        Raises ValueError for an empty data set, and for what is none, see `check_dataset`.
+        Main memory holds the sampled patches only, not the features of all images.
+
+        Args:
+            dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1].
+            batch_size: images at a time.
+            precision: precision of the teacher, "float32", "bf16" or "auto".
+            progress: show a progress bar.
+
+        Returns:
+            The model itself, without a threshold.
+
+        Raises:
+            ValueError: the data set is empty or of another form.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        with neutral(self.device):  # the data set is read in it, too
-            collate = check_dataset(dataset)
-            if not len(dataset):
-                raise ValueError("There are no images to remember. Add good training images.")
-            loader = DataLoader(Seeded(dataset, self.seed, 0), batch_size, collate_fn=collate,
-                                generator=torch.Generator())
-            drawn = self._draw(loader, precision, progress, generator)
-            if self.coreset and len(drawn) > self.size:
-                direction = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(drawn.device)
-                drawn = drawn[greedy_coreset(drawn @ direction / PROJECTED**0.5, self.size)]
-        self.memory, self.threshold = drawn, None  # what was chosen before belongs to another memory
+        with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
+            collate, images = check_dataset(dataset), Seeded(dataset, self.seed, 0)
+            if not len(images):
+                raise ValueError("There are no images to fill the memory bank from. Add good training images.")
+            n_patches = len(images) * self.patches(images[0].image[None], precision)[0, 0].numel()
+            wanted = self.size * (CANDIDATES if self.coreset else 1)
+            chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
+            loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
+            patches = self._take(loader, chosen, precision, progress)
+            if len(patches) > self.size:
+                direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
+                patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.size)]
+        self.bank, self.threshold = patches, None  # the old threshold belongs to another bank
         return self
 
-    def _draw(self, loader: DataLoader, precision: str, progress: bool, generator: torch.Generator) -> Tensor:
-        """(M, C) patches at random over all images and positions, every one as likely as the others."""
-        wanted = self.size * (CANDIDATES if self.coreset else 1)
-        kept, first, chosen = [], 0, None
-        for item in tqdm(loader, desc="remembering", unit="batch", disable=not progress, leave=False):
-            patches = self.patches(item.image, precision)
-            if chosen is None:
-                total = len(loader.dataset) * patches[0, 0].numel()
-                chosen = torch.randperm(total, generator=generator)[:wanted].sort().values
-            flat = patches.permute(0, 2, 3, 1).flatten(0, 2)
+    def _take(self, loader: DataLoader, chosen: Tensor, precision: str, progress: bool) -> Tensor:
+        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions."""
+        kept, first = [], 0
+        for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress, leave=False):
+            flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
             here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
             kept.append(flat[here.to(flat.device)])
             first += len(flat)
         return torch.cat(kept)
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Each patch's distance to its nearest in the memory, brought to the images' size: (B, 3, H, W) -> (B, H, W).
+        """Compute each patch's distance to its nearest one in the bank: (B, 3, H, W) images -> (B, H, W).
 
-        Raises RuntimeError before `fit`."""
-        if not len(self.memory):
-            raise RuntimeError("The memory is empty. Call fit(data.train) first.")
+        Raises RuntimeError before `fit`.
+        """
+        if not len(self.bank):
+            raise RuntimeError("The memory bank is empty. Call fit(data.train) first.")
         patches = self.patches(images, precision)
         flat = patches.permute(0, 2, 3, 1).flatten(0, 2)
-        distances = torch.cat([torch.cdist(part, self.memory).amin(1)
-                               for part in flat.split(max(1, ENTRIES // len(self.memory)))])
+        distances = torch.cat([torch.cdist(part, self.bank).amin(1)
+                               for part in flat.split(max(1, DISTANCES // len(self.bank)))])
         grid = distances.view(len(patches), 1, *patches.shape[-2:])
         return interpolate(grid, images.shape[-2:], mode="bilinear", align_corners=True)[:, 0]
 
 
 def greedy_coreset(points: Tensor, size: int) -> Tensor:
-    """The places (size,) of points (M, C) chosen one by one, each the farthest from those before; from the first on."""
+    """Choose points one by one, each the farthest from those already chosen, starting with the first.
+
+    Args:
+        points: (M, C) float32.
+        size: number of points to choose, at most M.
+
+    Returns:
+        (size,) int64 indices of the chosen points.
+    """
     chosen = torch.zeros(size, dtype=torch.int64, device=points.device)
     nearest = torch.full((len(points),), torch.inf, device=points.device)
     squares = points.square().sum(1)

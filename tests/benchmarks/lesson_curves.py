@@ -79,7 +79,7 @@ def main() -> None:
             continue
         found = curves(seed, args.precision)
         with written_atomically(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"seed {seed}: {found['seconds']:.0f} s", flush=True)
 
 

@@ -18,7 +18,7 @@ from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
 from rdlib.reproduction.store import provenance
 from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.files import written_atomically
-from rdlib.utils.hardware import peak_memory_mb
+from rdlib.utils.hardware import peak_memory_mib
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
@@ -29,7 +29,7 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
     model = ReverseDistillation("resnet18", weights=weights, sigma=2, seed=seed)
     folder = Path(args.out)
     path = folder / f"magnetic_tile_{teacher}_seed{seed}.json"
-    curve = json.loads(path.read_text())["curve"] if path.exists() else {}
+    curve = json.loads(path.read_text(encoding="utf-8"))["curve"] if path.exists() else {}
     for epochs in range(args.every, args.epochs + 1, args.every):
         if str(epochs) in curve:
             continue
@@ -40,7 +40,7 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
         print(f"{teacher}, seed {seed}, {epochs} epochs: {shown}", flush=True)
         with written_atomically(path) as temporary:
             found = result(run, curve[str(run.epochs)], dataset="magnetic_tile", size=128, sigma=2, teacher=teacher)
-            temporary.write_text(json.dumps(found | {"curve": curve}, indent=1) + "\n")
+            temporary.write_text(json.dumps(found | {"curve": curve}, indent=1) + "\n", encoding="utf-8")
 
 
 def result(run: Run, metrics: dict, **config: object) -> dict:
@@ -48,7 +48,7 @@ def result(run: Run, metrics: dict, **config: object) -> dict:
     config |= {"teacher_crc": fingerprint(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
     return {"config": config | run.settings,
             "metrics": metrics, "seconds": round(run.seconds, 1),
-            "peak_memory_mb": round(peak_memory_mb(run.model.device)), **provenance(run.model.device)}
+            "peak_memory_mb": round(peak_memory_mib(run.model.device)), **provenance(run.model.device)}
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def judge(masks: Tensor, maps: list[np.ndarray]) -> dict[str, float]:
 
 
 def pro(mask: np.ndarray, scores: np.ndarray, n_thresholds: int = 200) -> float:
-    """Per-region overlap of one image (mask of 0 and 1), threshold by threshold, over the FPR that is left below 0.3."""
+    """Compute the per-region overlap of one image (mask of 0 and 1) at each threshold whose FPR is below 0.3."""
     low, high = scores.min(), scores.max()
     rows = []
     for threshold in np.arange(low, high, (high - low) / n_thresholds):

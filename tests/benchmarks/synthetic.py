@@ -56,7 +56,7 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
 
 def records() -> pd.DataFrame:
     """One row a run on record: category, teacher, seed, metrics, minutes."""
-    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     rows = [{"category": run["config"]["dataset"].split("/")[1],
              "teacher": run["config"]["teacher"] + way(run["config"].get("ema"), run["config"]["batch_size"]),
              "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"] for run in runs]
@@ -91,7 +91,7 @@ def table(rows: pd.DataFrame, metric: str) -> str:
 def check_protocol(path: Path) -> None:
     """Raise ValueError if the run on record is of another protocol than this file's, or of an earlier teacher that
     shipped."""
-    config = json.loads(path.read_text())["config"]
+    config = json.loads(path.read_text(encoding="utf-8"))["config"]
     if config["teacher"] == "embedded" and config.get("teacher_crc") != fingerprint(TeacherEncoder()):
         raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
     found = tuple(config[key] for key in ("epochs", "size", "sigma")) + (config["images"][0],)
@@ -134,7 +134,7 @@ def main() -> None:
         weights = file or (None if teacher == "random" else teacher)
         found = train_and_test(category, teacher, weights, seed, args.precision, ema, args.batch)
         with written_atomically(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{category}, {teacher}, seed {seed}: " + ", ".join(
             f"{name} {found['metrics'][key]:.3f}" for key, name in COLUMNS.items()) + f", {found['seconds']:.0f} s",
             flush=True)

@@ -1,14 +1,13 @@
-"""Measured numbers in a notebook's text stand in an output above it: `make prose`.
+"""Measured numbers stand in an output above a notebook's text, and in generated tables of a page: `make prose`.
 
 A typed number is right on the day it is typed; then the outputs are renewed and the text is not. Print a measured
 number from a variable, and let the text say what to look for. allowed.toml lists the exceptions: a section for each
-notebook, a line for each phrase with its reason.
+notebook or page, a line for each phrase with its reason.
 
 A number looks measured if it has a decimal point, a percent sign, a unit, or says how many times more something is. Not
 checked: code, formulas, references, the first cell's table, and numbers that stand in the notebook's code (settings).
 """
 import re
-import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +15,14 @@ from typing import NamedTuple
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from series import notebooks
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "notebooks"))
-from series import notebooks  # noqa: E402
 
 ALLOWED = tomllib.loads(Path(__file__).with_name("allowed.toml").read_text(encoding="utf-8"))
+FOLDERS = (".", "data/**", "rdlib", "notebooks", "notebooks/exercises")
+PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")
+               if "tables" not in path.parts and path.name != "CHANGELOG.md")  # tables are generated as a whole
 NAMES = "one two three four five six seven eight nine ten eleven twelve".split()
 WORDS = {word: str(n) for n, word in enumerate(NAMES, 1)}
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+"
@@ -111,8 +112,20 @@ def test_measured_numbers_stand_in_an_output_above(path):
     assert used == set(allowed), "not needed any more in allowed.toml"
 
 
-def test_every_exception_names_a_notebook_and_has_a_reason():
-    assert set(ALLOWED) <= {path.stem for path in notebooks()}
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_types_no_measured_number(path):
+    """Outside tables, which are generated or tested against the records."""
+    allowed = ALLOWED.get(path.relative_to(ROOT).as_posix(), {})
+    text = re.sub(r"^\|.*", "", path.read_text(encoding="utf-8"), flags=re.M)
+    text = re.sub(r"Python 3\.\d+( to 3\.\d+)?|Apache-2\.0|CC BY[\w-]* \d\.\d", "", text)  # versions
+    page = nbformat.v4.new_notebook(cells=[new_markdown_cell("# Title"), new_markdown_cell(text)])
+    found, used = unfounded(page, allowed)
+    assert not found, "generate these from records, or give a reason in allowed.toml:\n" + "\n".join(found)
+    assert used == set(allowed), "not needed any more in allowed.toml"
+
+
+def test_every_exception_names_a_notebook_or_a_page_and_has_a_reason():
+    assert set(ALLOWED) <= {path.stem for path in notebooks()} | {p.relative_to(ROOT).as_posix() for p in PAGES}
     assert all(len(reason.split()) > 2 for phrases in ALLOWED.values() for reason in phrases.values())
 
 

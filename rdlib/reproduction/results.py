@@ -1,0 +1,235 @@
+"""Stored results of a table: means with intervals, effects of a change, curves, provenance."""
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rdlib.evaluation import bootstrap
+from rdlib.reproduction.config import RunConfig, weights_id
+from rdlib.reproduction.single import MAIN
+from rdlib.reproduction.store import ResultStore
+from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
+
+METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO",
+           "aupro_per_image": "AUPRO per image (official)"}
+MEAN = "mean"
+NOT_RUN = "not run here"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The stored results of a table on a benchmark.
+
+    Args:
+        table: what is compared.
+        benchmark: the data.
+        points: the runs that the table asks for.
+        runs: the stored results by settings; a run that is not in it has not been executed.
+    """
+
+    table: Table
+    benchmark: Benchmark
+    points: list[GridPoint]
+    runs: Mapping[RunConfig, dict]
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        """The settings of every run that the table asks for, each once."""
+        return list(dict.fromkeys(point.config for point in self.points))
+
+    @property
+    def stored(self) -> list[dict]:
+        """The results of the runs that have been executed."""
+        return [self.runs[config] for config in self.configs if config in self.runs]
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories that are compared."""
+        return list(dict.fromkeys(point.category for point in self.points))
+
+    def complete(self) -> "Results":
+        """Keep the categories on which most rows are finished, so that all rows are compared on the same images."""
+        missing = {(point.row, point.category) for point in self.points if point.config not in self.runs}
+        finished = Counter(category for row, category in dict.fromkeys(point[:2] for point in self.points)
+                           if (row, category) not in missing)
+        most = max(finished.values(), default=0)
+        return replace(self, points=[point for point in self.points if finished[point.category] == most])
+
+    def by_seed(self, row: Row, categories: Sequence[str], metric: str) -> dict[int, tuple[float, NDArray | None]]:
+        """Return a row's mean over the categories, for every seed that has all of them.
+
+        Args:
+            row: of the table.
+            categories: of the benchmark.
+            metric: a key of `METRICS`.
+
+        Returns:
+            By seed: the metric, and its values on resampled test images (R,) in units of 1e-4, or None without them.
+        """
+        found, points = {}, [point for point in self.points if point.row is row and point.category in categories]
+        for seed in dict.fromkeys(point.config.seed for point in points):
+            configs = [point.config for point in points if point.config.seed == seed]
+            results = [self.runs[config] for config in configs if config in self.runs]
+            values = [(result["metrics"] if row.scored_by == MAIN else result["scored_by"].get(row.scored_by, {}))
+                      .get(metric, np.nan) for result in results]
+            resampled = [result["bootstrap"].get(row.scored_by, {}).get(metric) for result in results]
+            if len(results) == len(configs) and not np.isnan(values).any():
+                found[seed] = np.mean(values), np.mean(resampled, axis=0) if all(resampled) else None
+        return found
+
+    def measured(self) -> pd.DataFrame:
+        """Summarize every row, category and metric, and the mean over the categories, run or not.
+
+        Returns:
+            Columns row, category, metric; mean and std over seeds; low and high, the 95 % interval over test images;
+            seeds, how many are stored, and of, how many the table asks for. NaN where nothing was run; a mean over the
+            categories needs all runs.
+        """
+        lines, groups = [], {category: [category] for category in self.categories}
+        groups |= {MEAN: self.categories} if len(groups) > 1 else {}
+        for row in dict.fromkeys(point.row for point in self.points):
+            seeds = {point.config.seed for point in self.points if point.row is row}
+            for metric, (name, group) in product(METRICS, groups.items()):
+                values = list(self.by_seed(row, group, metric).values())
+                values = values if name != MEAN or len(values) == len(seeds) else []
+                lines.append((row.label, name, metric, *_summary(values), len(values), len(seeds)))
+        return pd.DataFrame(lines, columns=["row", "category", "metric", "mean", "std", "low", "high", "seeds", "of"])
+
+    def effects(self, reference: str, metric: str = "image_auroc") -> pd.DataFrame:
+        """Compare every row with a reference row, seed by seed, on the mean over the categories.
+
+        Args:
+            reference: label of the row to compare with.
+            metric: a key of `METRICS`.
+
+        Returns:
+            One line per row: value; difference from the reference; std, its standard deviation over seeds; low and
+            high, its 95 % interval over test images; seeds, the number of seeds that both rows have; verdict. "Clearly"
+            means that the interval excludes 0 and that the difference exceeds two standard deviations. "Unclear" names
+            the condition that fails.
+
+        Raises:
+            ValueError: the table has no such row.
+        """
+        rows = {point.row.label: point.row for point in self.points}
+        if reference not in rows:
+            raise ValueError(f"There is no row '{reference}'. Choose from {', '.join(rows)}.")
+        base, lines = self.by_seed(rows[reference], self.categories, metric), []
+        for label, row in rows.items():
+            own = self.by_seed(row, self.categories, metric)
+            pairs = [(own[seed], base[seed]) for seed in own if seed in base]
+            configs = {point.config for point in self.points if point.row is row}
+            done = sum(config in self.runs for config in configs)
+            verdict = ("its reference was not run" if own and not base else
+                       f"{done} of {len(configs)} runs so far" if done else NOT_RUN)
+            effect = _summary([(mine[0] - other[0], _minus(mine[1], other[1])) for mine, other in pairs])
+            if label == reference and pairs:
+                effect, verdict = (np.nan,) * 4, "reference"
+            elif pairs:
+                verdict = _verdict(*effect)
+            lines.append((label, np.mean([mine[0] for mine, _ in pairs] or np.nan), *effect, len(pairs), verdict))
+        return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
+
+    def curves(self) -> pd.DataFrame:
+        """Return the metrics by epoch of the runs that noted them: columns row, category, seed, epoch, and metrics."""
+        lines = [(point.row.label, point.category, point.config.seed, int(epoch), *values.values())
+                 for point in self.points
+                 for epoch, values in self.runs.get(point.config, {}).get("curve", {}).items()]
+        return pd.DataFrame(lines, columns=["row", "category", "seed", "epoch", *bootstrap.METRICS])
+
+    def provenance(self) -> str:
+        """Say when, where and with which code the stored runs were executed."""
+        if not self.stored:
+            return "No run is stored."
+        runs = pd.json_normalize([{**run, "bootstrap": None} for run in self.stored])
+        names = ("date", "hardware", "versions.torch", "revision", "config.precision", "config.threads")
+        date, hardware, torch, revision, precision, threads = (", ".join(sorted(set(runs[name].astype(str))))
+                                                               for name in names)
+        return (f"{len(runs)} of {len(self.configs)} runs, {date}; {hardware}; torch {torch}, revision {revision}; "
+                f"{precision}, {threads} thread(s), {runs['seconds'].mean() / 60:.1f} minutes a run, "
+                f"{runs['peak_memory_mb'].max()} MB at most.")
+
+
+def load_results(table: str, dataset: str, categories: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
+                 *, folder: str | Path | None = None, files: Mapping[str, str] | None = None,
+                 **changes: Any) -> Results:
+    """Find the stored results of a table.
+
+    A run counts with any file of its teacher's weights, since who reads results need not have that file. The embedded
+    teacher must be the one that ships with the kit.
+
+    Args:
+        table: a key of `TABLES`.
+        dataset: a key of `BENCHMARKS`.
+        categories: use these categories; None: the benchmark's.
+        seeds: use these seeds; None: the benchmark's.
+        folder: of the result files; None: data/results/runs in the current folder or in the one above.
+        files: teacher's weights -> their file, whose runs alone count then.
+        changes: settings that replace the benchmark's.
+
+    Returns:
+        The table's runs with the results that are stored.
+
+    Raises:
+        ValueError: the benchmark has no such category.
+    """
+    places = [Path(folder)] if folder else [Path(start, "data", "results", "runs") for start in (".", "..")]
+    runs = ResultStore(next((place for place in places if place.is_dir()), places[0])).read_all()
+    without_file = {replace(config, weights_id=None): config for config in reversed(runs)}
+
+    def find(config: RunConfig) -> RunConfig:
+        file = (files or {}).get(config.weights)
+        if file or config.weights == "embedded":
+            return replace(config, weights_id=weights_id(config.weights, file))
+        return config if config in runs else without_file.get(config, config)
+
+    points = grid(TABLES[table], BENCHMARKS[dataset], categories, seeds, **changes)
+    return Results(TABLES[table], BENCHMARKS[dataset],
+                   [point._replace(config=find(point.config)) for point in points], runs)
+
+
+def swings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measure how steady the second half of every curve is.
+
+    Args:
+        frame: columns row, category, seed, epoch, value.
+
+    Returns:
+        One line per row, as text, mean ± standard deviation over seeds: the value after the last epoch; best and worst
+        of the second half; swing, the mean absolute change from one evaluation to the next.
+    """
+    curves = frame.sort_values("epoch", kind="stable").groupby(["row", "category", "seed"], sort=False)["value"]
+    half = curves.apply(lambda values: values.iloc[len(values) // 2:]).groupby(level=[0, 1, 2], sort=False)
+    found = pd.DataFrame({"last epoch": half.last(), "best of last half": half.max(), "worst of last half": half.min(),
+                          "swing": half.agg(lambda values: values.diff().abs().mean())})
+    seeds = found.groupby(["row", "seed"], sort=False).mean().groupby("row", sort=False)
+    text = seeds.mean().map("{:.3f}".format)
+    text += seeds.std().map(lambda std: f" ± {std:.3f}" if std >= 0 else "")  # NaN for one seed
+    return text.reindex(frame["row"].unique()).rename_axis(index=None, columns="image AUROC by epoch")
+
+
+def _summary(values: Sequence[tuple[float, NDArray | None]]) -> tuple[float, float, float, float]:
+    """Return mean and standard deviation over seeds, and the interval over test images of the mean; NaN if unknown."""
+    numbers, resampled = [number for number, _ in values], [part for _, part in values if part is not None]
+    low, high = (np.percentile(np.mean(resampled, axis=0) / 1e4, (2.5, 97.5))
+                 if numbers and len(resampled) == len(numbers) else (np.nan, np.nan))
+    return np.mean(numbers or np.nan), np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan, low, high
+
+
+def _minus(a: NDArray | None, b: NDArray | None) -> NDArray | None:
+    return None if a is None or b is None else a - b
+
+
+def _verdict(mean: float, std: float, low: float, high: float) -> str:
+    sign = "better" if mean > 0 else "worse"
+    if not (low > 0 or high < 0):  # NaN without resampling
+        return "unclear: test images"
+    if std != std:
+        return f"{sign}, one seed"
+    return f"clearly {sign}" if abs(mean) > 2 * std else "unclear: seeds"
