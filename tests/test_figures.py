@@ -7,7 +7,6 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.contour import ContourSet
@@ -354,22 +353,3 @@ def test_show_works_without_ipython(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", None)  # its import fails
     figures.show(plt.figure(), "Told in words.")
     assert capsys.readouterr().out == "Told in words.\n"
-
-
-def test_metric_curves_show_mean_and_range_of_the_seeds():
-    values = {("a", 0): [0.5, 0.6], ("a", 1): [0.7, 0.8], ("b", 0): [0.9, 1.0]}
-    frame = pd.DataFrame([(row, kind, seed, epoch, value + shift) for kind, shift in (("weave", 0), ("gear", -0.2))
-                          for (row, seed), curve in values.items() for epoch, value in enumerate(curve, 1)],
-                         columns=["row", "category", "seed", "epoch", "value"])
-    figure = figures.metric_curves(frame)
-    weave, gear = figure.axes
-    assert (weave.get_title(), gear.get_title()) == ("weave", "gear")
-    assert [line.get_ydata().round(9).tolist() for line in weave.lines] == [[0.6, 0.7], [0.9, 1.0]]
-    assert gear.lines[0].get_ydata() == pytest.approx([0.4, 0.5])
-    assert weave.collections[0].get_datalim(weave.transData).intervaly == pytest.approx([0.5, 0.8])
-    assert "after epoch 2, mean over weave, gear: a 0.600, b 0.900." in figure.summary
-    assert "band" in figure.legends[0].get_title().get_text()
-    assert "band" not in figures.metric_curves(frame[frame["seed"] == 0]).legends[0].get_title().get_text()
-    for rows in ([], list("abcde")):
-        with pytest.raises(ValueError, match="one to 4 ways"):
-            figures.metric_curves(pd.DataFrame([(r, "weave", 0, 1, 0.5) for r in rows], columns=frame.columns))

@@ -9,18 +9,15 @@ from contourpy import contour_generator
 from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 from sklearn.metrics import confusion_matrix
-from torch import nn
 
 pytest.importorskip("ipywidgets")
 
 from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
-from rdlib.deploy.folding import fold_batchnorm
 from rdlib.evaluation.operating import operating_point
 from rdlib.figures.operating import describe
 from rdlib.synthetic.paint import painted, spot
-from rdlib.variants.baselines import ForwardStudent
 from rdlib.widgets import defect_explorer, draw_defect, paint, picture, threshold_explorer
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
 from rdlib.widgets.static import drawn_defects, map_settings
@@ -56,22 +53,6 @@ def report(model, data):
 def pixels(widget):
     """What a widgets.Image shows."""
     return np.asarray(Image.open(io.BytesIO(widget.value)).convert("RGB")).astype(int)
-
-
-@pytest.mark.parametrize("build", [lambda: ReverseDistillation("resnet18"), lambda: ForwardStudent("resnet18"),
-                                   lambda: ReverseDistillation("resnet50", weights=None)])
-def test_folding_changes_nothing_but_the_layers(build):
-    generator = torch.Generator().manual_seed(0)
-    model = build()
-    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
-        for values, low, high in ((norm.weight, 0.5, 1.5), (norm.running_var, 0.5, 2), (norm.running_mean, -1, 1)):
-            values.data.uniform_(low, high, generator=generator)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    images = torch.rand(2, 3, SIZE, SIZE, generator=generator)
-    folded = fold_batchnorm(model)
-    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)] and not folded.training
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert torch.allclose(folded.scale_maps(images), model.scale_maps(images), atol=2e-5)
 
 
 def test_a_weighted_map_with_weights_of_one_is_the_kits_own():

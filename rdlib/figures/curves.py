@@ -1,6 +1,5 @@
 """Draw the results of a whole test set, and of a training run, as curves and distributions."""
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -156,45 +155,4 @@ def per_defect(report: Report) -> Figure:
     best = table[names[0]].dropna()
     figure.summary = (f"For {counted(len(table), 'defect type')}, {METRIC_LOOKS[names[0]][0]} is lowest for "
                       f"'{best.index[-1]}', {best.iloc[-1]:.3f}, highest for '{best.index[0]}', {best.iloc[0]:.3f}.")
-    return figure
-
-
-def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
-    """Draw a metric by epoch: a panel for each category, a line for each way to train.
-
-    The line is the mean over seeds; the band reaches from the lowest seed to the highest.
-
-    Args:
-        frame: one row for each evaluation, with columns row (the way to train), category, seed, epoch, value.
-        name: of the metric.
-
-    Returns:
-        The figure; its summary gives the means after the last epoch.
-
-    Raises:
-        ValueError: no evaluation, or more than four ways to train.
-    """
-    rows, categories = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["category"]))
-    looks = list(zip((VERMILION, ORANGE, BLUE, GREEN), "osD^", strict=True))
-    if not 0 < len(rows) <= len(looks):
-        raise ValueError(f"The figure can show one to {len(looks)} ways to train, got {len(rows)}. Select some.")
-    columns = min(2, len(categories))
-    lines = -(-len(categories) // columns)
-    with canvas(lines, columns, 0.6 + 2.8 * lines, sharey=True, sharex=True) as (figure, axes):
-        for axis, category in zip(axes.flat, categories, strict=False):
-            for row, (colour, marker) in zip(rows, looks, strict=False):
-                part = frame[(frame["row"] == row) & (frame["category"] == category)]
-                epochs = part.groupby("epoch")["value"].agg(["mean", "min", "max"])
-                axis.fill_between(epochs.index, epochs["min"], epochs["max"], color=colour, alpha=0.12, linewidth=0)
-                axis.plot(epochs.index, epochs["mean"], color=colour, marker=marker, markersize=4, label=row)
-            axis.set(title=category, xlabel="epoch", ylabel=name)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axis.label_outer()
-        for axis in axes.flat[len(categories):]:
-            axis.set_axis_off()
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                      title="mean of the seeds; band: lowest to highest" if frame["seed"].nunique() > 1 else None)
-    last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()
-    figure.summary = (f"{name} after epoch {frame['epoch'].max()}, mean over {', '.join(map(str, categories))}: "
-                      + ", ".join(f"{row} {value:.3f}" for row, value in last.items()) + ".")
     return figure
