@@ -14,7 +14,7 @@ from matplotlib.contour import ContourSet
 from rdlib import ReverseDistillation, Run, figures
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import _stored, thinned
+from rdlib.figures.canvas import stored, thinned
 
 SIZE = 32
 
@@ -331,14 +331,14 @@ def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, mon
     assert " ".join(capsys.readouterr().out.split()) == figure.summary
 
 
-def test_photographs_are_stored_as_jpeg():
+def test_photographs_arestored_as_jpeg():
     """Noise is what PNG cannot compress; a drawing stays PNG, which keeps its lines sharp."""
     noise, drawing = plt.figure(figsize=(4, 4)), plt.figure(figsize=(4, 4))
     noise.add_subplot().imshow(np.random.default_rng(0).random((400, 400, 3)))
     drawing.add_subplot().plot([0, 1])
     plt.close("all")
-    assert _stored(noise)[:3] == b"\xff\xd8\xff" and len(_stored(noise)) < 350_000
-    assert _stored(drawing)[:4] == b"\x89PNG"
+    assert stored(noise)[:3] == b"\xff\xd8\xff" and len(stored(noise)) < 350_000
+    assert stored(drawing)[:4] == b"\x89PNG"
 
 
 def test_show_takes_figures_drawn_by_hand(capsys):

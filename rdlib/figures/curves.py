@@ -1,24 +1,13 @@
 """Draw the results of a whole test set, and of a training run, as curves and distributions."""
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import (
-    BLUE,
-    GREEN,
-    GREY,
-    METRIC_LOOKS,
-    ORANGE,
-    UNIT,
-    VERMILION,
-    Figure,
-    canvas,
-    check_finite,
-    counted,
-    number,
-    thinned,
-)
+from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, thinned
+from rdlib.figures.style import BLUE, GREEN, GREY, METRIC_LOOKS, UNIT, VERMILION
 from rdlib.metrics import PixelRanking
 from rdlib.training.run import Run
 
@@ -66,29 +55,32 @@ def roc_and_pro(report: Report) -> Figure:
 
     A curve for which the test set has no ground truth is left out. Raises ValueError if no curve remains.
     """
+    if report.pixels is None and np.isnan(report.image_auroc):
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
+    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
+        areas = draw_roc_and_pro(axes, report)
+    figure.summary = "Areas: " + ", ".join(areas)
+    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
+    return figure
+
+
+def draw_roc_and_pro(axes: Sequence[Axes], report: Report) -> list[str]:
+    """Draw the ROC curves on the first axes, the PRO curve on the second. Return the ROC curves' areas in words."""
     from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
         curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))
-    pixels = report.pixels
-    if pixels:
-        curves.append(("pixel", report.pixel_auroc, pixels.roc_curve(), VERMILION, "dashed"))
-    if not curves:
-        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
-    panels = 1 + (pixels is not None)
-    with canvas(1, panels, 4.2) as (figure, (axes,)):
-        for name, area, (fpr, tpr, _), colour, line in curves:
-            axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
-        axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
-        axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
-        axes[0].legend(loc="lower right")
-        if pixels:
-            _draw_pro(axes[1], report, pixels)
-        for axis in axes:
-            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    figure.summary = "Areas: " + ", ".join(f"{name} AUROC {area:.3f}" for name, area, *_ in curves)
-    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if pixels else "; no masks."
-    return figure
+    if report.pixels:
+        curves.append(("pixel", report.pixel_auroc, report.pixels.roc_curve(), VERMILION, "dashed"))
+        _draw_pro(axes[1], report, report.pixels)
+    for name, area, (fpr, tpr, _), colour, line in curves:
+        axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
+    axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
+    axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+    axes[0].legend(loc="lower right")
+    for axis in axes:
+        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    return [f"{name} AUROC {area:.3f}" for name, area, *_ in curves]
 
 
 def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:

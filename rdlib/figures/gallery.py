@@ -10,11 +10,6 @@ from numpy.typing import NDArray
 from rdlib.datasets.samples import GOOD
 from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import (
-    MARKED,
-    ORANGE,
-    TRUTH,
-    UNIT,
-    WIDTH,
     Figure,
     canvas,
     check_finite,
@@ -26,6 +21,7 @@ from rdlib.figures.canvas import (
     outline,
     show_mask,
 )
+from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
 
 
 def examples(report: Report, n: int = 6) -> list[int]:

@@ -7,22 +7,9 @@ from numpy.typing import ArrayLike
 
 from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
 from rdlib.evaluation.operating import OperatingPoint
-from rdlib.figures.canvas import (
-    BLUE,
-    ORANGE,
-    TRUTH,
-    VERMILION,
-    WIDTH,
-    Figure,
-    canvas,
-    check_indices,
-    counted,
-    handle,
-    head,
-    number,
-    outline,
-)
+from rdlib.figures.canvas import Figure, canvas, check_indices, counted, handle, head, number, outline
 from rdlib.figures.operating import describe, draw_confusion
+from rdlib.figures.style import BLUE, ORANGE, TRUTH, VERMILION, WIDTH
 from rdlib.utils.arrays import as_finite, as_truth
 
 

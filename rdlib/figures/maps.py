@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
 from rdlib.datasets.samples import AnomalyDataset
-from rdlib.figures.canvas import HALO, ORANGE, TRUTH, Figure, canvas, check_indices, number, outline, show_mask
+from rdlib.figures.canvas import Figure, canvas, check_indices, number, outline, show_mask
+from rdlib.figures.style import HALO, ORANGE, TRUTH
 from rdlib.model import ReverseDistillation
 
 
