@@ -47,9 +47,9 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         progress: show a progress bar.
 
     Returns:
-        One row per file, sorted by name. Columns: file (below `folder`), score, anomalous (1 or 0, missing without a
-        threshold), row and column of the map's maximum, height and width (in pixels of the upright file), and error:
-        empty, or what is wrong with the file or its score; all other values are missing then.
+        One row per file, sorted by name. Columns: file, below `folder`; score; anomalous, 1 or 0; row and column of the
+        map's maximum, and height and width, in pixels of the upright file; error, empty or what is wrong with the file
+        or its score. With an error, all other values are missing; without a threshold, `anomalous` is.
 
     Raises:
         DataError: the folder does not exist or holds no image file.
