@@ -1,4 +1,4 @@
-"""The README's tables of results are what the result files say: no number without its run."""
+"""The pages of results are what the result files give: no number without its run."""
 import json
 import sys
 from pathlib import Path
@@ -9,13 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
-import readme_tables  # noqa: E402
+import results_page  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
 from rdlib.encoder import TeacherEncoder
-from rdlib.reproduction import GROUNDS, TABLES, cells, measured, write_report  # noqa: E402
-from rdlib.reproduction.cost import costs  # noqa: E402
-from rdlib.reproduction.recorded import recorded  # noqa: E402
+from rdlib.reproduction import load_results, write_report  # noqa: E402
 from rdlib.training.checkpoint import fingerprint
 
 ROWS = benchmark.records()
@@ -35,7 +33,7 @@ def test_the_tiles_were_measured_with_the_teacher_that_ships():
 
 def test_the_embedded_teacher_reaches_what_was_asked_of_it_on_the_tiles():
     """And random weights, as they are or with BatchNorm calibrated, do not."""
-    found = {name: pd.DataFrame(readme_tables.tiles_of(name)["6"]).mean() for name in benchmark.TEACHERS}
+    found = {name: pd.DataFrame(results_page.tiles_of(name)["6"]).mean() for name in benchmark.TEACHERS}
     assert found["embedded"]["image_auroc"] >= 0.78 and found["embedded"]["aupro"] >= 0.40
     assert all(found[name]["image_auroc"] < 0.70 for name in ("random", "random_calibrated"))
 
@@ -67,34 +65,38 @@ def test_the_embedded_teacher_is_good_enough_to_teach_with():
     assert of("embedded_averaged_batch2")["mean"].mean() >= 0.95
 
 
-@pytest.mark.parametrize("ground, title", [("mnist", "MNIST"), ("digits", "digits")])
-def test_novelty_in_the_readme_is_what_the_runs_gave(ground, title):
-    frame = measured(readme_tables.on_record("novelty", ground), readme_tables.STORE)
-    for row in TABLES["novelty"].rows:
-        values = frame[(frame["row"] == row.label) & (frame["metric"] == "image_auroc")].set_index("category")["mean"]
-        line = " | ".join(f"{values[category]:.3f}" for category in (*map(str, range(10)), "mean"))
-        assert f"| {title}, {row.label} | {line} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", [results_page.PAGE, results_page.README], ids=["page", "README"])
+def test_the_pages_are_what_the_result_files_give(path):
+    text = path.read_text(encoding="utf-8")
+    wanted = results_page.page() if path == results_page.PAGE else results_page.put(text)
+    assert text == wanted, "run python tests/results_page.py"
+    assert results_page.glance() in text
 
 
-def test_the_tables_in_the_readme_are_those_on_record():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(mark in readme for marks in readme_tables.PLACES.values() for mark in marks)
-    assert readme_tables.put(readme) == readme, "run python tests/readme_tables.py"
+def test_a_number_on_the_page_follows_its_result_file(monkeypatch, tmp_path):
+    """A page that were a copy of itself would pass the test above."""
+    before = results_page.novelty("digits")
+    source = load_results("novelty", "digits", ["0"], folder=results_page.RESULTS / "runs")
+    result = next(iter(source.stored))
+    (tmp_path / "runs").mkdir()
+    name = f"{source.configs[0].key}.json"
+    (tmp_path / "runs" / name).write_text(json.dumps(result | {"metrics": result["metrics"] | {"image_auroc": 0.123}}))
+    monkeypatch.setattr(results_page, "RESULTS", tmp_path)
+    assert "0.123" not in before and "0.123" in results_page.novelty("digits") and "1 of 10 runs" in results_page.novelty("digits")
+
+
+def test_the_command_tells_a_stale_page(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(results_page, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(sys, "argv", ["results_page.py", "--check"])
+    assert results_page.main() == 1 and "page.md" in capsys.readouterr().err
+    assert results_page.put("no markers") == "no markers"
 
 
 @pytest.mark.parametrize("path", [path for path in sorted((ROOT / "data/results/tables").glob("*-*.csv"))
                                   if not path.stem.endswith("-epochs")], ids=lambda path: path.stem)
-def test_the_tables_on_record_are_those_of_the_runs(path, tmp_path):
-    name, _, family = path.stem.partition("-")
+def test_the_stored_tables_are_those_of_the_runs(path, tmp_path):
+    name, _, dataset = path.stem.partition("-")
     categories = [c for c in pd.read_csv(path, dtype={"category": str})["category"].dropna().unique() if c != "mean"]
-    wanted = recorded(cells(TABLES[name], GROUNDS[family], categories or None), readme_tables.STORE)
-    write_report(TABLES[name], GROUNDS[family], wanted, readme_tables.STORE, tmp_path)
+    write_report(load_results(name, dataset, categories or None, folder=ROOT / "data/results/runs"), tmp_path)
     for file in path.parent.glob(f"{path.stem}*"):
-        if file.suffix != ".html":  # the pages are not kept
-            assert (tmp_path / file.name).read_text() == file.read_text()
-
-
-def test_the_speeds_in_the_readme_are_those_on_record():
-    speeds = costs(ROOT / "data/results/costs").set_index("backbone")["images_per_second"]
-    said = f"ResNet-18 passes {speeds['resnet18']} images/s, Wide-ResNet-50-2 {speeds['wide_resnet50_2']}"
-    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert (tmp_path / file.name).read_text(encoding="utf-8") == file.read_text(encoding="utf-8")

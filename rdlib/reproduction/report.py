@@ -11,6 +11,7 @@ from rdlib.utils.files import shipped, written_atomically
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
 KIT_NAMES = {"auroc": "image_auroc", "aupro": "aupro_per_image"}  # all published AUPROs are the official per-image one
+LEGEND = "Mean ± standard deviation over seeds [95 % bootstrap interval over test images]."
 
 
 def published_numbers() -> pd.DataFrame:
@@ -92,7 +93,7 @@ def write_report(results: Results, folder: Path) -> Path:
         write_csv(by_epoch, path.with_name(f"{path.stem}-epochs.csv"))
     # Markdown has one line of headings, so the metric stands above the rows' labels.
     parts = [f"# {results.table.title}: {results.benchmark.title}",
-             *(block.rename_axis(block.columns.name).to_markdown() for block in blocks), f"*{results.provenance()}*"]
+             *(block.rename_axis(block.columns.name).to_markdown() for block in blocks), f"*{results.provenance()} {LEGEND}*"]
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 

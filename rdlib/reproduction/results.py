@@ -153,8 +153,7 @@ class Results:
                                                                for name in names)
         return (f"{len(runs)} of {len(self.configs)} runs, {date}; {hardware}; torch {torch}, revision {revision}; "
                 f"{precision}, {threads} thread(s), {runs['seconds'].mean() / 60:.1f} minutes a run, "
-                f"{runs['peak_memory_mb'].max()} MB at most. "
-                "Mean ± standard deviation over seeds [95 % bootstrap interval over test images].")
+                f"{runs['peak_memory_mb'].max()} MB at most.")
 
 
 def load_results(table: str, dataset: str, categories: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
