@@ -38,7 +38,7 @@ doctor: $(READY)  ## what this machine has, and what to do about what is missing
 	@$(BIN)/python -m rdlib doctor
 
 lint: $(READY)  ## the code without running it: style (ruff), types (mypy), layers (import-linter)
-	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff check --quiet --output-format concise
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 

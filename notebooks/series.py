@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[1]
 TIME = re.compile(r"^\| Time \| (.+) on a 2-core CPU; (.+) on a T4 \|$", re.M)
 SETUP = '''\
 # @title Set-up: run this cell first. In Google Colab it installs the kit.
-import importlib
 import os
 import subprocess
 import sys
@@ -30,37 +29,30 @@ def run(*command):
 
 def find_zip():
     from google.colab import drive, files
-    found = list(CONTENT.glob("colab*.zip"))
-    if not found:
+    if not any(CONTENT.glob("colab*.zip")):
         try:
             drive.mount(str(CONTENT / "drive"))  # asks for permission, unless it is mounted
         except Exception as error:
             print("Drive is not used:", error)
-        found = list((CONTENT / "drive/MyDrive").glob("colab*.zip"))
+    found = [*CONTENT.glob("colab*.zip"), *CONTENT.glob("drive/MyDrive/colab*.zip")]
     if not found:
         print("colab.zip is neither in the session's files nor at the top of your Drive. Choose it here.")
         found = [Path(name) for name in files.upload()]
-    if not found:
-        raise SystemExit("No file was chosen. Run this cell again and choose colab.zip.")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    kits = [path for path in found if "notebooks/glossary.md" in zipfile.ZipFile(path).namelist()]
+    if not kits:
+        raise SystemExit("There is no file that `make colab` wrote. Run this cell again and choose colab.zip.")
+    return max(kits, key=lambda path: path.stat().st_mtime)
 
 
 if "google.colab" in sys.modules:
     kit = CONTENT / "kit"
-    if not (kit / "notebooks").is_dir():
-        if REPOSITORY:
-            run("git", "clone", "-q", "--depth", "1", REPOSITORY, kit)
-        else:
-            archive = find_zip()
-            zipfile.ZipFile(archive).extractall(kit)
-            if not (kit / "notebooks").is_dir():
-                raise SystemExit(f"{archive} is not the file that `make colab` writes. Run this cell again.")
+    if not kit.exists() and REPOSITORY:
+        run("git", "clone", "-q", "--depth", "1", REPOSITORY, kit)
+    elif not kit.exists():
+        zipfile.ZipFile(find_zip()).extractall(kit)
     if find_spec("rdlib") is None:
         run(sys.executable, "-m", "pip", "install", "-q", f"{next(kit.glob('wheels/rdlib-*.whl'), kit)}[colab]")
-        importlib.invalidate_caches()
     os.chdir(kit / "notebooks")
-    if not Path("/dev/nvidia0").exists():
-        print("This session has no GPU. Runtime > Change runtime type gives one.")
 elif find_spec("rdlib") is None:
     raise SystemExit(f"This notebook runs in {sys.executable}, where rdlib is not installed. Choose the kernel of the "
                      "kit's environment (Kernel > Change Kernel), or install the kit: notebooks/README.md.")'''

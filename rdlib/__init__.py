@@ -1,45 +1,31 @@
 """rdlib: anomaly detection by reverse distillation (Deng & Li, CVPR 2022), a library to read and to use.
 
-`import rdlib` is quick: what is named here, and every module of the library, is imported when it is first used.
+`import rdlib` is quick: each name, and each module of the library, is imported when it is first used. The names and
+their modules stand in `__init__.pyi`, which editors and type checkers read as well.
 """
+import ast
 import importlib.util
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from rdlib.utils.version import __version__ as __version__
+from rdlib.utils.version import __version__
 
-__all__ = ["MemoryBank", "ForwardStudent", "ReverseDistillation", "Report", "Run", "best_device",
-           "bootstrap_intervals", "evaluate", "fit", "load_dataset"]
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_HOMES = {alias.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) and node.module != "rdlib"
+          for alias in node.names}
+__all__ = sorted({*_HOMES} - {"__version__"})
+_ONE_AT_A_TIME = threading.RLock()  # threads that import a package and its module at once would meet half-made ones
 
-if TYPE_CHECKING:  # what editors and type checkers read
-    from rdlib import figures as figures
-    from rdlib import synthetic as synthetic
-    from rdlib import widgets as widgets
-    from rdlib.datasets.load import load_dataset
-    from rdlib.evaluation.bootstrap import bootstrap_intervals
-    from rdlib.evaluation.report import Report, evaluate
-    from rdlib.model import ReverseDistillation
-    from rdlib.training.loop import fit
-    from rdlib.training.run import Run
-    from rdlib.utils.hardware import best_device
-    from rdlib.variants.baselines import ForwardStudent, MemoryBank
-else:  # what Python does; hidden from type checkers, which would believe any name
-    _HOMES = {"MemoryBank": "variants", "ForwardStudent": "variants", "ReverseDistillation": "model",
-              "Report": "evaluation", "Run": "training", "best_device": "utils.hardware",
-              "bootstrap_intervals": "evaluation", "evaluate": "evaluation", "fit": "training",
-              "load_dataset": "datasets"}
 
-    _ONE_AT_A_TIME = threading.RLock()  # two threads that import a package and its module would meet half-made ones
-
-    def __getattr__(name: str) -> object:
-        with _ONE_AT_A_TIME:
-            if name in _HOMES:
-                return getattr(importlib.import_module(f"rdlib.{_HOMES[name]}"), name)
-            if importlib.util.find_spec(f"rdlib.{name}"):
-                return importlib.import_module(f"rdlib.{name}")
-        raise AttributeError(f"module 'rdlib' has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    with _ONE_AT_A_TIME:
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        if importlib.util.find_spec(f"rdlib.{name}"):
+            return importlib.import_module(f"rdlib.{name}")
+    raise AttributeError(f"module 'rdlib' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     widgets = {"widgets"} if importlib.util.find_spec("ipywidgets") else set()  # help() opens what is listed
-    return sorted({*globals(), *__all__, "figures", "synthetic", *widgets} - {"TYPE_CHECKING", "importlib", "threading"})
+    return sorted({"__doc__", "__version__", *__all__, "figures", "synthetic", *widgets})

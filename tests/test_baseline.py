@@ -57,4 +57,5 @@ def test_per_image_pro_agrees_with_the_kits():
     masks = np.zeros((3, 32, 32), bool)
     masks[0, 4:9, 5:20], masks[1, 20:, :4], masks[2, 10:14, 10:14], masks[2, 25:30, 25:31] = True, True, True, True
     maps = (rng.random((3, 32, 32)) + masks).astype(np.float32)
-    assert np.mean([pro(m, a) for m, a in zip(masks, maps)]) == pytest.approx(aupro_per_image(masks, maps), abs=1e-6)
+    assert np.mean([pro(m, a) for m, a in zip(masks, maps, strict=True)]) == pytest.approx(
+        aupro_per_image(masks, maps), abs=1e-6)

@@ -1,4 +1,4 @@
-"""The kit without a checkout: colab.zip and the offline bundle hold the same files, and the set-up cell installs them."""
+"""The kit without a checkout: colab.zip and the offline bundle hold the same, and the set-up cell installs it."""
 import json
 import os
 import subprocess
@@ -135,11 +135,11 @@ def test_the_zip_is_uploaded(archive, in_colab, drive):
 
 def test_what_is_wrong_is_said(in_colab, tmp_path):
     done = in_colab.run()
-    assert done.returncode and "mount failed" in done.stdout and "No file was chosen" in done.stderr
+    assert done.returncode and "mount failed" in done.stdout and "choose colab.zip" in done.stderr
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as packed:
         packed.writestr("other.txt", "something else")
     done = in_colab.run(upload=tmp_path / "other.zip")
-    assert done.returncode and "is not the file that `make colab` writes" in done.stderr
+    assert done.returncode and "There is no file that `make colab` wrote" in done.stderr
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
         filed(store, point.config, 0.95, 0.97, [9400, 9600])
     results = results_of(table, benchmark, store, ["carpet", "grid"])
     frame = beside_published(results).set_index(["row", "category", "metric"])
-    assert np.isnan(frame.loc[("WRN-50-2", "mean", "image_auroc"), "paper"]), "the paper's has 15 categories"
+    assert np.isnan(frame.loc[("WRN-50-2", "mean", "image_auroc"), "paper"]), "of two categories, not fifteen"
     carpet = frame.loc[("WRN-50-2", "carpet", "image_auroc")]
     assert carpet["paper"] == pytest.approx(0.989) and carpet["difference"] == pytest.approx(0.95 - 0.989)
     assert frame.loc[("WRN-50-2", "carpet", "aupro_per_image"), "paper"] == pytest.approx(0.97)

@@ -31,7 +31,6 @@ from rdlib.synthetic.noise import (
 )
 from rdlib.synthetic.scenes import (
     CATEGORIES,
-    DAMAGE,
     DEFECTS,
     OBJECTS,
     TEXTURES,
@@ -352,28 +351,3 @@ def test_export_refuses_to_overwrite_and_leaves_nothing_half_written(tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["wood"]
     with pytest.raises(ValueError, match="weave, leather"):
         export("carpet", tmp_path)
-
-
-def test_damage_can_be_moved_and_a_part_cannot():
-    for kind in DEFECTS["gear"]:
-        usual = {"size": 128, "seed": 3, "defect": kind, "strength": 0.6}
-        if kind in DAMAGE:
-            assert not np.array_equal(render("gear", **usual)[0], render("gear", **usual, place=(0.5, 0.8))[0])
-        else:
-            with pytest.raises(ValueError, match="damage"):
-                render("gear", **usual, place=(0.5, 0.8))
-
-
-def test_a_moved_defect_keeps_its_shape_and_leaves_the_rest_alone():
-    """On cloth, where every place can have a hole."""
-    good = render("weave", size=128, seed=5)[0]
-    masks = []
-    for x, y in ((0.25, 0.25), (0.5, 0.75)):
-        image, mask = render("weave", size=128, seed=5, defect="hole", strength=1.0, place=(x, y))
-        assert np.array_equal(image[~mask], good[~mask]) and mask.any()
-        rows, columns = np.nonzero(mask)
-        assert abs(columns.mean() - 128 * x) < 6 and abs(rows.mean() - 128 * y) < 6
-        masks.append(mask)
-    moved = np.roll(masks[0], (64, 32), axis=(0, 1))
-    assert (moved & masks[1]).sum() / (moved | masks[1]).sum() > 0.8
-    assert not render("gear", size=128, seed=5, defect="dent", strength=1, place=(0.01, 0.01))[1].any()  # off the gear

@@ -1,12 +1,11 @@
 """Load any data set by its name."""
 from pathlib import Path
 
-import numpy as np
-
 from rdlib import synthetic
 from rdlib.datasets import folders, novelty
 from rdlib.datasets.downloads import data_root
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
+from rdlib.utils.arrays import as_size
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
@@ -41,7 +40,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
     if n_train is not None and n_train < 1:
         raise ValueError(f"n_train must be 1 or more, got {n_train}.")
     family, _, category = name.partition("/")
-    shape = _height_and_width(family, size)
+    usual = novelty.SIZE if family in novelty.CLASSES else SIZE
+    shape = as_size(usual if size is None else size)
     if name.startswith("folder:"):
         data = folders.own_folder(Path(name.removeprefix("folder:")).expanduser(), shape)
     elif family == "synthetic":
@@ -57,13 +57,6 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
                          f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH.")
     data.train.samples = data.train.samples[:n_train]
     return data
-
-
-def _height_and_width(family: str, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        size = novelty.SIZE if family in novelty.CLASSES else SIZE
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    return int(height), int(width)
 
 
 def _synthetic(category: str, size: tuple[int, int], seed: int) -> AnomalyData:

@@ -83,12 +83,9 @@ def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> 
     order = np.argsort(scores[good], kind="stable")
     ranked = scores[good][order]
     below, upto = (np.searchsorted(ranked, scores[bad], side=side) for side in ("left", "right"))
-    areas = []
-    for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
-        cumulated = _cumulated(part[:, good][:, order])
-        wins = (cumulated[:, below] + cumulated[:, upto]) / 2
-        areas.append((part[:, bad] * wins).sum(1) / (cumulated[:, -1] * part[:, bad].sum(1)))
-    return np.concatenate(areas)
+    cumulated = _cumulated(weights[:, good][:, order])
+    wins = (cumulated[:, below] + cumulated[:, upto]) / 2
+    return (weights[:, bad] * wins).sum(1) / (cumulated[:, -1] * weights[:, bad].sum(1))
 
 
 @dataclass

@@ -2,7 +2,6 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,17 +11,6 @@ from rdlib.model import ReverseDistillation
 from rdlib.utils.hardware import peak_memory_mib
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """The costs of a backbone. Speed and memory depend on the machine, the other numbers do not."""
-
-    backbone: str
-    parameters: dict[str, int]  # of "teacher", "ocbe" and "student"; the teacher's are frozen
-    flops: int  # for one image in the three networks; a multiplication and an addition count as two
-    images_per_second: float  # of `predict`: networks, maps, smoothing and score
-    peak_memory_mb: float  # see `rdlib.utils.hardware.peak_memory_mib`
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -70,7 +58,7 @@ def images_per_second(predict: Callable[[torch.Tensor], object], images: torch.T
 
 
 def measure(backbone: str = "resnet18", size: int = 256, batch_size: int = 8, device: str | torch.device = "cpu",
-            precision: str = "float32", seconds: float = 2.0) -> Complexity:
+            precision: str = "float32", seconds: float = 2.0) -> dict:
     """Measure the costs of `ReverseDistillation` with random weights.
 
     Main memory is that of the whole process, so measure each backbone in its own process.
@@ -84,7 +72,8 @@ def measure(backbone: str = "resnet18", size: int = 256, batch_size: int = 8, de
         seconds: time to measure the speed for.
 
     Returns:
-        The costs.
+        backbone; parameters, of "teacher" (frozen), "ocbe" and "student"; flops, for one image in the three networks;
+        images_per_second, of `predict`; peak_memory_mb, in MiB. Only the last two depend on the machine.
 
     Raises:
         ValueError: unknown backbone or precision.
@@ -94,7 +83,8 @@ def measure(backbone: str = "resnet18", size: int = 256, batch_size: int = 8, de
     speed = images_per_second(lambda batch: model.predict(batch, batch_size, precision), images, seconds)
     memory = peak_memory_mib(model.device)
     parameters = {name: count_parameters(getattr(model, name)) for name in ("teacher", "ocbe", "student")}
-    return Complexity(backbone, parameters, count_flops(model, (size, size)), speed, memory)
+    return {"backbone": backbone, "parameters": parameters, "flops": count_flops(model, (size, size)),
+            "images_per_second": speed, "peak_memory_mb": memory}
 
 
 def _synchronize(device: torch.device) -> None:

@@ -18,7 +18,7 @@ from rdlib.utils.files import written_atomically
 def measure_and_store(backbone: str, device: str, size: int, precision: str, threads: int, folder: Path) -> None:
     """Measure one backbone and write its result file, which replaces an older one."""
     torch.set_num_threads(threads)
-    costs = asdict(measure(backbone, size, device=device, precision=precision))
+    costs = measure(backbone, size, device=device, precision=precision)
     config = {"backbone": backbone, "device": torch.device(device).type, "size": size, "precision": precision,
               "threads": threads, "batch_size": 8}
     costs = {"config": config, **costs, **provenance(torch.device(device))}

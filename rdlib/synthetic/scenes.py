@@ -95,8 +95,8 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
             + [Scene(category, first + 2 * (good + k) + 1, kinds[k % len(kinds)], s) for k, s in enumerate(strengths)])
 
 
-def render(category: str, *, size: int = 256, seed: int, defect: str | None = None, strength: float = 0.7,
-           place: tuple[float, float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def render(category: str, *, size: int = 256, seed: int, defect: str | None = None, strength: float = 0.7
+           ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene. Outside the mask the image equals, bit by bit, the good one of the same seed and size.
 
     Args:
@@ -105,27 +105,21 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
         seed: 0 or more; chooses the scene and the defect's place.
         defect: None for a good image, or one of `DEFECTS[category]`.
         strength: from just above 0 (barely visible) to 1 (obvious). A missing, added or swapped part ignores it.
-        place: (x, y) in image sides, where to put damage (one of `DAMAGE`) of the same shape. Off the object nothing
-            can be damaged: the mask is then empty.
 
     Returns:
         Image, (size, size, 3) uint8 RGB, and mask, (size, size) bool, True = defect.
 
     Raises:
-        ValueError: unknown name, number out of its range, or a place for a defect that is no damage.
+        ValueError: unknown name, or a number out of its range.
     """
     check("category", category, CATEGORIES)
     check("defect", defect, (None, *DEFECTS[category]))
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 (barely visible) and at most 1 (obvious), got {strength}.")
-    if place is not None and defect not in DAMAGE:
-        raise ValueError(f"Only damage has a place ({', '.join(DAMAGE)}); got defect={defect!r}. Leave place out.")
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
     with single_threaded_blas():
         good = build_surface(category, seed, size, None)
-        if place:
-            good.pin(place)
         image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
         if defect:
             faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)

@@ -59,16 +59,6 @@ class Surface:
         self.edge = 0.02
         self.spot: Spots = anywhere
 
-    def pin(self, place: tuple[float, float]) -> None:
-        """Put the next defect at `place`, (x, y) in image sides; its shape stays the same."""
-        free = self.spot
-
-        def pinned(rng: Generator) -> tuple[float, float]:
-            free(rng)
-            return place
-
-        self.spot = pinned
-
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates (u, v) around (x, y) whose u axis points at `turns`."""
         right, down = direction(turns)

@@ -69,16 +69,13 @@ class CachedFeatures:
         self.kept: list[Tensor] = []
         n = len(Seeded(source.dataset, source.seed, 0))
         chunks = torch.arange(n).split(batch_size)
-        done = 0
-        with tqdm(total=n, unit="image", desc="teacher features", disable=not progress, leave=False) as bar:
-            for _, features in source.batches(chunks, epoch=0):
-                if not self.kept:
-                    # Channels last: a batch is then gathered in the layout that convolutions are fastest with.
-                    self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
-                for kept, f in zip(self.kept, features, strict=True):
-                    kept[done:done + len(f)] = f.permute(0, 2, 3, 1)
-                done += len(features[0])
-                bar.update(len(features[0]))
+        bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress, leave=False)
+        for chunk, (_, features) in zip(bar, source.batches(chunks, epoch=0), strict=True):
+            if not self.kept:
+                # Channels last: a batch is then gathered in the layout that convolutions are fastest with.
+                self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
+            for kept, f in zip(self.kept, features, strict=True):
+                kept[chunk] = f.permute(0, 2, 3, 1).to(kept.device)
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         """Yield the `Batch` of each chunk, as `LiveFeatures` does."""

@@ -112,9 +112,6 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         model.threshold = None
         model.train()
         _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
-        if average:
-            average.swap()
-            run.average = None
     return run
 
 
@@ -165,7 +162,10 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
 
 def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, optimizer: torch.optim.Optimizer,
            callbacks: Iterable[Callback], checkpoint: Path | None, every: int, progress: bool) -> None:
-    """Train up to the last epoch, or until a callback stops the run, and write checkpoints."""
+    """Train up to the last epoch, or until a callback stops the run, and write checkpoints.
+
+    Afterwards the model holds the averaged weights, if the run has an average.
+    """
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
               disable=not progress) as bar:
@@ -178,6 +178,9 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
                 raise _diverged("a weight became NaN or infinite", run.step, run)
             if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
                 write_checkpoint(checkpoint, run, optimizer)
+    if run.average:
+        run.average.swap()
+        run.average = None
 
 
 def _train_epoch(run: Run, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, callbacks: Iterable[Callback],

@@ -1,0 +1,14 @@
+from rdlib import figures as figures
+from rdlib import synthetic as synthetic
+from rdlib import widgets as widgets
+from rdlib.datasets.load import load_dataset as load_dataset
+from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
+from rdlib.evaluation.report import Report as Report
+from rdlib.evaluation.report import evaluate as evaluate
+from rdlib.model import ReverseDistillation as ReverseDistillation
+from rdlib.training.loop import fit as fit
+from rdlib.training.run import Run as Run
+from rdlib.utils.hardware import best_device as best_device
+from rdlib.utils.version import __version__ as __version__
+from rdlib.variants.baselines import ForwardStudent as ForwardStudent
+from rdlib.variants.baselines import MemoryBank as MemoryBank
