@@ -233,7 +233,7 @@ def test_the_threshold_explorer_answers(lab, browser, where):
     book.wait_for(curves)
     table = explorer.locator("table")
     counts = table.inner_text()
-    assert book.changes(curves, lambda: book.drag(explorer.get_by_role("slider"), 30))
+    assert book.changes(curves, lambda: book.drag(explorer.get_by_role("slider"), 80))
     assert table.inner_text() != counts
     book.shoot(f"threshold_explorer_{where}", explorer)
     book.no_error()
