@@ -10,7 +10,6 @@ from rdlib.reproduction.report import write_csv, write_report, write_text
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
-from rdlib.reproduction.tables import TABLES
 
 COST, COST_TITLE = "complexity", "Parameters, operations, memory, speed"
 CHANGES = ("epochs", "batch_size", "size", "n_train", "threads", "backbone", "precision")

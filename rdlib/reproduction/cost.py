@@ -1,12 +1,13 @@
 """The table of costs: parameters, operations, memory and speed of every backbone."""
 import json
-import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from rdlib.encoder import BACKBONES
 from rdlib.evaluation.complexity import measure
@@ -27,13 +28,8 @@ def measure_and_store(backbone: str, device: str, size: int, precision: str, thr
 
 def measure_costs(device: str, size: int, precision: str, threads: int, folder: Path) -> None:
     """Measure every backbone in its own process, since peak memory is counted per process."""
-    for backbone in tqdm(BACKBONES, unit="backbone", file=sys.stderr):
-        process = get_context("spawn").Process(target=measure_and_store,
-                                               args=(backbone, device, size, precision, threads, folder))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise ChildProcessError(f"Measuring {backbone} failed; see the error above.")
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        list(pool.map(measure_and_store, BACKBONES, *map(repeat, (device, size, precision, threads, folder))))
 
 
 def load_costs(folder: str | Path) -> pd.DataFrame:
