@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.contour import ContourSet
 
-from rdlib import ReverseDistillation, Run, figures
+from rdlib import Run, figures
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import stored, thinned
@@ -50,11 +50,6 @@ def report():
     return report_of(MIXED)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return ReverseDistillation("resnet18", weights=None, sigma=1)
-
-
 @pytest.fixture(autouse=True)
 def nothing_stays():
     """No test leaves a figure open, a style changed or a figure that cannot be drawn."""
@@ -79,9 +74,9 @@ def contours(axis):
 SOLID, DASHED = False, True
 
 
-def test_every_figure_draws_in_the_callers_absence_of_style(report, model):
+def test_every_figure_draws_in_the_callers_absence_of_style(report):
     every = [figures.gallery(report), figures.score_histogram(report), figures.roc_and_pro(report),
-             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1)), figures.scale_maps(model, report.dataset, 1)]
+             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1))]
     for figure in every:
         figure.canvas.draw()
         assert figure.get_figwidth() == figures.WIDTH
@@ -186,12 +181,9 @@ def test_a_region_that_fills_the_image_is_framed():
 
 
 @pytest.mark.parametrize("indices", [[7], [-1], []])
-def test_images_that_are_not_there_are_refused(report, model, indices):
+def test_images_that_are_not_there_are_refused(report, indices):
     with pytest.raises(ValueError, match="0 to 6"):
         figures.gallery(report, indices=indices)
-    if indices:
-        with pytest.raises(ValueError, match="0 to 6"):
-            figures.scale_maps(model, report.dataset, indices[0])
 
 
 def test_a_diverged_model_is_named(report):
@@ -203,13 +195,6 @@ def test_a_diverged_model_is_named(report):
     for figure in (figures.gallery, figures.score_histogram):
         with pytest.raises(ValueError, match="The maps hold NaN or infinity"):
             figure(report)
-
-
-def test_maps_of_a_diverged_model_are_not_drawn(report):
-    broken = ReverseDistillation("resnet18", weights=None)
-    torch.nn.init.constant_(next(broken.student.parameters()), np.nan)
-    with pytest.raises(ValueError, match="NaN"):
-        figures.scale_maps(broken, report.dataset, 0)
 
 
 def test_histogram_counts_every_image_once_and_names_the_overlap(report):
@@ -272,35 +257,6 @@ def test_loss_curve_counts_epochs():
     assert len(figures.loss_curve(run_of([4.0], 2)).axes[0].lines) == 1  # not one whole epoch
     with pytest.raises(ValueError, match="first step"):
         figures.loss_curve(run_of([], 2))
-
-
-@pytest.mark.parametrize("fusion, word", [("add", "sum"), ("multiply", "product")])
-def test_scale_maps_are_the_models(report, model, fusion, word):
-    model.config.fusion = fusion
-    image = report.dataset[1].image[None]
-    maps, score = model.predict(image)
-    figure = figures.scale_maps(model, report.dataset, 1)
-    titles = {axis.get_title(): axis for axis in panels(figure)}
-    assert list(titles) == ["image", "distance 8 x 8", "distance 4 x 4", "distance 2 x 2", "ground truth", word,
-                            "smoothed, σ 1 px", "+ highest value"]
-    np.testing.assert_allclose(titles["smoothed, σ 1 px"].images[0].get_array(), maps[0], rtol=1e-5)
-    scales = model.scale_maps(image)[0]
-    for name, expected in zip(list(titles)[1:4], scales, strict=True):
-        np.testing.assert_allclose(titles[name].images[0].get_array(), expected, rtol=1e-5)
-    limits = {titles[name].images[0].get_clim() for name in list(titles)[1:4]}
-    assert limits == {(scales.min().item(), scales.max().item())}
-    assert len({titles[name].images[0].get_clim() for name in (word, "smoothed, σ 1 px")}) == 1
-    assert figure.get_suptitle() == f"Test image 1: hole, score {score.item():#.3g}"
-    row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
-    where = "inside" if 8 <= row < 16 and 8 <= column < 16 else "outside"
-    assert figure.summary.endswith(f"score {score.item():#.3g} at row {row}, column {column}, {where} the true region.")
-    assert f"{scales[0].max():#.3g} at 8 x 8" in figure.summary
-
-
-def test_scale_maps_without_masks_show_none(model):
-    dataset = report_of(MIXED, has_masks=False).dataset
-    titles = [axis.get_title() for axis in panels(figures.scale_maps(model, dataset, 0))]
-    assert "ground truth" not in titles and "image" in titles
 
 
 def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, monkeypatch):

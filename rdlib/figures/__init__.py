@@ -8,11 +8,10 @@ from rdlib.figures.canvas import show
 from rdlib.figures.curves import loss_curve, roc_and_pro, score_histogram
 from rdlib.figures.gallery import contour_threshold, examples, gallery
 from rdlib.figures.lessons import confusion, pictures, side_by_side
-from rdlib.figures.maps import scale_maps
 from rdlib.figures.networks import Panel, panels, shapes
 from rdlib.figures.operating import threshold_view
 from rdlib.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION, WIDTH
 
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "VERMILION", "WIDTH", "Panel", "confusion", "contour_threshold",
-           "examples", "gallery", "loss_curve", "panels", "pictures", "roc_and_pro", "scale_maps", "score_histogram",
-           "shapes", "show", "side_by_side", "threshold_view"]
+           "examples", "gallery", "loss_curve", "panels", "pictures", "roc_and_pro", "score_histogram", "shapes",
+           "show", "side_by_side", "threshold_view"]

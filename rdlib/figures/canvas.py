@@ -70,11 +70,6 @@ def stored(figure: matplotlib.figure.Figure) -> bytes:
     return jpeg.getvalue()
 
 
-def show_mask(axis: Axes, mask: NDArray) -> None:
-    """Draw an (H, W) bool mask, white where it is True."""
-    axis.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-
-
 def outline(axis: Axes, region: NDArray, style: dict) -> None:
     """Draw the border of an (H, W) bool region; a region that reaches the image's edge is closed there."""
     if region.any():

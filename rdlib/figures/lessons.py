@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
 from rdlib.evaluation.operating import OperatingPoint
 from rdlib.figures.canvas import Figure, canvas, check_indices, counted, handle, head, number, outline
+from rdlib.figures.networks import Panel, panels
 from rdlib.figures.operating import describe, draw_confusion
 from rdlib.figures.style import BLUE, ORANGE, TRUTH, VERMILION, WIDTH
 from rdlib.utils.arrays import as_finite, as_truth
@@ -32,16 +33,10 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
     """
     if not items or len(items) != len(titles):
         raise ValueError(f"Give one image or more and a title for each; got {len(items)} images, {len(titles)} titles.")
-    rows = -(-len(items) // columns)
-    height, width = items[0].image.shape[1:]
-    with canvas(rows, columns, rows * (WIDTH / columns * height / width + 0.25)) as (figure, axes):
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for axis, item, title in zip(axes.flat, items, titles, strict=False):
-            axis.imshow(item.image.permute(1, 2, 0).numpy())
-            axis.set_title(title, fontsize=9, pad=3)
-            if outlines:
-                outline(axis, item.mask.numpy(), TRUTH)
+    cells = [Panel(item.image, title, region=item.mask if outlines else None)
+             for item, title in zip(items, titles, strict=True)]
+    grid = [*cells, *[None] * (-len(cells) % columns)]
+    figure = panels([grid[i:i + columns] for i in range(0, len(grid), columns)])
     figure.summary = summary
     return figure
 
