@@ -1,7 +1,6 @@
 """The table of costs: parameters, operations, memory and speed of every backbone."""
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
