@@ -32,7 +32,7 @@ def threshold_view(report: Report, threshold: float) -> Figure:
         raise ValueError("A threshold needs good and anomalous test images to be judged. Add the missing ones.")
     with canvas(1, 2 + (report.pixels is not None), 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
-        draw_confusion(axes[0], point)
+        _draw_confusion(axes[0], point)
         draw_roc_and_pro(axes[1:], report)
         for axis in axes[2:]:
             axis.set(ylabel="per-region overlap")  # a shorter one, since the panel is small
@@ -52,7 +52,7 @@ def describe(point: OperatingPoint) -> str:
     return text + "."
 
 
-def draw_confusion(axis: Axes, point: OperatingPoint) -> None:
+def _draw_confusion(axis: Axes, point: OperatingPoint) -> None:
     """Draw the confusion matrix; colours are the shares of a row."""
     names = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))  # row: good, anomalous
     counts = np.array([[point.tn, point.fp], [point.fn, point.tp]])

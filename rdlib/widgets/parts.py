@@ -47,7 +47,7 @@ def side_by_side(*parts: widgets.Widget) -> widgets.Box:
 
 def photo(image: NDArray) -> Image.Image:
     """Enlarge an (H, W, 3) image in [0, 1]."""
-    height, width = proportional(*image.shape[:2], SIDE)
+    height, width = proportional(image.shape[0], image.shape[1], SIDE)
     pixels = Image.fromarray((image * 255 + 0.5).clip(0, 255).astype(np.uint8))
     return pixels.resize((width, height), Image.Resampling.BICUBIC)
 
