@@ -17,7 +17,6 @@ from rdlib.detector import Distillation
 from rdlib.utils.arrays import as_array, as_truth
 
 REFERENCE = 16  # training images that the threshold's unit is taken from
-KEPT = 256  # test images whose maps are kept
 
 
 def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: float = 4.0,
@@ -127,8 +126,6 @@ class InteractiveModel:
     def scales(self, index: int) -> Tensor:
         """Compute the (3, H, W) distances of a test image, once."""
         if index not in self._scales:
-            if len(self._scales) >= KEPT:
-                self._scales.pop(next(iter(self._scales)))
             self._scales[index] = self.ask(self.test[index].image)
         return self._scales[index]
 
