@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rdlib.deploy.doctor import report_lines
 from rdlib.deploy.scoring import OVERLAYS, load_scorer, score_folder, scoring_messages
-from rdlib.reproduction.command import COST, COST_TITLE, parse_pair, reproduce
+from rdlib.reproduction.command import parse_pair, reproduce
 from rdlib.reproduction.tables import BENCHMARKS, TABLES
 from rdlib.synthetic import CATEGORIES
 from rdlib.synthetic.export import export
@@ -68,7 +68,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    titles = {name: table.title for name, table in TABLES.items()} | {COST: COST_TITLE}
+    titles = {name: table.title for name, table in TABLES.items()}
     parser = _command(commands, "reproduce", "Run what is missing of a table of the paper, and write the table.",
                       _reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
                       "Runs with a result file are not run again, so it can be stopped at any time. The exit status\n"

@@ -50,7 +50,8 @@ def two_rows(categories=("a", "b"), seeds=(0, 1, 2)):
 
 def third_row(points):
     row = Row("third", {"ema": 0.5})
-    return [point._replace(row=row, config=replace(point.config, ema=0.5)) for point in points if point.row.label == "usual"]
+    return [point._replace(row=row, config=replace(point.config, ema=0.5)) for point in points
+            if point.row.label == "usual"]
 
 
 def toy(points, store):

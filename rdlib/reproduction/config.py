@@ -4,12 +4,13 @@ import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from rdlib.weights import embedded_teacher
 
-# Frozen: a run's key hashes only the settings that differ from these. A field that is added to `RunConfig` is added here
-# with the value that earlier runs had, and nothing else here ever changes, so every key stays.
-KEY_DEFAULTS = {
+# Frozen: a run's key hashes only the settings that differ from these. A new field of `RunConfig` is added here with the
+# value that earlier runs had, and nothing else here ever changes, so every key stays.
+KEY_DEFAULTS: dict[str, Any] = {
     "seed": 0, "size": 256, "n_train": None, "method": "reverse", "backbone": "wide_resnet50_2", "weights": "imagenet",
     "weights_id": None, "bottleneck": "mff_oce", "loss": "flattened", "train_scales": (1, 2, 3), "sigma": 4.0,
     "normalize": True, "score": "max", "epochs": 200, "batch_size": 16, "lr": 0.005, "schedule": "constant", "ema": None,
@@ -19,7 +20,7 @@ KEY_DEFAULTS = {
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Every setting that changes a run's result: data, method, training, machine. The defaults are the official protocol.
+    """Every setting that changes a run's result. The defaults are the official protocol.
 
     Equal settings are the same run: it is executed once, and every table that needs it reads the same file.
     """
@@ -48,20 +49,21 @@ class RunConfig:
     threads: int = 1  # of torch, inside the run: another order of additions changes the last bit
 
     @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that differ from `KEY_DEFAULTS`; the data set always does."""
+        return {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
+
+    @property
     def key(self) -> str:
-        """Name of the run's file: data set, seed, and 12 digits of the SHA-256 of the settings not in `KEY_DEFAULTS`."""
-        changed = {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
-        text = json.dumps(changed, sort_keys=True)
+        """The name of the run's file: data set, seed, and 12 digits of the SHA-256 of `changes`."""
+        text = json.dumps(self.changes, sort_keys=True)
         name = re.sub(r"[^\w.-]+", "_", self.dataset)[-40:]
         return f"{name}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
 
     @property
     def label(self) -> str:
         """The run in one line, for progress bars and errors."""
-        parts = [self.dataset, self.backbone, self.weights, f"seed {self.seed}"]
-        shown = ("method", "bottleneck", "loss", "train_scales", "schedule", "ema")
-        parts += [f"{name} {getattr(self, name)}" for name in shown if getattr(self, name) != KEY_DEFAULTS[name]]
-        return ", ".join(parts)
+        return ", ".join(f"{name} {value}" for name, value in self.changes.items() if name != "weights_id")
 
 
 def weights_id(weights: str, file: str | Path | None = None) -> str | None:
@@ -80,4 +82,5 @@ def weights_id(weights: str, file: str | Path | None = None) -> str | None:
 
 def from_dict(settings: dict) -> RunConfig:
     """Convert the settings of a result file to a `RunConfig`. Raise TypeError for unknown names."""
-    return RunConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    tuples = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    return RunConfig(**{**settings, **tuples})

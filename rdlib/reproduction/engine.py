@@ -9,7 +9,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from rdlib.reproduction.config import RunConfig
-from rdlib.reproduction.single import Machine, execute
+from rdlib.reproduction.single import HERE, Machine, execute
 from rdlib.reproduction.store import ResultStore
 
 KILLED = ("A worker process was killed, perhaps because the memory was full. Start the same command again, with fewer "
@@ -25,7 +25,7 @@ class Outcome:
     skipped: list[RunConfig] = field(default_factory=list)  # their results were stored already
 
 
-def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = Machine(), *, jobs: int = 1,
+def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,
             scheduler: str | None = None, progress: bool = True) -> Outcome:
     """Execute every run that has no stored result. Each run stores its own, so the same call resumes after a stop.
 
@@ -51,20 +51,27 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
               file=sys.stderr) as bar:
         results = (_on_cluster(missing, store, machine, scheduler) if scheduler else
                    _on_this_machine(missing, store, machine, jobs))
-        for config, result in results:
-            _note(outcome, config, result, bar)
+        for config, failed, message in results:
+            if failed:
+                outcome.failed[config] = message
+            else:
+                outcome.done.append(config)
+            bar.update()
+            bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))
+            if progress:
+                bar.write(f"{time.strftime('%H:%M:%S')} {config.label}: {message}", file=sys.stderr)
     return outcome
 
 
-def run_and_store(config: RunConfig, store: ResultStore, machine: Machine) -> tuple[RunConfig, dict | str]:
-    """Execute one run and store its result or error. Return its settings with the metrics, or with a one-line error."""
+def run_and_store(config: RunConfig, store: ResultStore, machine: Machine) -> tuple[RunConfig, bool, str]:
+    """Execute one run and store its result or error. Return the run, whether it failed, and a message in one line."""
     try:
         result = execute(config, machine)
     except Exception as error:  # of any kind: the other runs continue
         store.write_error(config, error)
-        return config, f"{type(error).__name__}: {error}".splitlines()[0]
+        return config, True, f"{type(error).__name__}: {error}".splitlines()[0]
     store.write(config, result)
-    return config, {**result["metrics"], "seconds": result["seconds"]}
+    return config, False, f"image AUROC {result['metrics']['image_auroc']:.3f}, {result['seconds']:.0f} s"
 
 
 def _on_this_machine(configs: list[RunConfig], store: ResultStore, machine: Machine, jobs: int) -> Iterator[tuple]:
@@ -88,19 +95,3 @@ def _on_cluster(configs: list[RunConfig], store: ResultStore, machine: Machine, 
                 yield future.result()
         except KilledWorker as error:
             raise ChildProcessError(KILLED) from error
-
-
-def _note(outcome: Outcome, config: RunConfig, result: dict | str, bar: tqdm) -> None:
-    """Count a finished run and report it."""
-    if isinstance(result, str):
-        outcome.failed[config] = message = result
-    else:
-        outcome.done.append(config)
-        metrics = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AUPRO": "aupro"}
-        message = ", ".join(f"{name} {result[key]:.3f}" for name, key in metrics.items() if result[key] == result[key])
-        message += f", {result['seconds']:.0f} s"
-    bar.update()
-    bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))
-    status = "FAILED " if config in outcome.failed else ""
-    if not bar.disable:
-        bar.write(f"{time.strftime('%H:%M:%S')} {status}{config.label}: {message}", file=sys.stderr)

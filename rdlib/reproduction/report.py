@@ -6,7 +6,6 @@ import pandas as pd
 
 from rdlib.reproduction.results import MEAN, METRICS, Results, swings
 from rdlib.reproduction.tables import NOT_STATED
-from rdlib.utils.errors import DataError
 from rdlib.utils.files import shipped, written_atomically
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
@@ -15,14 +14,8 @@ LEGEND = "Mean ± standard deviation over seeds [95 % bootstrap interval over te
 
 
 def published_numbers() -> pd.DataFrame:
-    """Read the published numbers, one per line with its source; column value is in the unit of column unit.
-
-    Raises DataError where the file is missing.
-    """
-    try:
-        return pd.read_csv(shipped("reference", "published.csv"))
-    except FileNotFoundError as error:
-        raise DataError(f"This installation has no published numbers: {error}") from error
+    """Read the published numbers, one per line with its source; column value is in the unit of column unit."""
+    return pd.read_csv(shipped("reference", "published.csv"))
 
 
 def beside_published(results: Results) -> pd.DataFrame:
@@ -66,8 +59,8 @@ def text_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _text(line: pd.Series) -> str:
-    parts = {"std": " ± {std:.3f}", "low": " [{low:.3f}, {high:.3f}]", "paper": "; paper {paper:.3f} ({difference:+.3f})",
-             "rerun": "; official code {rerun:.3f}"}
+    parts = {"std": " ± {std:.3f}", "low": " [{low:.3f}, {high:.3f}]",
+             "paper": "; paper {paper:.3f} ({difference:+.3f})", "rerun": "; official code {rerun:.3f}"}
     text = f"{line['mean']:.3f}" + "".join(part.format(**line) for name, part in parts.items()
                                            if not np.isnan(line.get(name, np.nan)))
     return text + (f" ({line['seeds']} of {line['of']} seeds)" if line["seeds"] < line["of"] else "")
@@ -93,7 +86,8 @@ def write_report(results: Results, folder: Path) -> Path:
         write_csv(by_epoch, path.with_name(f"{path.stem}-epochs.csv"))
     # Markdown has one line of headings, so the metric stands above the rows' labels.
     parts = [f"# {results.table.title}: {results.benchmark.title}",
-             *(block.rename_axis(block.columns.name).to_markdown() for block in blocks), f"*{results.provenance()} {LEGEND}*"]
+             *(block.rename_axis(block.columns.name).to_markdown() for block in blocks),
+             f"*{results.provenance()} {LEGEND}*"]
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 

@@ -61,7 +61,7 @@ class Results:
         most = max(finished.values(), default=0)
         return replace(self, points=[point for point in self.points if finished[point.category] == most])
 
-    def by_seed(self, row: Row, categories: Sequence[str], metric: str) -> dict[int, tuple[float, NDArray | None]]:
+    def by_seed(self, row: Row, categories: Sequence[str], metric: str) -> dict[int, tuple[float, NDArray]]:
         """Return a row's mean over the categories, for every seed that has all of them.
 
         Args:
@@ -70,7 +70,7 @@ class Results:
             metric: a key of `METRICS`.
 
         Returns:
-            By seed: the metric, and its values on resampled test images (R,) in units of 1e-4, or None without them.
+            By seed: the metric, and its values on resampled test images (R,) in units of 1e-4, or NaN without them.
         """
         found, points = {}, [point for point in self.points if point.row is row and point.category in categories]
         for seed in dict.fromkeys(point.config.seed for point in points):
@@ -80,7 +80,7 @@ class Results:
                       .get(metric, np.nan) for result in results]
             resampled = [result["bootstrap"].get(row.scored_by, {}).get(metric) for result in results]
             if len(results) == len(configs) and not np.isnan(values).any():
-                found[seed] = np.mean(values), np.mean(resampled, axis=0) if all(resampled) else None
+                found[seed] = float(np.mean(values)), np.mean(resampled if all(resampled) else [np.nan], axis=0)
         return found
 
     def measured(self) -> pd.DataFrame:
@@ -128,7 +128,7 @@ class Results:
             done = sum(config in self.runs for config in configs)
             verdict = ("its reference was not run" if own and not base else
                        f"{done} of {len(configs)} runs so far" if done else NOT_RUN)
-            effect = _summary([(mine[0] - other[0], _minus(mine[1], other[1])) for mine, other in pairs])
+            effect = _summary([(mine[0] - other[0], mine[1] - other[1]) for mine, other in pairs])
             if label == reference and pairs:
                 effect, verdict = (np.nan,) * 4, "reference"
             elif pairs:
@@ -214,16 +214,11 @@ def swings(frame: pd.DataFrame) -> pd.DataFrame:
     return text.reindex(frame["row"].unique()).rename_axis(index=None, columns="image AUROC by epoch")
 
 
-def _summary(values: Sequence[tuple[float, NDArray | None]]) -> tuple[float, float, float, float]:
+def _summary(values: Sequence[tuple[float, NDArray]]) -> tuple[float, float, float, float]:
     """Return mean and standard deviation over seeds, and the interval over test images of the mean; NaN if unknown."""
-    numbers, resampled = [number for number, _ in values], [part for _, part in values if part is not None]
-    low, high = (np.percentile(np.mean(resampled, axis=0) / 1e4, (2.5, 97.5))
-                 if numbers and len(resampled) == len(numbers) else (np.nan, np.nan))
-    return np.mean(numbers or np.nan), np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan, low, high
-
-
-def _minus(a: NDArray | None, b: NDArray | None) -> NDArray | None:
-    return None if a is None or b is None else a - b
+    numbers, resampled = zip(*values or [(np.nan, np.array(np.nan))], strict=True)
+    low, high = np.percentile(sum(resampled) / len(resampled) / 1e4, (2.5, 97.5))
+    return float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan, low, high
 
 
 def _verdict(mean: float, std: float, low: float, high: float) -> str:

@@ -1,7 +1,9 @@
 """Execute one run: load the data, build and train the model, evaluate it, return the result."""
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader
 from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
 from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
+from rdlib.detector import Detector, Distillation
 from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
@@ -41,6 +44,9 @@ class Machine:
     progress: bool = False
 
 
+HERE = Machine()
+
+
 def start_counting_memory(device: torch.device) -> None:
     """Reset the value that `peak_memory_mib` reports, since a process executes many runs."""
     if device.type == "cuda":
@@ -55,20 +61,17 @@ def load(config: RunConfig, machine: Machine) -> AnomalyData:
     return load_dataset(config.dataset, machine.roots.get(family), config.size, n_train=config.n_train)
 
 
-def build(config: RunConfig, machine: Machine) -> torch.nn.Module:
+def build(config: RunConfig, machine: Machine) -> Detector:
     """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
-    common = {"sigma": config.sigma, "normalize": config.normalize, "seed": config.seed, "score": config.score}
-    if config.method == "memory":
-        model = MemoryBank(config.backbone, weights, **common)
-    elif config.method == "forward":
-        model = ForwardStudent(config.backbone, weights, **common)
-    else:
-        model = ReverseDistillation(config.backbone, weights, bottleneck=config.bottleneck, **common)
-    return model.to(machine.device)
+    methods: dict[str, Callable[..., Detector]] = {
+        "memory": MemoryBank, "forward": ForwardStudent,
+        "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}
+    return methods[config.method](config.backbone, weights, sigma=config.sigma, normalize=config.normalize,
+                                  seed=config.seed, score=config.score).to(machine.device)
 
 
-def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
+def execute(config: RunConfig, machine: Machine = HERE) -> dict:
     """Train and evaluate one run. Equal settings give equal results, bit for bit on CPU.
 
     Args:
@@ -76,8 +79,9 @@ def execute(config: RunConfig, machine: Machine = Machine()) -> dict:
         machine: weights, data and device.
 
     Returns:
-        The content of the result file: `store.KEYS`, and "scored_by" (image AUROC, pixel AUROC, AUPRO by way of scoring),
-        "bootstrap" (the same on resampled test images, in units of 1e-4), "curve" (metrics by epoch), "losses".
+        The content of the result file: `store.KEYS`, and "scored_by" (image AUROC, pixel AUROC, AUPRO by way of
+        scoring), "bootstrap" (the same on resampled test images, in units of 1e-4), "curve" (metrics by epoch),
+        "losses".
 
     Raises:
         DataError: the data set is missing or damaged.
@@ -96,13 +100,15 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     origin = provenance(device)
     start_counting_memory(device)
     data, model = load(config, machine), build(config, machine)
-    curve, losses, earlier = {}, [], 0.0
-    if config.method == "memory":
+    curve: dict[str, dict[str, float]] = {}
+    losses, earlier = [], 0.0  # earlier: seconds before the run was resumed
+    if isinstance(model, MemoryBank):
         model.fit(data.train)
-    else:
+    elif isinstance(model, Distillation):
         here = time.perf_counter()
         run = train(config, machine, model, data, curve)
         losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
+    assert data.test is not None  # of a benchmark
     reports = evaluate_all(model, data.test)
     report = reports[MAIN]
     shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
@@ -114,17 +120,20 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
             "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
-def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: AnomalyData, curve: dict) -> Run:
+def train(config: RunConfig, machine: Machine, model: Distillation, data: AnomalyData, curve: dict) -> Run:
     """Train the run's student, and fill `curve` meanwhile. A killed run resumes from its checkpoint."""
+    test = data.test
+    assert test is not None
+
     def note(run: Run) -> None:
         if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
             with run.averaged():
-                report = evaluate(model, data.test, progress=False)
+                report = evaluate(model, test, progress=False)
             curve[str(run.epoch)] = {name: getattr(report, name) for name in METRICS}
 
     # No checkpoint with a curve: the part of the curve before a stop would be lost.
-    keeps = machine.checkpoints and not config.curve_every
-    checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if keeps else None
+    folder = None if config.curve_every else machine.checkpoints
+    checkpoint = Path(folder) / f"{config.key}.ckpt" if folder else None
     run = fit(model, data.train, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
               seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
               ema=config.ema, checkpoint=checkpoint, callbacks=[note], progress=machine.progress)
@@ -133,13 +142,13 @@ def train(config: RunConfig, machine: Machine, model: torch.nn.Module, data: Ano
     return run
 
 
-def evaluate_all(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Report]:
+def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     """Evaluate one trained model by every way to score its maps.
 
     The names are: each set of scales ("1", ..., "123"), "123 multiply" (maps multiplied), "123 unsmoothed", and the
     other image score, "123 sum" or "123 max". A memory bank has only "123".
     """
-    if isinstance(model, MemoryBank):
+    if not isinstance(model, Distillation):
         return {MAIN: evaluate(model, test, progress=False)}
     began, sigma, score = time.perf_counter(), model.config.sigma, model.config.score
     maps, masks = _all_scale_maps(model, test)
@@ -156,7 +165,7 @@ def evaluate_all(model: torch.nn.Module, test: AnomalyDataset) -> dict[str, Repo
                        f"{MAIN} {other}": report(every, score=other)}
 
 
-def _all_scale_maps(model: torch.nn.Module, test: AnomalyDataset) -> tuple[Tensor, NDArray]:
+def _all_scale_maps(model: Distillation, test: AnomalyDataset) -> tuple[Tensor, NDArray]:
     """Return maps (N, 3, H, W) float32 in main memory and masks (N, H, W) bool; the networks run only once."""
     parts = [(model.scale_maps(item.image).cpu(), item.mask) for item in
              DataLoader(test, 32, generator=torch.Generator())]

@@ -81,7 +81,7 @@ def compare(results: Results, reference: str, metrics: Sequence[str] = ("image_a
     Raises:
         ValueError: the table has no such row.
     """
-    parts = {}
+    parts: dict[str, pd.Series] = {}
     for metric in metrics:
         found = results.effects(reference, metric).set_index("row").rename_axis(None)
         name = METRICS[metric]

@@ -40,10 +40,6 @@ class Benchmark:
     base: RunConfig
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    def dataset(self, category: str) -> str:
-        """Return the name of a category's data set."""
-        return f"{self.family}/{category}" if category else self.family
-
 
 class GridPoint(NamedTuple):
     """A run and its place in a table."""
@@ -53,29 +49,29 @@ class GridPoint(NamedTuple):
     config: RunConfig
 
 
-def _maps(scales: Sequence[int]) -> str:
-    return " + ".join(f"M{k}" for k in scales)
+def _rows(setting: str, values: dict[str, str]) -> tuple[Row, ...]:
+    """Return a row for each label, which gives the setting its value."""
+    return tuple(Row(label, {setting: value}) for label, value in values.items())
 
 
+_SCALES = {" + ".join(f"M{k}" for k in scales): scales for scales in SCALE_SETS}
 TABLES = {table.name: table for table in (
     Table("main", "Anomaly detection and localization, by backbone",
-          tuple(Row(label, {"backbone": name}) for label, name in
-                (("WRN-50-2", "wide_resnet50_2"), ("ResNet-18", "resnet18"), ("ResNet-50", "resnet50"))),
+          _rows("backbone", {"WRN-50-2": "wide_resnet50_2", "ResNet-18": "resnet18", "ResNet-50": "resnet50"}),
           {"WRN-50-2": "wide_resnet50_2"}),
     Table("ocbe", "Parts of the bottleneck",
-          tuple(Row(label, {"bottleneck": name}) for label, name in
-                (("teacher's layer4, frozen", "pre"), ("OCE on f3, random, frozen", "pre_random"),
-                 ("OCE on f3, trained", "oce"), ("MFF + OCE (OCBE)", "mff_oce")))),
+          _rows("bottleneck", {"teacher's layer4, frozen": "pre", "OCE on f3, random, frozen": "pre_random",
+                               "OCE on f3, trained": "oce", "MFF + OCE (OCBE)": "mff_oce"})),
     Table("scales", "Scales in training and in the anomaly map",
-          (*(Row(f"trained and scored: {_maps(s)}", {"train_scales": s}, "".join(map(str, s))) for s in SCALE_SETS),
-           *(Row(f"all trained, scored: {_maps(s)}", {}, "".join(map(str, s))) for s in SCALE_SETS if len(s) < 3))),
+          (*(Row(f"trained and scored: {m}", {"train_scales": s}, "".join(map(str, s))) for m, s in _SCALES.items()),
+           *(Row(f"all trained, scored: {m}", {}, "".join(map(str, s))) for m, s in _SCALES.items() if len(s) < 3))),
     Table("readout", "Loss, fusion, smoothing",
           (Row("flattened loss, added, smoothed (default)"), Row("loss by position (eq. 2)", {"loss": "positional"}),
-           Row("maps multiplied", scored_by=f"{MAIN} multiply"), Row("maps not smoothed", scored_by=f"{MAIN} unsmoothed"))),
+           Row("maps multiplied", scored_by=f"{MAIN} multiply"),
+           Row("maps not smoothed", scored_by=f"{MAIN} unsmoothed"))),
     Table("teacher", "Weights of the teacher",
-          tuple(Row(label, {"weights": name}) for label, name in
-                (("random", "random"), ("random, BatchNorm calibrated", "random_calibrated"),
-                 ("procedural images (embedded)", "embedded"), ("ImageNet", "imagenet")))),
+          _rows("weights", {"random": "random", "random, BatchNorm calibrated": "random_calibrated",
+                            "procedural images (embedded)": "embedded", "ImageNet": "imagenet"})),
     Table("novelty", "One-class novelty detection",
           (Row("sum of the map"), Row("maximum of the map", scored_by=f"{MAIN} max")), {"sum of the map": NOT_STATED}),
     Table("baselines", "Reverse distillation and its baselines",
@@ -89,25 +85,24 @@ TABLES = {table.name: table for table in (
            Row("cosine and averaged", {"curve_every": 1, "schedule": "cosine", "ema": 0.99}))),
 )}
 
-_SMALL: dict[str, Any] = {"backbone": "resnet18", "weights": "embedded", "size": 128, "sigma": 2.0, "precision": "bf16"}
-_DIGITS: dict[str, Any] = {"backbone": "resnet18", "size": 32, "normalize": False, "score": "sum"}
+_SMALL: dict[str, Any] = {"backbone": "resnet18", "size": 128, "sigma": 2.0, "precision": "bf16", "epochs": 10}
+_TINY: dict[str, Any] = {"backbone": "resnet18", "size": 32, "score": "sum"}
+_ABLATED = ("weave", "wood", "gear", "connector")  # two textures and two objects
 _CLASSES = tuple("0123456789")
-BENCHMARKS = {
-    "mvtec": Benchmark("MVTec AD", "mvtec", MVTEC_CATEGORIES, RunConfig("mvtec"), (0,)),
-    "visa": Benchmark("VisA", "visa", VISA_CATEGORIES, RunConfig("visa"), (0,)),
-    "btad": Benchmark("BTAD", "btad", BTAD_CATEGORIES, RunConfig("btad"), (0,)),
-    "synthetic": Benchmark("procedural benchmark", "synthetic", ("weave", "wood", "gear", "connector"),
-                           RunConfig("synthetic", n_train=100, epochs=10, batch_size=4, **_SMALL)),
-    "magnetic_tile": Benchmark("magnetic tiles", "magnetic_tile", ("",),
-                               RunConfig("magnetic_tile", epochs=10, **{**_SMALL, "weights": "imagenet"}), (0,)),
-    "digits": Benchmark("digits of scikit-learn", "digits", _CLASSES,
-                        RunConfig("digits", weights="embedded", epochs=20, **_DIGITS), (0,)),
-    "mnist": Benchmark("MNIST", "mnist", _CLASSES, RunConfig("mnist", epochs=4, **_DIGITS), (0,)),
-    "fashion_mnist": Benchmark("Fashion-MNIST", "fashion_mnist", _CLASSES,
-                               RunConfig("fashion_mnist", epochs=4, **_DIGITS), (0,)),
-    "cifar10": Benchmark("CIFAR-10", "cifar10", _CLASSES,
-                         RunConfig("cifar10", epochs=4, **{**_DIGITS, "normalize": True}), (0,)),
-}
+BENCHMARKS = {benchmark.family: benchmark for benchmark in (
+    Benchmark("MVTec AD", "mvtec", MVTEC_CATEGORIES, RunConfig("mvtec"), (0,)),
+    Benchmark("VisA", "visa", VISA_CATEGORIES, RunConfig("visa"), (0,)),
+    Benchmark("BTAD", "btad", BTAD_CATEGORIES, RunConfig("btad"), (0,)),
+    Benchmark("procedural benchmark", "synthetic", _ABLATED,
+              RunConfig("synthetic", weights="embedded", n_train=100, batch_size=4, **_SMALL)),
+    Benchmark("magnetic tiles", "magnetic_tile", ("",), RunConfig("magnetic_tile", **_SMALL), (0,)),
+    Benchmark("digits of scikit-learn", "digits", _CLASSES,
+              RunConfig("digits", weights="embedded", epochs=20, normalize=False, **_TINY), (0,)),
+    Benchmark("MNIST", "mnist", _CLASSES, RunConfig("mnist", epochs=4, normalize=False, **_TINY), (0,)),
+    Benchmark("Fashion-MNIST", "fashion_mnist", _CLASSES,
+              RunConfig("fashion_mnist", epochs=4, normalize=False, **_TINY), (0,)),
+    Benchmark("CIFAR-10", "cifar10", _CLASSES, RunConfig("cifar10", epochs=4, **_TINY), (0,)),
+)}
 
 
 def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = None,
@@ -134,8 +129,8 @@ def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = 
     if unknown:
         raise ValueError(f"{benchmark.title} has no category {', '.join(sorted(unknown))}. "
                          f"Choose from {', '.join(known)}.")
-    points = [GridPoint(row, category, replace(benchmark.base, **{**changes, **row.change},
-                                               dataset=benchmark.dataset(category), seed=seed))
+    points = [GridPoint(row, category, replace(benchmark.base, **{
+                  **changes, **row.change, "dataset": f"{benchmark.family}/{category}".rstrip("/"), "seed": seed}))
               for row in table.rows for category in categories or benchmark.categories
               for seed in seeds or benchmark.seeds]
     return [point for point in points if point.config.weights != "embedded" or point.config.backbone == "resnet18"]
