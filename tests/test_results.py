@@ -12,9 +12,9 @@ sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import results_page  # noqa: E402
 import synthetic as benchmark  # noqa: E402
 
-from rdlib.encoder import TeacherEncoder
+from rdlib.encoder import TeacherEncoder  # noqa: E402
 from rdlib.reproduction import load_results, write_report  # noqa: E402
-from rdlib.training.checkpoint import fingerprint
+from rdlib.training.checkpoint import fingerprint  # noqa: E402
 
 ROWS = benchmark.records()
 

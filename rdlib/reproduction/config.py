@@ -13,8 +13,8 @@ from rdlib.weights import embedded_teacher
 KEY_DEFAULTS: dict[str, Any] = {
     "seed": 0, "size": 256, "n_train": None, "method": "reverse", "backbone": "wide_resnet50_2", "weights": "imagenet",
     "weights_id": None, "bottleneck": "mff_oce", "loss": "flattened", "train_scales": (1, 2, 3), "sigma": 4.0,
-    "normalize": True, "score": "max", "epochs": 200, "batch_size": 16, "lr": 0.005, "schedule": "constant", "ema": None,
-    "curve_every": None, "precision": "float32", "threads": 1,
+    "normalize": True, "score": "max", "epochs": 200, "batch_size": 16, "lr": 0.005, "schedule": "constant",
+    "ema": None, "curve_every": None, "precision": "float32", "threads": 1,
 }
 
 
