@@ -3,7 +3,6 @@
     python -m rdlib {score,reproduce,synthetic,doctor} --help
 """
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
         add(commands)
     args = parser.parse_args(arguments)
     try:
-        return args.run(args)
+        return args.run(args) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def _command(commands: argparse._SubParsersAction, name: str, summary: str,
-             run: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
+             run: Callable[[argparse.Namespace], int | None], details: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{details}",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
@@ -43,7 +42,8 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str,
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "score", "Score every image in a folder: a table, and pictures that show where.", _score,
+    parser = _command(commands, "score", "Score every image in a folder: a table, and pictures that show where.",
+                      _score,
                       "Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be\n"
                       "read are listed with their error. The exit status is 1 if a score is NaN or infinite.")
     parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
@@ -70,7 +70,7 @@ def _score(args: argparse.Namespace) -> int:
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     titles = {name: table.title for name, table in TABLES.items()}
     parser = _command(commands, "reproduce", "Run what is missing of a table of the paper, and write the table.",
-                      _reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
+                      reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
                       "Runs with a result file are not run again, so it can be stopped at any time. The exit status\n"
                       "is 1 if a run failed; KEY.error.txt beside the results says why.")
     parser.add_argument("table", choices=titles, metavar="TABLE", help="one of the above")
@@ -80,9 +80,9 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     for field in ("epochs", "batch_size", "size", "n_train", "threads"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N", help="instead of the usual")
     parser.add_argument("--backbone", help="instead of the usual")
-    parser.add_argument("--teacher", help="the teacher's weights instead of the usual: embedded, imagenet, ...")
+    parser.add_argument("--teacher", dest="weights", help="the teacher's weights, for example embedded or imagenet")
     parser.add_argument("--precision", choices=["float32", "bf16"], help="instead of the usual")
-    parser.add_argument("--weights", type=parse_pair, nargs="+", default=[], metavar="NAME=FILE",
+    parser.add_argument("--weights", dest="files", type=parse_pair, nargs="+", default=[], metavar="NAME=FILE",
                         help="the file of a teacher, for example imagenet=resnet18.safetensors")
     parser.add_argument("--root", type=parse_pair, nargs="+", default=[], metavar="FAMILY=FOLDER",
                         help="where a data set lies, for example mvtec=/data/mvtec")
@@ -95,12 +95,6 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--list", action="store_true", help="only list the runs and whether they are stored")
 
 
-def _reproduce(args: argparse.Namespace) -> int:
-    import torch
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    return reproduce(args)
-
-
 def _add_synthetic(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "synthetic", "Write the procedural benchmark in MVTec AD's layout.", _synthetic,
                       "Each category has 200 good images to train, and 40 good and 100 defective ones with masks to\n"
@@ -109,23 +103,21 @@ def _add_synthetic(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--category", nargs="+", choices=CATEGORIES, default=CATEGORIES, metavar="NAME",
                         help=f"of {', '.join(CATEGORIES)}; default: all")
     parser.add_argument("--size", type=int, default=256, help="side of the images in pixels, 64 or more")
-    parser.add_argument("--seed", type=int, default=0, help="0 is the benchmark; others give other images of the same kind")
+    parser.add_argument("--seed", type=int, default=0, help="0 is the benchmark; others give similar images")
     parser.add_argument("--jobs", type=int, help="processes; default: one a core")
 
 
-def _synthetic(args: argparse.Namespace) -> int:
+def _synthetic(args: argparse.Namespace) -> None:
     for category in args.category:
         if (folder := args.out / category).exists():
             print(f"{folder} exists already and is left as it is", file=sys.stderr)
         else:
             print(export(category, args.out, size=args.size, seed=args.seed, jobs=args.jobs))
-    return 0
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.", _doctor)
 
 
-def _doctor(args: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> None:
     print("\n".join(report_lines()))
-    return 0

@@ -324,7 +324,7 @@ def test_every_table_has_its_runs_on_every_benchmark(name):
     for benchmark in BENCHMARKS.values():
         points = grid(TABLES[name], benchmark)
         assert len({(point.row.label, point.category, point.config.seed) for point in points}) == len(points)
-        assert all(point.config.dataset.startswith(benchmark.family) for point in points)
+        assert all(point.config.dataset.startswith(benchmark.base.dataset) for point in points)
 
 
 def test_the_papers_protocol_is_the_default():

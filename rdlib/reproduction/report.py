@@ -6,7 +6,7 @@ import pandas as pd
 
 from rdlib.reproduction.results import MEAN, METRICS, Results, swings
 from rdlib.reproduction.tables import NOT_STATED
-from rdlib.utils.files import shipped, written_atomically
+from rdlib.utils.files import shipped
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
 KIT_NAMES = {"auroc": "image_auroc", "aupro": "aupro_per_image"}  # all published AUPROs are the official per-image one
@@ -79,7 +79,8 @@ def write_report(results: Results, folder: Path) -> Path:
     frame, by_epoch = beside_published(results), results.curves()
     frame = frame[frame["seeds"] > 0]
     blocks = [text_table(frame, metric) for metric in METRICS if metric in set(frame["metric"])]
-    path = folder / f"{results.table.name}-{results.benchmark.family}.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{results.table.name}-{results.benchmark.base.dataset}.md"
     write_csv(frame, path.with_suffix(".csv"))
     if len(by_epoch):
         blocks.append(swings(by_epoch.assign(value=by_epoch["image_auroc"])))
@@ -88,16 +89,10 @@ def write_report(results: Results, folder: Path) -> Path:
     parts = [f"# {results.table.title}: {results.benchmark.title}",
              *(block.rename_axis(block.columns.name).to_markdown() for block in blocks),
              f"*{results.provenance()} {LEGEND}*"]
-    write_text(path, "\n\n".join(parts) + "\n")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table. Six digits hide the differences between versions of numpy."""
-    write_text(path, frame.round(6).to_csv(index=False))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    frame.round(6).to_csv(path, index=False, lineterminator="\n")

@@ -29,7 +29,7 @@ class ResultStore:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()  # a worker may run in another folder
 
     def path(self, config: RunConfig) -> Path:
         """Return the path of a run's result file, which may not exist yet."""
@@ -81,12 +81,6 @@ def _parse(path: Path) -> dict | None:
     return result if isinstance(result, dict) and all(key in result for key in KEYS) else None
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the kit, of its numerical libraries and of Python."""
-    return {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
-            "numpy": numpy.__version__, "python": platform.python_version()}
-
-
 def hardware(device: torch.device) -> str:
     """Describe the machine without naming it."""
     if device.type == "cuda":
@@ -113,5 +107,7 @@ def revision() -> str | None:
 
 def provenance(device: torch.device) -> dict:
     """Return a result's date, versions, hardware and commit."""
-    return {"versions": versions(), "hardware": hardware(device), "revision": revision(),
+    versions = {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
+                "numpy": numpy.__version__, "python": platform.python_version()}
+    return {"versions": versions, "hardware": hardware(device), "revision": revision(),
             "date": date.today().isoformat()}

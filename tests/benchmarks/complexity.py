@@ -104,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{folder} holds no costs. Leave out --report to measure them.", file=sys.stderr)
         return 1
     text = f"# {TITLE}\n\n{frame.to_markdown(index=False)}\n"
+    tables.mkdir(parents=True, exist_ok=True)
     write_csv(frame, tables / "complexity.csv")
     (tables / "complexity.md").write_text(text, encoding="utf-8")
     print(text)
