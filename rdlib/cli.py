@@ -42,8 +42,7 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str,
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "score", "Score every image in a folder: a table, and pictures that show where.",
-                      _score,
+    parser = _command(commands, "score", "Score the images in a folder: a table, and pictures that show where.", _score,
                       "Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be\n"
                       "read are listed with their error. The exit status is 1 if a score is NaN or infinite.")
     parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
@@ -116,8 +115,5 @@ def _synthetic(args: argparse.Namespace) -> None:
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
-    _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.", _doctor)
-
-
-def _doctor(args: argparse.Namespace) -> None:
-    print("\n".join(report_lines()))
+    _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.",
+             lambda args: print("\n".join(report_lines())))

@@ -12,6 +12,5 @@ from rdlib.reproduction.styled import compare, styled
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 
 __all__ = ["BENCHMARKS", "TABLES", "Benchmark", "GridPoint", "Machine", "Outcome", "ResultStore", "Results", "Row",
-           "RunConfig", "Table", "beside_published", "compare", "execute", "grid", "load_results",
-           "published_numbers", "run_all", "styled", "swings", "text_table", "weights_id",
-           "write_report"]
+           "RunConfig", "Table", "beside_published", "compare", "execute", "grid", "load_results", "published_numbers",
+           "run_all", "styled", "swings", "text_table", "weights_id", "write_report"]

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 
 from rdlib.reproduction.results import MEAN, METRICS, Results, swings
-from rdlib.reproduction.tables import NOT_STATED
 from rdlib.utils.files import shipped
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
@@ -30,7 +29,7 @@ def beside_published(results: Results) -> pd.DataFrame:
     """
     numbers, frame = published_numbers(), results.measured()
     numbers = numbers[(numbers["dataset"] == results.benchmark.title) & (numbers["unit"] == "%")]
-    numbers = numbers.fillna({"backbone": NOT_STATED}).replace({"category": {"average": MEAN}, "metric": KIT_NAMES})
+    numbers = numbers.fillna({"backbone": ""}).replace({"category": {"average": MEAN}, "metric": KIT_NAMES})
     if set(results.categories) != set(results.benchmark.categories):
         numbers = numbers[numbers["category"] != MEAN]
     lines = pd.MultiIndex.from_arrays([frame["row"].map(results.table.published), frame["metric"], frame["category"]])

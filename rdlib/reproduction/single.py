@@ -1,11 +1,11 @@
 """Execute one run: load the data, build and train the model, evaluate it, return the result."""
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,11 +61,10 @@ def load(config: RunConfig, machine: Machine) -> AnomalyData:
 def build(config: RunConfig, machine: Machine) -> Detector:
     """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
-    methods: dict[str, Callable[..., Detector]] = {
-        "memory": MemoryBank, "forward": ForwardStudent,
-        "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}
-    return methods[config.method](config.backbone, weights, sigma=config.sigma, normalize=config.normalize,
-                                  seed=config.seed, score=config.score).to(machine.device)
+    method: Any = {"memory": MemoryBank, "forward": ForwardStudent,
+                   "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}[config.method]
+    return method(config.backbone, weights, sigma=config.sigma, normalize=config.normalize, seed=config.seed,
+                  score=config.score).to(machine.device)
 
 
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:

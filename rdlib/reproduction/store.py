@@ -6,7 +6,7 @@ import subprocess
 import traceback
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy
@@ -52,7 +52,7 @@ class ResultStore:
         results = {}
         for path in sorted(self.folder.glob("*.json"), key=lambda path: path.name):
             if result := _parse(path):
-                with suppress(TypeError):  # settings that this version of the kit does not have
+                with suppress(TypeError, KeyError):  # settings that this version of the kit does not have
                     config = from_dict(result["config"])
                     if path == self.path(config):
                         results[config] = result
@@ -95,12 +95,11 @@ def revision() -> str | None:
 
     The first call in a process decides: that is the code which the process has loaded.
     """
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-                              env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}).stdout.strip()
+    run = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL,
+                  env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
     try:
-        changed = git("status", "--porcelain", "-uno", "--", ":/rdlib")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+        changed = run(["git", "status", "--porcelain", "-uno", "--", ":/rdlib"])
+        return run(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -74,10 +74,8 @@ def compare(results: Results, reference: str) -> Styler:
     """
     parts: dict[str, pd.Series] = {}
     for metric in ("image_auroc", "aupro"):
-        found = results.effects(reference, metric).set_index("row").rename_axis(None)
-        name = METRICS[metric]
-        parts |= {name: found["value"], f"Δ {name}": found["difference"], f"{name}: verdict": found["verdict"],
-                  "seeds": found["seeds"]}
-    parts["seeds"] = parts.pop("seeds")
+        found, name = results.effects(reference, metric).set_index("row").rename_axis(None), METRICS[metric]
+        parts |= {name: found["value"], f"Δ {name}": found["difference"], f"{name}: verdict": found["verdict"]}
+    parts["seeds"] = found["seeds"]
     title = f"{results.table.title}: {', '.join(filter(None, results.categories)) or results.benchmark.title}"
     return styled(pd.DataFrame(parts), title, [name for name in parts if name.startswith("Δ")])
