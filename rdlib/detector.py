@@ -57,7 +57,7 @@ class Config:
     def __post_init__(self) -> None:
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels, got {self.sigma}. Use at least 0, which is no smoothing.")
+            raise ValueError(f"sigma is a width in pixels, got {self.sigma}. Use 0 for no smoothing, or more.")
         check_choice("score", self.score, SCORES)
 
 
@@ -146,7 +146,7 @@ class DistillationConfig(Config):
 
 
 class Distillation(Detector):
-    """A frozen teacher and a student that reconstructs its features: the base of all teacher-student models."""
+    """A frozen teacher and a student that predicts its features: the base of all teacher-student models."""
 
     config: DistillationConfig
     student_sees_images = False  # whether `student_features` uses the images, or the teacher's features alone

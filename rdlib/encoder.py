@@ -114,7 +114,7 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Any) -> Any:
-        """Run the network without gradient."""
+        """Run the network without gradient; shapes as in the class that it is mixed into."""
         return super().forward(x)
 
 

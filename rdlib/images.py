@@ -67,7 +67,7 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     """Read a mask as (H, W) bool at `size` = (H, W), True = defect. Return it and its own (height, width).
 
     A defect pixel exceeds `threshold`, by default half of the mask's maximum: 0/1, 0/255 and 16-bit masks all work.
-    Transparent pixels are normal. Resized to the nearest neighbor. Raises DataError for an unreadable file.
+    Transparent pixels are normal. Masks are resized with the nearest neighbor. Raises DataError for an unreadable file.
     """
     image = open_image(path)
     deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits

@@ -125,16 +125,17 @@ def tile_row(name: str, runs: list[dict]) -> list[str]:
 
 def tiles_by_epoch() -> str:
     """Return the tiles by epochs, with ImageNet's weights."""
-    return markdown([tile_row(epochs, runs) for epochs, runs in tiles_of("imagenet").items()],
-                    ["epochs", *TILES.values()]) + "\n\n" + origin("magnetic_tile_imagenet_seed?.json") + official_modules()
+    table = markdown([tile_row(epochs, runs) for epochs, runs in tiles_of("imagenet").items()],
+                     ["epochs", *TILES.values()])
+    return f"{table}\n\n{origin('magnetic_tile_imagenet_seed?.json')}{official_modules()}"
 
 
 def official_modules() -> str:
     """Return what the official modules reached in the same protocol."""
     record = json.loads((RESULTS / "magnetic_tile_official_modules.json").read_text(encoding="utf-8"))
     values = ", ".join(f"{value:.3f}" for value in record["image_auroc"])
-    return (f"\n\nThe official modules, trained in the same way for {record['epochs']} epochs, reached an image AUROC of "
-            f"{values} (seeds 0, 1, 2; {record['date']}).")
+    return (f"\n\nThe official modules, trained in the same way for {record['epochs']} epochs, reached an image AUROC "
+            f"of {values} (seeds 0, 1, 2; {record['date']}).")
 
 
 def tiles_by_teacher() -> str:
@@ -157,7 +158,8 @@ def origin(pattern: str) -> str:
 
     def distinct(values: list) -> str:
         return ", ".join(sorted({str(value) for value in values}))
-    return (f"*{len(runs)} runs, {distinct([run['date'] for run in runs])}; {distinct([run['hardware'] for run in runs])}; "
+    return (f"*{len(runs)} runs, {distinct([run['date'] for run in runs])}; "
+            f"{distinct([run['hardware'] for run in runs])}; "
             f"torch {distinct([run['versions']['torch'] for run in runs])}; "
             f"{distinct([run['config']['precision'] for run in runs])}, "
             f"{distinct([run['config']['threads'] for run in runs])} thread(s) per run.*")
@@ -176,15 +178,15 @@ def speed() -> str:
     for unit, part in (("s", "seconds"), ("GB", "peak_memory_gb"), ("GFLOP", "gflop_per_step")):
         for what, values in record[part].items():
             faster = record["times_faster"].get(what, {})
-            rows.append([f"{what}, {unit}", *(f"{values[way]:g}" + (f" ({faster[way]} x faster)" if way in faster else "")
-                                              for way in ways)])
+            ratios = {way: f" ({ratio} x faster)" for way, ratio in faster.items()}
+            rows.append([f"{what}, {unit}", *(f"{values[way]:g}{ratios.get(way, '')}" for way in ways)])
     products = ", ".join(f"{name} {value} GFLOP/s" for name, value in record["gflops_of_large_matrix_products"].items())
     others = [[other["what"], f"{other['value']} {other['unit']}", f"`{other['command']}`", other["date"],
                other["threads"]] for other in record["others"]]
     return "\n\n".join([
         markdown(rows, ["", *ways]),
-        f"*{record['date']}; {record['hardware']}; torch {record['versions']['torch']}; `{record['command']}`. The best of "
-        f"large matrix products on this machine: {products}.*",
+        f"*{record['date']}; {record['hardware']}; torch {record['versions']['torch']}; `{record['command']}`. "
+        f"The best of large matrix products on this machine: {products}.*",
         markdown(others, ["also measured on this kind of machine", "", "command", "date", "threads"])])
 
 
@@ -208,9 +210,9 @@ def page() -> str:
     """Return the whole page: the prose of results_page.md with its tables."""
     text = (ROOT / "tests" / "results_page.md").read_text(encoding="utf-8")
     parts: dict[str, Callable[[], str]] = {
-        "glance": glance, "tiles_by_epoch": tiles_by_epoch, "tiles_by_teacher": tiles_by_teacher, "benchmark": benchmark,
-        "digits": lambda: novelty("digits"), "mnist": lambda: novelty("mnist"), "steadiness": steadiness, "costs": costs,
-        "speed": speed, "estimates": estimates,
+        "glance": glance, "tiles_by_epoch": tiles_by_epoch, "tiles_by_teacher": tiles_by_teacher,
+        "benchmark": benchmark, "digits": lambda: novelty("digits"), "mnist": lambda: novelty("mnist"),
+        "steadiness": steadiness, "costs": costs, "speed": speed, "estimates": estimates,
         "ablations": lambda: "\n\n".join(overview(*names) for names in ABLATIONS)}
     for name, table in parts.items():
         assert f"{{{name}}}" in text, name

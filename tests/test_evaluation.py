@@ -289,5 +289,5 @@ def test_images_of_another_size_than_their_set_says_are_refused():
             return item._replace(image=torch.zeros(3, 96, 96), mask=torch.zeros(96, 96, dtype=torch.bool))
 
     data = load_dataset("synthetic/weave", size=64).test
-    with pytest.raises(ValueError, match="says that its images are 64 x 64 pixels, but the first is 96 x 96"):
+    with pytest.raises(ValueError, match="size is 64 x 64 pixels, but its first image is 96 x 96"):
         evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)

@@ -82,8 +82,7 @@ SOLID, DASHED = False, True
 
 def test_every_figure_draws_in_the_callers_absence_of_style(report, model):
     every = [figures.gallery(report), figures.score_histogram(report), figures.roc_and_pro(report),
-             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1)), figures.scale_maps(model, report.dataset, 1),
-             figures.per_defect(report)]
+             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1)), figures.scale_maps(model, report.dataset, 1)]
     for figure in every:
         figure.canvas.draw()
         assert figure.get_figwidth() == figures.WIDTH
@@ -303,20 +302,6 @@ def test_scale_maps_without_masks_show_none(model):
     dataset = report_of(MIXED, has_masks=False).dataset
     titles = [axis.get_title() for axis in panels(figures.scale_maps(model, dataset, 0))]
     assert "ground truth" not in titles and "image" in titles
-
-
-def test_per_defect_puts_the_hardest_kind_on_top(report):
-    figure = figures.per_defect(report)
-    axis, = figure.axes
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["hole (2)", "cut (2)"]
-    assert axis.lines[0].get_xdata() == pytest.approx([1, 5 / 6])
-    assert [line.get_label() for line in axis.lines] == ["image AUROC", "AUPRO, FPR limit 0.3", "pixel AUROC"]
-    assert len({line.get_marker() for line in axis.lines}) == len(axis.lines) == 3
-    assert figure.summary == "For 2 defect types, image AUROC is lowest for 'cut', 0.833, highest for 'hole', 1.000."
-    assert len(figures.per_defect(report_of(MIXED, has_masks=False)).axes[0].lines) == 1
-    for heights in ([("good", 0.2)], [("hole", 0.2)]):
-        with pytest.raises(ValueError, match="nothing to compare"):
-            figures.per_defect(report_of(heights, has_masks=False))
 
 
 def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, monkeypatch):

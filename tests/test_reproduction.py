@@ -65,7 +65,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def config(folder):
     """A run of a second or so."""
-    return RunConfig(f"folder:{folder}", size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4, sigma=1)
+    return RunConfig(f"folder:{folder}", size=64, backbone="resnet18", weights="embedded", epochs=2, batch_size=4,
+                     sigma=1)
 
 
 def reproduce(arguments):
@@ -108,7 +109,8 @@ def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config,
     report = evaluate(model, data.test, progress=False)
     assert found["metrics"] == report.metrics
     assert found["scored_by"]["123"] == {name: found["metrics"][name] for name in found["scored_by"]["123"]}
-    assert set(found["scored_by"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed", "123 sum"}
+    assert set(found["scored_by"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed",
+                                       "123 sum"}
     model.config.fusion = "multiply"
     assert found["scored_by"]["123 multiply"]["pixel_auroc"] == evaluate(model, data.test, progress=False).pixel_auroc
 
@@ -266,7 +268,7 @@ def test_published_numbers_stand_beside_and_are_never_guessed(tmp_path):
         filed(store, point.config, 0.95, 0.97, [9400, 9600])
     results = results_of(table, benchmark, store, ["carpet", "grid"])
     frame = beside_published(results).set_index(["row", "category", "metric"])
-    assert np.isnan(frame.loc[("WRN-50-2", "mean", "image_auroc"), "paper"]), "of two categories; the paper's has fifteen"
+    assert np.isnan(frame.loc[("WRN-50-2", "mean", "image_auroc"), "paper"]), "of two categories, not fifteen"
     carpet = frame.loc[("WRN-50-2", "carpet", "image_auroc")]
     assert carpet["paper"] == pytest.approx(0.989) and carpet["difference"] == pytest.approx(0.95 - 0.989)
     assert frame.loc[("WRN-50-2", "carpet", "aupro_per_image"), "paper"] == pytest.approx(0.97)
@@ -386,7 +388,8 @@ def test_a_swing_is_the_mean_step_of_the_last_half(tmp_path):
     for point, curve in zip(wanted, ([0.1, 0.9, 0.8, 0.9, 0.7, 0.8], [0.1, 0.9, 0.8, 0.8, 0.8, 0.8]), strict=True):
         filed(store, point.config, curve[-1], 0.7, [1, 2])
         found = store.read(point.config)
-        store.write(point.config, found | {"curve": {str(i): dict.fromkeys(METRICS, v) for i, v in enumerate(curve, 1)}})
+        by_epoch = {str(epoch): dict.fromkeys(METRICS, value) for epoch, value in enumerate(curve, 1)}
+        store.write(point.config, found | {"curve": by_epoch})
     results = results_of(table, BENCHMARKS["synthetic"], store, ["weave"], (0, 1))
     frame = results.curves().assign(value=lambda curves: curves["image_auroc"])
     assert len(frame) == 12 and set(frame["epoch"]) == set(range(1, 7))

@@ -5,17 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import results_page
+import synthetic as benchmark
+
+from rdlib.encoder import TeacherEncoder
+from rdlib.reproduction import load_results, write_report
+from rdlib.training.checkpoint import fingerprint
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-
-import results_page  # noqa: E402
-import synthetic as benchmark  # noqa: E402
-
-from rdlib.encoder import TeacherEncoder  # noqa: E402
-from rdlib.reproduction import load_results, write_report  # noqa: E402
-from rdlib.training.checkpoint import fingerprint  # noqa: E402
-
 ROWS = benchmark.records()
 
 

@@ -447,7 +447,7 @@ def test_precision_auto_follows_the_hardware(monkeypatch):
     assert resolve_precision("auto", cpu) == "float32"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert resolve_precision("auto", torch.device("cuda")) == "float32", "a T4 has no bf16"
-    with pytest.raises(ValueError, match="float32, bf16 or auto"):
+    with pytest.raises(ValueError, match="Choose one of: float32, bf16, auto"):
         resolve_precision("half", cpu)
 
 

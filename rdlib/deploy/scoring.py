@@ -59,7 +59,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     check_choice("choice of overlays", overlays, OVERLAYS)
     files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
     rows = []
-    for path, row, values in _scored(model, files, batch_size, num_workers, progress):
+    scored = _scored(model, files, batch_size, num_workers)
+    for path, row, values in tqdm(scored, desc="scoring", total=len(files), unit="image", disable=not progress):
         row["file"] = path.relative_to(folder).as_posix()
         _draw(path, row, values, model.threshold, overlays, out)
         rows.append(row)
@@ -102,20 +103,18 @@ class _Files(Dataset):
         return index, image.float() / 255, height, width, ""
 
 
-def _scored(model: Scorer, files: _Files, batch_size: int, num_workers: int,
-            progress: bool) -> Iterator[tuple[Path, dict, NDArray | None]]:
+def _scored(model: Scorer, files: _Files, batch_size: int,
+            num_workers: int) -> Iterator[tuple[Path, dict, NDArray | None]]:
     """Yield the path of every file, its row of the table, and its map, None if there is none."""
     loader = DataLoader(files, batch_size, num_workers=num_workers,
                         generator=torch.Generator())  # else torch draws from its global one
-    with tqdm(total=len(files), unit="image", desc="scoring", disable=not progress) as bar:
-        for indices, images, heights, widths, errors in loader:
-            predicted = iter(_predicted(model, images[[not error for error in errors]]))
-            for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
-                values, score = (None, np.nan) if error else next(predicted)
-                row = ({"error": error or NOT_FINITE} if values is None else
-                       _row(values, score, height, width, model.threshold))
-                yield files.paths[i], row, values
-            bar.update(len(indices))
+    for indices, images, heights, widths, errors in loader:
+        predicted = iter(_predicted(model, images[[not error for error in errors]]))
+        for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
+            values, score = (None, np.nan) if error else next(predicted)
+            row = ({"error": error or NOT_FINITE} if values is None else
+                   _row(values, score, height, width, model.threshold))
+            yield files.paths[i], row, values
 
 
 def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, float]]:

@@ -25,8 +25,6 @@ WIDTH = 8.0  # inches, a notebook's column
 SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how finely it draws it
 LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
 UNIT = "cosine distance, summed over 3 scales"
-METRIC_LOOKS = {"image_auroc": ("image AUROC", BLUE, "o"), "pixel_auroc": ("pixel AUROC", VERMILION, "^"),
-                "aupro": ("AUPRO", GREEN, "s")}  # label, colour, marker
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
 TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
 MARKED = {"colors": ORANGE, "linestyles": "dashed", "linewidths": 1.5}

@@ -9,7 +9,6 @@ from rdlib.figures.canvas import (
     BLUE,
     GREEN,
     GREY,
-    METRIC_LOOKS,
     ORANGE,
     UNIT,
     VERMILION,
@@ -130,32 +129,6 @@ def loss_curve(run: Run) -> Figure:
         axis.legend()
     figure.summary = f"Loss {number(steps[0])} in the first step, {number(steps[-1])} in the last, step {run.step}"
     figure.summary += f"; mean of epoch {len(epochs)}: {number(epochs[-1])}." if len(epochs) else "."
-    return figure
-
-
-def per_defect(report: Report) -> Figure:
-    """Draw image AUROC, pixel AUROC and AUPRO of every defect type against all good images, the hardest type on top.
-
-    Raises ValueError without anomalous images, or with neither good images nor masks.
-    """
-    table = report.per_defect().dropna(axis="columns", how="all")
-    names = [name for name in ("image_auroc", "aupro", "pixel_auroc") if name in table]
-    if not names:
-        raise ValueError("The test set has nothing to compare. Add defective test images, and good ones or masks.")
-    table = table.sort_values(names[0], kind="stable", ascending=False)
-    with canvas(1, 1, 1.5 + 0.4 * len(table)) as (figure, ((axis,),)):
-        for name in names:
-            label, colour, marker = METRIC_LOOKS[name]
-            label += f", FPR limit {report.fpr_limit:g}" * (name == "aupro")
-            axis.plot(table[name], range(len(table)), marker, color=colour, label=label, markersize=8)
-        axis.set_yticks(range(len(table)), [f"{kind} ({n})" for kind, n in table.images.items()])
-        axis.set(xlabel="area under the curve (1 is perfect; an AUROC of 0.5 is chance)", ylim=(-0.5, len(table) - 0.5),
-                 ylabel="defect type (images)", xlim=(min(0.5, table[names].min(axis=None)) - 0.02, 1.02))
-        axis.grid(axis="y", alpha=0.4)
-        figure.legend(loc="outside upper center", ncols=3)
-    best = table[names[0]].dropna()
-    figure.summary = (f"For {counted(len(table), 'defect type')}, {METRIC_LOOKS[names[0]][0]} is lowest for "
-                      f"'{best.index[-1]}', {best.iloc[-1]:.3f}, highest for '{best.index[0]}', {best.iloc[0]:.3f}.")
     return figure
 
 

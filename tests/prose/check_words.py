@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATTERNS = ("*.md", "data/**/*.md", "notebooks/*.md", "notebooks/*.py", "notebooks/exercises/*.py", "rdlib/**/*.md",
+PATTERNS = ("*.md", "data/**/*.md", "notebooks/*.md", "notebooks/*.py", "notebooks/exercises/*.md",
+            "notebooks/exercises/*.py", "rdlib/**/*.md",
             "rdlib/**/*.py")
 FILES = sorted({path for pattern in PATTERNS for path in ROOT.glob(pattern)} - {ROOT / "CHANGELOG.md"})
 AVOIDED = {  # what to write instead
