@@ -20,9 +20,9 @@ from series import notebooks
 ROOT = Path(__file__).parents[2]
 
 ALLOWED = tomllib.loads(Path(__file__).with_name("allowed.toml").read_text(encoding="utf-8"))
-FOLDERS = (".", "data/**", "rdlib", "notebooks", "notebooks/exercises")
+FOLDERS = (".", "data/**", "rdlib", "notebooks", "notebooks/exercises", "tests")  # tests/ has the results' page in raw
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")
-               if "tables" not in path.parts and path.name != "CHANGELOG.md")  # tables are generated as a whole
+               if "results" not in path.parts and path.name != "CHANGELOG.md")  # data/results is generated as a whole
 NAMES = "one two three four five six seven eight nine ten eleven twelve".split()
 WORDS = {word: str(n) for n, word in enumerate(NAMES, 1)}
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|(?<=\])\([^()\s]*\)|§\s?[\d.]+"
