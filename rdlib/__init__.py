@@ -8,8 +8,6 @@ import importlib.util
 import threading
 from pathlib import Path
 
-from rdlib.utils.version import __version__
-
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 _HOMES = {alias.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) and node.module != "rdlib"
           for alias in node.names}

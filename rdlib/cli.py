@@ -42,7 +42,7 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str,
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "score", "Score the images in a folder: a table, and pictures that show where.", _score,
+    parser = _command(commands, "score", "Score every image in a folder: a table, and images that show where.", _score,
                       "Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be\n"
                       "read are listed with their error. The exit status is 1 if a score is NaN or infinite.")
     parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
@@ -102,7 +102,7 @@ def _add_synthetic(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--category", nargs="+", choices=CATEGORIES, default=CATEGORIES, metavar="NAME",
                         help=f"of {', '.join(CATEGORIES)}; default: all")
     parser.add_argument("--size", type=int, default=256, help="side of the images in pixels, 64 or more")
-    parser.add_argument("--seed", type=int, default=0, help="0 is the benchmark; others give similar images")
+    parser.add_argument("--seed", type=int, default=0, help="0 is the benchmark; others give other images")
     parser.add_argument("--jobs", type=int, help="processes; default: one a core")
 
 

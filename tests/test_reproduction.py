@@ -206,7 +206,7 @@ def test_a_cluster_gives_the_same_bits(config, cluster, tmp_path):
         assert same(serial.read(c), spread.read(c))
 
 
-@pytest.mark.parametrize("way", ["processes", "cluster"])
+@pytest.mark.parametrize("way", ["processes", pytest.param("cluster", marks=pytest.mark.slow)])
 def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(way, config, request, tmp_path):
     store, endless = ResultStore(tmp_path), replace(config, epochs=100_000)
     cluster = request.getfixturevalue("cluster") if way == "cluster" else None
