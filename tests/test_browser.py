@@ -230,11 +230,11 @@ def test_the_threshold_explorer_answers(lab, browser, where):
     book = Page(browser, lab, f"threshold_{where}.ipynb", where)
     book.run_all()
     explorer = book.cell("threshold_explorer(evaluate")
-    curves = explorer.locator("img.widget-image")
-    book.wait_for(curves)
-    table = explorer.locator("table")
-    counts = table.inner_text()
-    assert book.changes(curves, lambda: book.drag(explorer.get_by_role("slider"), 80))
-    assert table.inner_text() != counts
+    view = explorer.locator("img.widget-image")
+    book.wait_for(view)
+    words = explorer.get_by_role("status").filter(has_text="found (TP)")
+    counts = words.inner_text()
+    assert book.changes(view, lambda: book.drag(explorer.get_by_role("slider"), 80))
+    assert words.inner_text() != counts
     book.shoot(f"threshold_explorer_{where}", explorer)
     book.no_error()

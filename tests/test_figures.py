@@ -7,15 +7,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.contour import ContourSet
 
-from rdlib import ReverseDistillation, Run, figures
+from rdlib import Run, figures
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import _stored, thinned
+from rdlib.figures.canvas import stored, thinned
 
 SIZE = 32
 
@@ -51,11 +50,6 @@ def report():
     return report_of(MIXED)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return ReverseDistillation("resnet18", weights=None, sigma=1)
-
-
 @pytest.fixture(autouse=True)
 def nothing_stays():
     """No test leaves a figure open, a style changed or a figure that cannot be drawn."""
@@ -80,9 +74,9 @@ def contours(axis):
 SOLID, DASHED = False, True
 
 
-def test_every_figure_draws_in_the_callers_absence_of_style(report, model):
+def test_every_figure_draws_in_the_callers_absence_of_style(report):
     every = [figures.gallery(report), figures.score_histogram(report), figures.roc_and_pro(report),
-             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1)), figures.scale_maps(model, report.dataset, 1)]
+             figures.loss_curve(run_of([3.0, 2.0, 1.0], 1))]
     for figure in every:
         figure.canvas.draw()
         assert figure.get_figwidth() == figures.WIDTH
@@ -187,12 +181,9 @@ def test_a_region_that_fills_the_image_is_framed():
 
 
 @pytest.mark.parametrize("indices", [[7], [-1], []])
-def test_images_that_are_not_there_are_refused(report, model, indices):
+def test_images_that_are_not_there_are_refused(report, indices):
     with pytest.raises(ValueError, match="0 to 6"):
         figures.gallery(report, indices=indices)
-    if indices:
-        with pytest.raises(ValueError, match="0 to 6"):
-            figures.scale_maps(model, report.dataset, indices[0])
 
 
 def test_a_diverged_model_is_named(report):
@@ -204,13 +195,6 @@ def test_a_diverged_model_is_named(report):
     for figure in (figures.gallery, figures.score_histogram):
         with pytest.raises(ValueError, match="The maps hold NaN or infinity"):
             figure(report)
-
-
-def test_maps_of_a_diverged_model_are_not_drawn(report):
-    broken = ReverseDistillation("resnet18", weights=None)
-    torch.nn.init.constant_(next(broken.student.parameters()), np.nan)
-    with pytest.raises(ValueError, match="NaN"):
-        figures.scale_maps(broken, report.dataset, 0)
 
 
 def test_histogram_counts_every_image_once_and_names_the_overlap(report):
@@ -275,35 +259,6 @@ def test_loss_curve_counts_epochs():
         figures.loss_curve(run_of([], 2))
 
 
-@pytest.mark.parametrize("fusion, word", [("add", "sum"), ("multiply", "product")])
-def test_scale_maps_are_the_models(report, model, fusion, word):
-    model.config.fusion = fusion
-    image = report.dataset[1].image[None]
-    maps, score = model.predict(image)
-    figure = figures.scale_maps(model, report.dataset, 1)
-    titles = {axis.get_title(): axis for axis in panels(figure)}
-    assert list(titles) == ["image", "distance 8 x 8", "distance 4 x 4", "distance 2 x 2", "ground truth", word,
-                            "smoothed, σ 1 px", "+ highest value"]
-    np.testing.assert_allclose(titles["smoothed, σ 1 px"].images[0].get_array(), maps[0], rtol=1e-5)
-    scales = model.scale_maps(image)[0]
-    for name, expected in zip(list(titles)[1:4], scales, strict=True):
-        np.testing.assert_allclose(titles[name].images[0].get_array(), expected, rtol=1e-5)
-    limits = {titles[name].images[0].get_clim() for name in list(titles)[1:4]}
-    assert limits == {(scales.min().item(), scales.max().item())}
-    assert len({titles[name].images[0].get_clim() for name in (word, "smoothed, σ 1 px")}) == 1
-    assert figure.get_suptitle() == f"Test image 1: hole, score {score.item():#.3g}"
-    row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
-    where = "inside" if 8 <= row < 16 and 8 <= column < 16 else "outside"
-    assert figure.summary.endswith(f"score {score.item():#.3g} at row {row}, column {column}, {where} the true region.")
-    assert f"{scales[0].max():#.3g} at 8 x 8" in figure.summary
-
-
-def test_scale_maps_without_masks_show_none(model):
-    dataset = report_of(MIXED, has_masks=False).dataset
-    titles = [axis.get_title() for axis in panels(figures.scale_maps(model, dataset, 0))]
-    assert "ground truth" not in titles and "image" in titles
-
-
 def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, monkeypatch):
     display = pytest.importorskip("IPython.display")
     figure, shown = figures.score_histogram(report), []
@@ -317,14 +272,14 @@ def test_show_prints_the_summary_and_hands_it_on_as_alt_text(report, capsys, mon
     assert " ".join(capsys.readouterr().out.split()) == figure.summary
 
 
-def test_photographs_are_stored_as_jpeg():
+def test_photographs_arestored_as_jpeg():
     """Noise is what PNG cannot compress; a drawing stays PNG, which keeps its lines sharp."""
     noise, drawing = plt.figure(figsize=(4, 4)), plt.figure(figsize=(4, 4))
     noise.add_subplot().imshow(np.random.default_rng(0).random((400, 400, 3)))
     drawing.add_subplot().plot([0, 1])
     plt.close("all")
-    assert _stored(noise)[:3] == b"\xff\xd8\xff" and len(_stored(noise)) < 350_000
-    assert _stored(drawing)[:4] == b"\x89PNG"
+    assert stored(noise)[:3] == b"\xff\xd8\xff" and len(stored(noise)) < 350_000
+    assert stored(drawing)[:4] == b"\x89PNG"
 
 
 def test_show_takes_figures_drawn_by_hand(capsys):
@@ -339,22 +294,3 @@ def test_show_works_without_ipython(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", None)  # its import fails
     figures.show(plt.figure(), "Told in words.")
     assert capsys.readouterr().out == "Told in words.\n"
-
-
-def test_metric_curves_show_mean_and_range_of_the_seeds():
-    values = {("a", 0): [0.5, 0.6], ("a", 1): [0.7, 0.8], ("b", 0): [0.9, 1.0]}
-    frame = pd.DataFrame([(row, kind, seed, epoch, value + shift) for kind, shift in (("weave", 0), ("gear", -0.2))
-                          for (row, seed), curve in values.items() for epoch, value in enumerate(curve, 1)],
-                         columns=["row", "category", "seed", "epoch", "value"])
-    figure = figures.metric_curves(frame)
-    weave, gear = figure.axes
-    assert (weave.get_title(), gear.get_title()) == ("weave", "gear")
-    assert [line.get_ydata().round(9).tolist() for line in weave.lines] == [[0.6, 0.7], [0.9, 1.0]]
-    assert gear.lines[0].get_ydata() == pytest.approx([0.4, 0.5])
-    assert weave.collections[0].get_datalim(weave.transData).intervaly == pytest.approx([0.5, 0.8])
-    assert "after epoch 2, mean over weave, gear: a 0.600, b 0.900." in figure.summary
-    assert "band" in figure.legends[0].get_title().get_text()
-    assert "band" not in figures.metric_curves(frame[frame["seed"] == 0]).legends[0].get_title().get_text()
-    for rows in ([], list("abcde")):
-        with pytest.raises(ValueError, match="one to 4 ways"):
-            figures.metric_curves(pd.DataFrame([(r, "weave", 0, 1, 0.5) for r in rows], columns=frame.columns))

@@ -72,31 +72,13 @@ def test_side_by_side_refuses_what_is_not_there(dataset):
         figures.side_by_side(dataset, {}, [0], "distance")
 
 
-def test_confusion_counts_a_score_at_the_threshold_as_anomalous():
-    labels, scores = [0, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.4]
-    figure = figures.confusion(labels, scores, 0.5)
-    assert figure.summary == ("At threshold 0.500: 1 of 2 anomalous images found (TP), 1 missed (FN); 1 false alarm "
-                              "(FP) in 3 good images.")
-    assert {"2\nTN: passed", "1\nFP: false alarm", "1\nFN: missed", "1\nTP: found"} <= set(text_of(figure))
-    with pytest.raises(ValueError, match="good and anomalous"):
-        figures.confusion([1, 1], [0.1, 0.2], 0.5)
-
-
 @pytest.mark.parametrize("made", TENSORS)
 def test_tensors_of_any_device_and_dtype(dataset, made):
-    labels, scores, maps = np.array([0, 0, 1, 1]), np.array([0.25, 0.5, 0.5, 0.75]), np.zeros((3, SIZE, SIZE))
+    maps = np.zeros((3, SIZE, SIZE))
     maps[1, 5, 5] = 0.5
-    assert figures.confusion(made(labels), made(scores), 0.5).summary == figures.confusion(labels, scores, 0.5).summary
     for draw in (lambda values: figures.side_by_side(dataset, {"a": values}, [1, 2], "distance"),
                  lambda values: figures.panels([[figures.Panel(values[1], region=values[1] > 0)]], "distance")):
         assert draw(made(maps)).summary == draw(maps).summary
-
-
-def test_what_is_no_label_or_score_is_not_counted():
-    with pytest.raises(ValueError, match="Found 0, 1, 2"):
-        figures.confusion([0, 1, 2], [0.1, 0.2, 0.3], 0.5)
-    with pytest.raises(ValueError, match="NaN"):
-        figures.confusion([0, 1, 1], [0.1, 0.2, np.nan], 0.5)
 
 
 def test_maps_that_are_not_finite_are_named(dataset):

@@ -129,7 +129,8 @@ def test_the_library_can_be_looked_into(monkeypatch):
     with pytest.raises(ImportError, match="cannot import name 'fot' from 'rdlib'"):
         from rdlib import fot  # noqa: F401
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where they are not installed
-    monkeypatch.delitem(sys.modules, "rdlib.widgets", raising=False)
+    for name in [name for name in sys.modules if name.startswith("rdlib.widgets")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(vars(rdlib), "widgets", raising=False)
     assert "fit(model" in pydoc.render_doc(rdlib) and "widgets" not in dir(rdlib)
     with pytest.raises(ImportError, match="pip install ipywidgets"):

@@ -10,7 +10,7 @@ from test_training import Images, equal, images, weights
 from test_weights import torchvisions
 from torchvision.models import get_model
 
-from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, figures, fit, load_dataset
+from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.anomaly_map import checked_scales, fuse, gaussian_smooth, image_score
 from rdlib.encoder import BACKBONES
 from rdlib.losses import LOSSES
@@ -203,7 +203,7 @@ def test_no_smoothing_is_the_fused_map_itself():
 
 @pytest.mark.parametrize("option, message", [
     ({"bottleneck": "ocbe"}, "no bottleneck 'ocbe'. Choose one of: pre, pre_random, oce, mff_oce"),
-    ({"score": "mean"}, "no score 'mean'. Choose one of: max, sum"), ({"sigma": -1}, "at least 0"),
+    ({"score": "mean"}, "no score 'mean'. Choose one of: max, sum"), ({"sigma": -1}, "0 for no smoothing"),
     ({"fusion": "mean"}, "no fusion 'mean'. Choose one of: add, multiply")])
 def test_options_that_there_are_not(option, message):
     with pytest.raises(ValueError, match=message):
@@ -212,16 +212,12 @@ def test_options_that_there_are_not(option, message):
         image_score(torch.zeros(1, 2, 2), "mean")
 
 
-def test_reports_and_figures_follow_the_choices():
+def test_reports_follow_the_choices():
     data = load_dataset("synthetic/weave", size=64).test
     data.samples = data.samples[:1] + data.samples[-2:]
     model = ReverseDistillation("resnet18", bottleneck="oce", scales=(2, 3), score="sum", sigma=1)
     report = evaluate(model, data, progress=False)
     np.testing.assert_allclose(report.scores, report.maps.sum((1, 2)), rtol=1e-5)
-    figure = figures.scale_maps(model, data, 1)
-    joined = next(axis for axis in figure.axes if axis.get_title().startswith("smoothed")).images[0].get_array()
-    np.testing.assert_allclose(joined, report.maps[1], rtol=1e-4, atol=1e-6)
-    assert f"score {report.scores[1]:#.3g}, highest at row" in figure.summary
 
 
 def test_novelty_detection_at_32_pixels():

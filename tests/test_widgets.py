@@ -1,7 +1,9 @@
 """Explorers: what they compute against independent references, and shells that follow their controls."""
 import io
+import sys
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -9,22 +11,19 @@ from contourpy import contour_generator
 from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 from sklearn.metrics import confusion_matrix
-from torch import nn
 
 pytest.importorskip("ipywidgets")
 
-from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset
+from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset, widgets
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
-from rdlib.deploy.folding import fold_batchnorm
 from rdlib.evaluation.operating import operating_point
+from rdlib.figures import picture
 from rdlib.figures.operating import describe
 from rdlib.synthetic.paint import painted, spot
-from rdlib.variants.baselines import ForwardStudent
-from rdlib.widgets import defect_explorer, draw_defect, paint, picture, threshold_explorer
+from rdlib.widgets import defect_explorer, draw_defect, threshold_explorer
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
 from rdlib.widgets.static import drawn_defects, map_settings
-from rdlib.widgets.thresholds import matrix_html
 
 SIZE = 64
 
@@ -56,22 +55,6 @@ def report(model, data):
 def pixels(widget):
     """What a widgets.Image shows."""
     return np.asarray(Image.open(io.BytesIO(widget.value)).convert("RGB")).astype(int)
-
-
-@pytest.mark.parametrize("build", [lambda: ReverseDistillation("resnet18"), lambda: ForwardStudent("resnet18"),
-                                   lambda: ReverseDistillation("resnet50", weights=None)])
-def test_folding_changes_nothing_but_the_layers(build):
-    generator = torch.Generator().manual_seed(0)
-    model = build()
-    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
-        for values, low, high in ((norm.weight, 0.5, 1.5), (norm.running_var, 0.5, 2), (norm.running_mean, -1, 1)):
-            values.data.uniform_(low, high, generator=generator)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    images = torch.rand(2, 3, SIZE, SIZE, generator=generator)
-    folded = fold_batchnorm(model)
-    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)] and not folded.training
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert torch.allclose(folded.scale_maps(images), model.scale_maps(images), atol=2e-5)
 
 
 def test_a_weighted_map_with_weights_of_one_is_the_kits_own():
@@ -158,8 +141,9 @@ def test_a_spot_has_its_place_and_area():
 
 def test_a_heat_picture_has_viridis_colours():
     values = np.array([[0, 0.5], [1, 9]], np.float32)
-    shown = np.asarray(picture.heat(values, 1.0, side=2))
-    assert np.array_equal(shown, picture.colour_table()[[[0, 128], [255, 255]]])
+    shown = np.asarray(picture.heat(values, 1.0))
+    colours = np.array(matplotlib.colormaps["viridis"].colors)
+    assert np.abs(shown / 255 - colours[[[0, 128], [255, 255]]]).max() < 1 / 255
 
 
 def test_borders_and_dashes():
@@ -219,40 +203,58 @@ def test_what_is_painted_is_scored(model, data, interactive):
     assert (pixels(board.panels.map.image) != clean).any()
 
 
-def test_without_anywidget_sliders_put_a_spot(model, data, monkeypatch):
-    monkeypatch.setattr(paint, "HAS_ANYWIDGET", False)
-    board = draw_defect(model, data)
-    assert board.canvas is None
-    before = pixels(board.panels.map.image)
-    board.x.value = 0.6
-    assert (pixels(board.panels.map.image) != before).any()
-    board.opacity.value = 0.0
-    assert torch.equal(painted(data.test[0].image, board.layer), data.test[0].image)
+@pytest.mark.parametrize("package", ["ipywidgets", "anywidget"])
+def test_without_a_package_its_explorers_say_what_to_install(interactive, monkeypatch, package):
+    for name in [name for name in sys.modules if name.startswith("rdlib.widgets.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # its import fails
+    with pytest.raises(ImportError, match=f"draw_defect needs {package}: pip install {package}"):
+        _ = widgets.draw_defect
+    assert widgets.map_settings and widgets.InteractiveModel and widgets.Settings
+    if package == "anywidget":
+        assert widgets.defect_explorer and widgets.threshold_explorer
+    with pytest.raises(AttributeError, match="no attribute 'draw_defekt'"):
+        _ = widgets.draw_defekt
 
 
-def test_the_threshold_explorer_moves_everything_together(report):
+def test_an_error_inside_an_explorer_is_not_blamed_on_a_package(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rdlib.widgets.explore", raising=False)
+    monkeypatch.setitem(sys.modules, "rdlib.widgets.parts", None)
+    with pytest.raises(ImportError) as caught:
+        _ = widgets.defect_explorer
+    assert "pip install" not in str(caught.value)
+
+
+def test_the_threshold_explorer_shows_the_view_of_its_threshold(report):
     explorer = threshold_explorer(report)
-    before = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
+    before, words = pixels(explorer.view), explorer.words.value
     explorer.threshold.value = float(np.sort(report.scores)[1])
-    point = operating_point(report, explorer.threshold.value)
-    after = (explorer.matrix.value, pixels(explorer.curves), explorer.words.value)
-    assert after[0] == matrix_html(point) != before[0] and describe(point) in after[2] != before[2]
-    for count, name in ((point.tn, "TN: passed"), (point.fp, "FP: false alarm"), (point.fn, "FN: missed"),
-                        (point.tp, "TP: found")):
-        assert f"{count}</b><br>{name}" in after[0]
-    moved = (after[1] != before[1]).any(-1)
-    half = moved.shape[1] // 2
-    assert moved[:, :half].any() and moved[:, half:].any()  # the point on the ROC curve and the one on PRO
+    figure = figures.threshold_view(report, explorer.threshold.value)
+    assert figure.summary == describe(operating_point(report, explorer.threshold.value))
+    assert figure.summary in explorer.words.value != words
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    assert np.array_equal(pixels(explorer.view), np.asarray(Image.open(drawn).convert("RGB")).astype(int))
+    assert (pixels(explorer.view) != before).any()
 
 
-def test_the_disc_lies_on_the_curve(report):
-    """Its place in pixels, against matplotlib's own drawing of the same point."""
-    explorer = threshold_explorer(report)
-    point = operating_point(report, explorer.threshold.value)
-    for to_pixels, place in zip(explorer._pixels, ((point.fpr, point.tpr), (point.pixel_fpr, point.pro)), strict=True):
-        x, y = to_pixels.transform(place)
-        around = pixels(explorer.curves)[round(explorer._curves.height - y), round(x)]
-        assert np.abs(around - (230, 159, 0)).max() <= 2  # Okabe and Ito's orange
+def test_the_views_points_lie_where_the_threshold_is(report):
+    threshold = float(np.sort(report.scores)[1])
+    point, figure = operating_point(report, threshold), figures.threshold_view(report, threshold)
+    matrix, roc, pro = figure.axes
+    assert [text.get_text() for text in matrix.texts] == [f"{point.tn}\nTN: passed", f"{point.fp}\nFP: false alarm",
+                                                          f"{point.fn}\nFN: missed", f"{point.tp}\nTP: found"]
+    for axis, place in ((roc, (point.fpr, point.tpr)), (pro, (point.pixel_fpr, point.pro))):
+        assert [float(values[0]) for values in axis.lines[-1].get_data()] == pytest.approx(place)
+        assert axis.lines[-1].get_marker() == "o"
+    x, y = pro.lines[0].get_data()
+    assert np.interp(point.pixel_fpr, x, y) == pytest.approx(point.pro, abs=0.02)  # the disc is on the curve
+
+
+def test_a_threshold_needs_both_classes(data, model):
+    anomalous = AnomalyDataset(data.test.samples[3:], (SIZE, SIZE))
+    with pytest.raises(ValueError, match="needs good and anomalous"):
+        figures.threshold_view(evaluate(model, anomalous, progress=False), 0.5)
 
 
 def test_static_twins_say_the_same_numbers(interactive, data, report):

@@ -1,6 +1,5 @@
 """Use of a trained model outside a notebook: ONNX export, scoring of a folder, and a check of the machine."""
 from rdlib.deploy.export import OnnxDetector, export_onnx
-from rdlib.deploy.folding import fold_batchnorm
 from rdlib.deploy.scoring import score_folder
 
-__all__ = ["OnnxDetector", "export_onnx", "fold_batchnorm", "score_folder"]
+__all__ = ["OnnxDetector", "export_onnx", "score_folder"]

@@ -1,4 +1,4 @@
-"""Provide what all figures share: style, colours, outlines and words; and `show`, which displays a figure."""
+"""Provide what all figures share: canvas, outlines and words; and `show`, which displays a figure."""
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from rdlib.evaluation.report import Report
+from rdlib.figures.style import HALO, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
 from rdlib.utils.arrays import as_finite
-
-BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
-STYLE = {"figure.constrained_layout.use": True, "figure.facecolor": "white", "font.size": 10, "axes.titlesize": 10,
-         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
-         "image.cmap": "viridis", "xtick.labelsize": 9, "ytick.labelsize": 9}
-WIDTH = 8.0  # inches, a notebook's column
-SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how finely it draws it
-LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
-UNIT = "cosine distance, summed over 3 scales"
-HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
-TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
-MARKED = {"colors": ORANGE, "linestyles": "dashed", "linewidths": 1.5}
 
 
 class Figure(matplotlib.figure.Figure):
@@ -67,12 +55,12 @@ def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
         from IPython.display import Image, display
         if get_ipython() is not None:
             # metadata= and not alt=: Colab's IPython 7 does not know the latter.
-            display(Image(_stored(figure), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
+            display(Image(stored(figure), width=round(figure.get_figwidth() * SCREEN_DPI), metadata={"alt": summary}))
     plt.close(figure)
     print(fill(summary, 100))  # a page would break a long line in the middle of a word
 
 
-def _stored(figure: matplotlib.figure.Figure) -> bytes:
+def stored(figure: matplotlib.figure.Figure) -> bytes:
     """Encode a figure for a notebook: as PNG, or as JPEG if photographs make the PNG large."""
     png, jpeg = BytesIO(), BytesIO()
     figure.savefig(png, format="png", dpi=STORED_DPI)
@@ -80,11 +68,6 @@ def _stored(figure: matplotlib.figure.Figure) -> bytes:
         return png.getvalue()
     figure.savefig(jpeg, format="jpeg", dpi=STORED_DPI, pil_kwargs={"quality": 90, "subsampling": 0})
     return jpeg.getvalue()
-
-
-def show_mask(axis: Axes, mask: NDArray) -> None:
-    """Draw an (H, W) bool mask, white where it is True."""
-    axis.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 def outline(axis: Axes, region: NDArray, style: dict) -> None:

@@ -1,24 +1,13 @@
 """Draw the results of a whole test set, and of a training run, as curves and distributions."""
+from collections.abc import Sequence
+
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    UNIT,
-    VERMILION,
-    Figure,
-    canvas,
-    check_finite,
-    counted,
-    number,
-    thinned,
-)
+from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, thinned
+from rdlib.figures.style import BLUE, GREEN, GREY, UNIT, VERMILION
 from rdlib.metrics import PixelRanking
 from rdlib.training.run import Run
 
@@ -66,29 +55,32 @@ def roc_and_pro(report: Report) -> Figure:
 
     A curve for which the test set has no ground truth is left out. Raises ValueError if no curve remains.
     """
+    if report.pixels is None and np.isnan(report.image_auroc):
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
+    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
+        areas = draw_roc_and_pro(axes, report)
+    figure.summary = "Areas: " + ", ".join(areas)
+    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
+    return figure
+
+
+def draw_roc_and_pro(axes: Sequence[Axes], report: Report) -> list[str]:
+    """Draw the ROC curves on the first axes, the PRO curve on the second. Return the ROC curves' areas in words."""
     from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
         curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))
-    pixels = report.pixels
-    if pixels:
-        curves.append(("pixel", report.pixel_auroc, pixels.roc_curve(), VERMILION, "dashed"))
-    if not curves:
-        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
-    panels = 1 + (pixels is not None)
-    with canvas(1, panels, 4.2) as (figure, (axes,)):
-        for name, area, (fpr, tpr, _), colour, line in curves:
-            axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
-        axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
-        axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
-        axes[0].legend(loc="lower right")
-        if pixels:
-            _draw_pro(axes[1], report, pixels)
-        for axis in axes:
-            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    figure.summary = "Areas: " + ", ".join(f"{name} AUROC {area:.3f}" for name, area, *_ in curves)
-    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if pixels else "; no masks."
-    return figure
+    if report.pixels:
+        curves.append(("pixel", report.pixel_auroc, report.pixels.roc_curve(), VERMILION, "dashed"))
+        _draw_pro(axes[1], report, report.pixels)
+    for name, area, (fpr, tpr, _), colour, line in curves:
+        axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
+    axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
+    axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+    axes[0].legend(loc="lower right")
+    for axis in axes:
+        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    return [f"{name} AUROC {area:.3f}" for name, area, *_ in curves]
 
 
 def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:
@@ -129,45 +121,4 @@ def loss_curve(run: Run) -> Figure:
         axis.legend()
     figure.summary = f"Loss {number(steps[0])} in the first step, {number(steps[-1])} in the last, step {run.step}"
     figure.summary += f"; mean of epoch {len(epochs)}: {number(epochs[-1])}." if len(epochs) else "."
-    return figure
-
-
-def metric_curves(frame: pd.DataFrame, name: str = "image AUROC") -> Figure:
-    """Draw a metric by epoch: a panel for each category, a line for each way to train.
-
-    The line is the mean over seeds; the band reaches from the lowest seed to the highest.
-
-    Args:
-        frame: one row for each evaluation, with columns row (the way to train), category, seed, epoch, value.
-        name: of the metric.
-
-    Returns:
-        The figure; its summary gives the means after the last epoch.
-
-    Raises:
-        ValueError: no evaluation, or more than four ways to train.
-    """
-    rows, categories = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["category"]))
-    looks = list(zip((VERMILION, ORANGE, BLUE, GREEN), "osD^", strict=True))
-    if not 0 < len(rows) <= len(looks):
-        raise ValueError(f"The figure can show one to {len(looks)} ways to train, got {len(rows)}. Select some.")
-    columns = min(2, len(categories))
-    lines = -(-len(categories) // columns)
-    with canvas(lines, columns, 0.6 + 2.8 * lines, sharey=True, sharex=True) as (figure, axes):
-        for axis, category in zip(axes.flat, categories, strict=False):
-            for row, (colour, marker) in zip(rows, looks, strict=False):
-                part = frame[(frame["row"] == row) & (frame["category"] == category)]
-                epochs = part.groupby("epoch")["value"].agg(["mean", "min", "max"])
-                axis.fill_between(epochs.index, epochs["min"], epochs["max"], color=colour, alpha=0.12, linewidth=0)
-                axis.plot(epochs.index, epochs["mean"], color=colour, marker=marker, markersize=4, label=row)
-            axis.set(title=category, xlabel="epoch", ylabel=name)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axis.label_outer()
-        for axis in axes.flat[len(categories):]:
-            axis.set_axis_off()
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                      title="mean of the seeds; band: lowest to highest" if frame["seed"].nunique() > 1 else None)
-    last = frame[frame["epoch"] == frame["epoch"].max()].groupby("row", sort=False)["value"].mean()
-    figure.summary = (f"{name} after epoch {frame['epoch'].max()}, mean over {', '.join(map(str, categories))}: "
-                      + ", ".join(f"{row} {value:.3f}" for row, value in last.items()) + ".")
     return figure

@@ -9,23 +9,8 @@ from numpy.typing import NDArray
 
 from rdlib.datasets.samples import GOOD
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import (
-    MARKED,
-    ORANGE,
-    TRUTH,
-    UNIT,
-    WIDTH,
-    Figure,
-    canvas,
-    check_finite,
-    check_indices,
-    counted,
-    handle,
-    head,
-    number,
-    outline,
-    show_mask,
-)
+from rdlib.figures.canvas import Figure, canvas, check_finite, check_indices, counted, handle, head, number, outline
+from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
 
 
 def examples(report: Report, n: int = 6) -> list[int]:
@@ -125,7 +110,7 @@ def _gallery_row(row: Sequence[Axes], report: Report, i: int, value: float, scal
         axis.set_axis_off()
     row[0].set_title(f"{report.defect_types[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
     if report.pixels:
-        show_mask(row[1], report.masks[i])
+        row[1].imshow(report.masks[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         outline(row[-1], report.masks[i], TRUTH)
     outline(row[-1], report.maps[i] >= value, MARKED)
     return row[-2].imshow(report.maps[i], norm=scale)

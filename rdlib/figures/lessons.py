@@ -1,29 +1,14 @@
-"""Draw what the lessons compare: images in a grid, maps of several methods, scores on both sides of a threshold."""
+"""Draw what the lessons compare: images in a grid, and maps of several methods."""
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
-from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
-from rdlib.evaluation.operating import OperatingPoint
-from rdlib.figures.canvas import (
-    BLUE,
-    ORANGE,
-    TRUTH,
-    VERMILION,
-    WIDTH,
-    Figure,
-    canvas,
-    check_indices,
-    counted,
-    handle,
-    head,
-    number,
-    outline,
-)
-from rdlib.figures.operating import describe, draw_confusion
-from rdlib.utils.arrays import as_finite, as_truth
+from rdlib.datasets.samples import AnomalyDataset, Item
+from rdlib.figures.canvas import Figure, canvas, check_indices, counted, handle, head, number, outline
+from rdlib.figures.networks import Panel, panels
+from rdlib.figures.style import TRUTH, WIDTH
+from rdlib.utils.arrays import as_finite
 
 
 def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary: str, *,
@@ -45,16 +30,10 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
     """
     if not items or len(items) != len(titles):
         raise ValueError(f"Give one image or more and a title for each; got {len(items)} images, {len(titles)} titles.")
-    rows = -(-len(items) // columns)
-    height, width = items[0].image.shape[1:]
-    with canvas(rows, columns, rows * (WIDTH / columns * height / width + 0.25)) as (figure, axes):
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for axis, item, title in zip(axes.flat, items, titles, strict=False):
-            axis.imshow(item.image.permute(1, 2, 0).numpy())
-            axis.set_title(title, fontsize=9, pad=3)
-            if outlines:
-                outline(axis, item.mask.numpy(), TRUTH)
+    cells = [Panel(item.image, title, region=item.mask if outlines else None)
+             for item, title in zip(items, titles, strict=True)]
+    grid = [*cells, *[None] * (-len(cells) % columns)]
+    figure = panels([grid[i:i + columns] for i in range(0, len(grid), columns)])
     figure.summary = summary
     return figure
 
@@ -104,39 +83,4 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
     figure.summary = f"Highest values on {counted(len(indices), 'test image')}: " + "; ".join(
         f"{name} " + ", ".join(f"{number(m.max())} ({kind})" for m, kind in zip(part, kinds, strict=True))
         for name, part in chosen.items()) + "."
-    return figure
-
-
-def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float, unit: str = "image score") -> Figure:
-    """Draw image scores on both sides of a threshold, and the confusion matrix.
-
-    Args:
-        labels: (N,) 0 good, 1 anomalous.
-        scores: (N,) image scores, higher is more anomalous.
-        threshold: an image with a score >= threshold is called anomalous.
-        unit: label of the score axis.
-
-    Returns:
-        The figure; its summary counts TP, FN and FP.
-
-    Raises:
-        ValueError: good or anomalous images are missing, or a score is NaN or infinite.
-    """
-    labels, scores = as_truth(labels), as_finite(scores, "scores")
-    if set(labels.tolist()) != {False, True}:
-        raise ValueError("A confusion matrix needs good and anomalous images. Give labels and scores of both.")
-    called = scores >= threshold
-    point = OperatingPoint(threshold, tp=int((labels & called).sum()), fn=int((labels & ~called).sum()),
-                           fp=int((~labels & called).sum()), tn=int((~labels & ~called).sum()),
-                           pixel_fpr=np.nan, pro=np.nan)
-    with canvas(1, 2, 3.2, width_ratios=[3, 2]) as (figure, (axes,)):
-        for place, (label, name, colour, marker) in enumerate(((0, GOOD, BLUE, "o"), (1, "anomalous", VERMILION, "^"))):
-            part = scores[labels == label]
-            spread = np.linspace(-0.28, 0.28, 7)[np.arange(len(part)) % 7]
-            axes[0].plot(part, place + spread, marker, color=colour, alpha=0.6, markersize=5, label=name)
-        axes[0].axvline(threshold, color=ORANGE, linestyle="dashed", linewidth=2)
-        axes[0].set(yticks=[0, 1], yticklabels=[GOOD, "anomalous"], ylim=(-0.5, 1.5), xlabel=unit, ylabel="truth",
-                    title=f"threshold {number(threshold)}: anomalous to its right")
-        draw_confusion(axes[1], point)
-    figure.summary = describe(point)
     return figure

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rdlib.figures.canvas import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH, Figure, canvas, number, outline
+from rdlib.figures.canvas import Figure, canvas, number, outline
+from rdlib.figures.style import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH
 from rdlib.utils.arrays import as_array, as_truth
 
 

@@ -1,5 +1,4 @@
 """Draw what one threshold does to a test set: confusion matrix, and points on the ROC and the PRO curve."""
-from collections.abc import Sequence
 from math import isnan
 
 import numpy as np
@@ -7,10 +6,9 @@ from matplotlib.axes import Axes
 
 from rdlib.evaluation.operating import OperatingPoint, operating_point
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import BLUE, GREEN, GREY, ORANGE, Figure, canvas, check_finite, counted, number, thinned
-
-# Row: good, anomalous; column: called normal, called anomalous. The explorer's table uses the same words.
-OUTCOMES = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))
+from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number
+from rdlib.figures.curves import draw_roc_and_pro
+from rdlib.figures.style import ORANGE
 
 
 def threshold_view(report: Report, threshold: float) -> Figure:
@@ -28,13 +26,18 @@ def threshold_view(report: Report, threshold: float) -> Figure:
     Raises:
         ValueError: good or anomalous images are missing, or the scores are not the maxima of the maps.
     """
+    check_finite(report)
     point = operating_point(report, threshold)
-    panels = 2 + (report.pixels is not None)
-    with canvas(1, panels, 3.1) as (figure, (axes,)):
+    if np.isnan(report.image_auroc):
+        raise ValueError("A threshold needs good and anomalous test images to be judged. Add the missing ones.")
+    with canvas(1, 2 + (report.pixels is not None), 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
-        draw_confusion(axes[0], point)
-        for axis, (x, y) in zip(axes[1:], draw_threshold_curves(axes[1:], report, point), strict=True):
-            axis.plot(x, y, "o", color=ORANGE, markeredgecolor="black", markersize=10, clip_on=False, zorder=5)
+        _draw_confusion(axes[0], point)
+        draw_roc_and_pro(axes[1:], report)
+        for axis in axes[2:]:
+            axis.set(ylabel="per-region overlap")  # a shorter one, since the panel is small
+        for axis, place in zip(axes[1:], ((point.fpr, point.tpr), (point.pixel_fpr, point.pro)), strict=False):
+            axis.plot(*place, "o", color=ORANGE, markeredgecolor="black", markersize=10, clip_on=False, zorder=5)
     figure.summary = describe(point)
     return figure
 
@@ -49,35 +52,14 @@ def describe(point: OperatingPoint) -> str:
     return text + "."
 
 
-def draw_threshold_curves(axes: Sequence[Axes], report: Report, point: OperatingPoint) -> list[tuple[float, float]]:
-    """Draw the images' ROC curve and, with masks, the PRO curve. Return the operating point's place on each."""
-    from sklearn.metrics import roc_curve
-    check_finite(report)
-    if len(set(report.labels)) < 2:
-        raise ValueError("A threshold needs good and anomalous test images to be judged. Add the missing ones.")
-    fpr, tpr, _ = roc_curve(report.labels, report.scores, drop_intermediate=False)
-    axes[0].plot(fpr, tpr, color=BLUE)
-    axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted")
-    axes[0].set(title="ROC, images", xlabel="false-positive rate", ylabel="true-positive rate")
-    places = [(point.fpr, point.tpr)]
-    if report.pixels:
-        axes[1].plot(*thinned(*report.pixels.pro_curve()[:2]), color=GREEN, linestyle="dashed")
-        axes[1].axvline(report.fpr_limit, color=GREY, linestyle="dotted")
-        axes[1].annotate(f" FPR limit {report.fpr_limit:g}", (report.fpr_limit, 0.02), color="black", fontsize=9)
-        axes[1].set(title="PRO, pixels", xlabel="share of normal pixels marked", ylabel="mean share of a region")
-        places.append((point.pixel_fpr, point.pro))
-    for axis in axes:
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    return places
-
-
-def draw_confusion(axis: Axes, point: OperatingPoint) -> None:
+def _draw_confusion(axis: Axes, point: OperatingPoint) -> None:
     """Draw the confusion matrix; colours are the shares of a row."""
+    names = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))  # row: good, anomalous
     counts = np.array([[point.tn, point.fp], [point.fn, point.tp]])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        axis.text(column, row, f"{count}\n{OUTCOMES[row][column]}", ha="center", va="center", fontsize=9,
+        axis.text(column, row, f"{count}\n{names[row][column]}", ha="center", va="center", fontsize=9,
                   color="black" if shares[row, column] > 0.5 else "white")
     axis.set_xticks([0, 1], ["normal", "anomalous"])
     axis.set_yticks([0, 1], ["good", "anomalous"], rotation=90, va="center")

@@ -1,12 +1,10 @@
 """Draw one image with the model's verdict, for a person who looks through a folder of images."""
-import matplotlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation, binary_erosion
 
-from rdlib.figures.canvas import ORANGE, number
-from rdlib.synthetic.paint import hex_to_rgb
+from rdlib.figures.canvas import number
+from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
 from rdlib.threshold import Threshold
 from rdlib.utils.arrays import as_finite
 
@@ -16,8 +14,7 @@ FONT, GAP = 20, 8  # pixels: smallest height of the letters, width of the gap be
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
     """Compute the (height, width) at which `overlay` draws an image: in proportion, longer side 320 to 1024 pixels."""
-    scale = float(np.clip(max(height, width), *SIDES)) / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    return proportional(height, width, float(np.clip(max(height, width), *SIDES)))
 
 
 def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshold | None) -> Image.Image:
@@ -39,13 +36,11 @@ def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshol
         ValueError: the map or the score holds NaN or infinity.
     """
     height, width = image.shape[:2]
-    small, score = as_finite(values, "map's values").astype(np.float32), float(as_finite(score, "scores"))
-    heat = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
-    top = 2 * threshold.pixel if threshold else max(float(heat.max()), 1e-12)
-    colours = (matplotlib.colormaps["viridis"](np.clip(heat / top, 0, 1))[..., :3] * 255).astype(np.uint8)
+    score = float(as_finite(score, "scores"))
+    large, left = enlarged(as_finite(values, "map's values"), (width, height)), Image.fromarray(image)
     words = f"score {number(score)}"
     if threshold:
-        image = _outlined(image, heat >= threshold.pixel)
+        draw_outlines(left, large, threshold.pixel)
         verdict = "ANOMALOUS" if score >= threshold.score else "good"
         words = f"{verdict}: {words}, threshold {number(threshold.score)}"
     letters = max(FONT, width // 16)
@@ -53,20 +48,11 @@ def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshol
     canvas = Image.new("RGB", (max(2 * width + GAP, int(font.getlength(words)) + 8), height + strip), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((4, letters // 5), words, fill="black", font=font)
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    for left, part in ((0, image), (width + GAP, colours)):
-        canvas.paste(Image.fromarray(part), (left, strip))
-        _cross(draw, left + int(column), strip + int(row))
+    row, column = np.unravel_index(large.argmax(), large.shape)
+    for x, part in ((0, left), (width + GAP, heat(large, 2 * threshold.pixel if threshold else float(large.max())))):
+        canvas.paste(part, (x, strip))
+        _cross(draw, x + int(column), strip + int(row))
     return canvas
-
-
-def _outlined(image: NDArray, region: NDArray) -> NDArray:
-    """Draw the inner border of a region in orange on black, closed at the image's edge."""
-    line = region & ~binary_erosion(region, iterations=2)
-    image = image.copy()
-    image[binary_dilation(line)] = 0
-    image[line] = hex_to_rgb(ORANGE)
-    return image
 
 
 def _cross(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:

@@ -2,18 +2,13 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import ImageColor
 from torch import Tensor
 
 
 def as_image(pixels: NDArray) -> Tensor:
     """Convert (H, W, 3) uint8 pixels to a (3, H, W) float32 image in [0, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-
-
-def hex_to_rgb(colour: str) -> tuple[int, int, int]:
-    """Convert "#rrggbb" to red, green and blue, 0 to 255 each."""
-    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-    return red, green, blue
 
 
 def painted(image: Tensor, layer: NDArray) -> Tensor:
@@ -49,6 +44,6 @@ def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str =
     rows, columns = np.mgrid[:height, :width] + 0.5
     distance = np.hypot(columns - x * width, rows - y * height) - radius * width
     layer = np.empty((height, width, 4), np.uint8)
-    layer[..., :3] = hex_to_rgb(colour)
+    layer[..., :3] = ImageColor.getrgb(colour)
     layer[..., 3] = np.round(255 * opacity * np.clip(0.5 - distance, 0, 1))  # an edge one pixel soft
     return layer

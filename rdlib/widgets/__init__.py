@@ -1,31 +1,24 @@
 """Explore maps, thresholds and painted defects interactively; static figures show the same without a running kernel.
 
-`InteractiveModel`, its settings and the static figures need no ipywidgets. The explorers need it and are imported at
-first use. They run in JupyterLab, Notebook 7 and Colab.
+`InteractiveModel`, its settings and the static figures need no ipywidgets; the explorers do. They run in JupyterLab,
+Notebook 7 and Colab. Each name is imported at first use, from the module that `__init__.pyi` says.
 """
+import ast
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from rdlib.widgets.interactive import InteractiveModel, Settings, View, weighted_map
-from rdlib.widgets.static import drawn_defects, map_settings
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_HOMES = {node.names[0].name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) and node.module}
+__all__ = sorted(_HOMES)
 
-__all__ = ["InteractiveModel", "DefectExplorer", "DrawDefect", "Settings", "ThresholdExplorer", "View",
-           "defect_explorer", "draw_defect", "drawn_defects", "map_settings", "threshold_explorer", "weighted_map"]
 
-if TYPE_CHECKING:
-    from rdlib.widgets.explore import DefectExplorer, defect_explorer
-    from rdlib.widgets.paint import DrawDefect, draw_defect
-    from rdlib.widgets.thresholds import ThresholdExplorer, threshold_explorer
-else:
-    _HOMES = {"DefectExplorer": "explore", "defect_explorer": "explore", "DrawDefect": "paint", "draw_defect": "paint",
-              "ThresholdExplorer": "thresholds", "threshold_explorer": "thresholds"}
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'rdlib.widgets' has no attribute {name!r}")
-        try:
-            import ipywidgets  # noqa: F401 - a clear message before any other import fails
-        except ImportError as error:
-            raise ImportError("The explorers need ipywidgets: pip install ipywidgets anywidget. The static figures, "
-                              "such as map_settings, do not need it.") from error
-        return getattr(import_module(f"rdlib.widgets.{_HOMES[name]}"), name)
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rdlib.widgets' has no attribute {name!r}")
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ImportError as error:
+        if error.name not in ("ipywidgets", "anywidget"):
+            raise
+        raise ImportError(f"{name} needs {error.name}: pip install {error.name}. The static figures, such as "
+                          "map_settings, do not need it.", name=error.name) from error

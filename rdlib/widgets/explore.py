@@ -5,9 +5,9 @@ import numpy as np
 from rdlib.anomaly_map import FUSIONS
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.detector import Distillation
+from rdlib.figures.picture import heat
 from rdlib.widgets.interactive import InteractiveModel, Settings
 from rdlib.widgets.parts import FACTOR_HINT, MapPanels, Panel, choice, follow, side_by_side, slider, whole
-from rdlib.widgets.picture import heat
 
 SCALE_NAMES = ("fine", "middle", "coarse")
 
@@ -83,7 +83,7 @@ class DefectExplorer(widgets.VBox):
             start = "Every weight is 0; all three count as 1. " + start
         self.panels.show(self.interactive.view(index, settings), start)
         for panel, values in zip(self.scales, self.interactive.scales(index).numpy(), strict=True):
-            panel.show(heat(values, self.scales_top, 192))
+            panel.show(heat(values, self.scales_top))
 
     def reset_settings(self) -> None:
         """Set the controls to the model's own settings and the threshold to 1."""

@@ -5,7 +5,6 @@ threshold without a look at the test set. The model has seen them, so such a thr
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from rdlib.anomaly_map import SCALES, check_finite, fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
-from rdlib.deploy.folding import fold_batchnorm
 from rdlib.detector import Distillation
 from rdlib.utils.arrays import as_array, as_truth
 
@@ -97,7 +95,7 @@ class View:
 
 
 class InteractiveModel:
-    """A trained model prepared for quick answers: BatchNorm is folded, and maps are computed once and kept.
+    """A trained model prepared for quick answers: distances of test images are computed once and kept.
 
     Args:
         model: trained; it is not changed.
@@ -106,7 +104,7 @@ class InteractiveModel:
     """
 
     def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
-        self.model, self.data = cast(Distillation, fold_batchnorm(model)), data  # it returns the class of its argument
+        self.model, self.data = model, data
         images = [data.train[i].image for i in range(min(reference, len(data.train)))]
         self.reference = torch.stack([self.ask(image) for image in images])  # (R, 3, H, W)
         self._scales: dict[int, Tensor] = {}

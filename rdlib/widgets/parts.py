@@ -1,17 +1,21 @@
 """Provide the parts of the explorers: labelled sliders, images with a caption, a colour bar, a readout."""
 from collections.abc import Callable, Sequence
+from io import BytesIO
 
 import ipywidgets as widgets
+import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
 from rdlib.widgets.interactive import View
-from rdlib.widgets.picture import colour_table, draw_outlines, encoded, heat, photo
 from rdlib.widgets.static import TOP
 
 WIDTH = "400px"  # of a control; a phone shows less
 FACTOR_HINT = "A multiple of the map's highest value on good training images."
 LABEL = {"description_width": "8.5em"}
+SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 
 
 def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
@@ -41,17 +45,31 @@ def side_by_side(*parts: widgets.Widget) -> widgets.Box:
                                                     grid_gap="4px 16px"))
 
 
+def photo(image: NDArray) -> Image.Image:
+    """Enlarge an (H, W, 3) image in [0, 1]."""
+    height, width = proportional(image.shape[0], image.shape[1], SIDE)
+    pixels = Image.fromarray((image * 255 + 0.5).clip(0, 255).astype(np.uint8))
+    return pixels.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image) -> bytes:
+    """Encode an image as JPEG."""
+    file = BytesIO()
+    image.save(file, "jpeg", quality=90, subsampling=0)
+    return file.getvalue()
+
+
 class Panel(widgets.VBox):
-    """An image below its caption.
+    """An image, or another widget, below its caption.
 
     A readout describes it in words: a widgets.Image has no alt text, and ipywidgets 8.1 does not show one that has a
     tooltip.
     """
 
-    def __init__(self, caption: str, hint: str, width: str = "264px"):
+    def __init__(self, caption: str, hint: str, width: str = "264px", content: widgets.Widget | None = None):
         self.caption = widgets.HTML(f"<b title='{hint}'>{caption}</b>")
         self.image = widgets.Image(format="jpeg", layout=widgets.Layout(width="100%", height="auto"))
-        super().__init__([self.caption, self.image], layout=widgets.Layout(width=width, max_width="98%"))
+        super().__init__([self.caption, content or self.image], layout=widgets.Layout(width=width, max_width="98%"))
 
     def show(self, picture: Image.Image) -> None:
         """Replace the image."""
@@ -73,15 +91,17 @@ class MapPanels(widgets.VBox):
 
     def show(self, view: View, before: str = "") -> None:
         """Show a view; `before` is the start of the sentence."""
-        self.outlined.show(draw_outlines(photo(view.image), view.map, view.threshold, view.mask))
-        self.map.show(heat(view.map, TOP * view.normal))
+        picture = draw_outlines(photo(view.image), view.map, view.threshold, view.mask)
+        self.outlined.show(picture)
+        self.map.show(heat(enlarged(view.map, picture.size), TOP * view.normal))
         self.bar.value = colour_bar(view)
         self.words.value = f"<div role='status' class='rdlib-words'>{before}{view.verdict}</div>"
 
 
 def colour_bar(view: View) -> str:
     """Draw viridis from 0 to twice normal as HTML, with marks at the threshold and at the image's score."""
-    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colour_table()[np.linspace(0, 255, 9).astype(int)].tolist())
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, 9), bytes=True)[:, :3].tolist()
+    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours)
     top = TOP * view.normal
 
     def mark(value: float, sign: str) -> str:

@@ -11,7 +11,8 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdlib.figures.canvas import HALO, MARKED, TRUTH, WIDTH, Figure, canvas, check_indices, handle, outline
+from rdlib.figures.canvas import Figure, canvas, check_indices, handle, outline
+from rdlib.figures.style import HALO, MARKED, TRUTH, WIDTH
 from rdlib.synthetic.paint import painted
 from rdlib.widgets.interactive import InteractiveModel, Settings, View
 

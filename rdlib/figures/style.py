@@ -1,0 +1,14 @@
+"""Provide the look of all figures: colours, line styles, sizes."""
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+
+BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
+STYLE = {"figure.constrained_layout.use": True, "figure.facecolor": "white", "font.size": 10, "axes.titlesize": 10,
+         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
+         "image.cmap": "viridis", "xtick.labelsize": 9, "ytick.labelsize": 9}
+WIDTH = 8.0  # inches, a notebook's column
+SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how finely it draws it
+LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
+UNIT = "cosine distance, summed over 3 scales"
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
+TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
+MARKED = {"colors": ORANGE, "linestyles": "dashed", "linewidths": 1.5}
