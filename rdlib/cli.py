@@ -3,14 +3,13 @@
     python -m rdlib {score,reproduce,synthetic,doctor} --help
 """
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from rdlib.deploy.doctor import report_lines
 from rdlib.deploy.scoring import OVERLAYS, load_scorer, score_folder, scoring_messages
-from rdlib.reproduction.command import COST, COST_TITLE, parse_pair, reproduce
+from rdlib.reproduction.command import parse_pair, reproduce
 from rdlib.reproduction.tables import BENCHMARKS, TABLES
 from rdlib.synthetic import CATEGORIES
 from rdlib.synthetic.export import export
@@ -28,14 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
         add(commands)
     args = parser.parse_args(arguments)
     try:
-        return args.run(args)
+        return args.run(args) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def _command(commands: argparse._SubParsersAction, name: str, summary: str,
-             run: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
+             run: Callable[[argparse.Namespace], int | None], details: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{details}",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
@@ -68,9 +67,9 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    titles = {name: table.title for name, table in TABLES.items()} | {COST: COST_TITLE}
+    titles = {name: table.title for name, table in TABLES.items()}
     parser = _command(commands, "reproduce", "Run what is missing of a table of the paper, and write the table.",
-                      _reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
+                      reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
                       "Runs with a result file are not run again, so it can be stopped at any time. The exit status\n"
                       "is 1 if a run failed; KEY.error.txt beside the results says why.")
     parser.add_argument("table", choices=titles, metavar="TABLE", help="one of the above")
@@ -80,9 +79,9 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     for field in ("epochs", "batch_size", "size", "n_train", "threads"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N", help="instead of the usual")
     parser.add_argument("--backbone", help="instead of the usual")
-    parser.add_argument("--teacher", help="the teacher's weights instead of the usual: embedded, imagenet, ...")
+    parser.add_argument("--teacher", dest="weights", help="the teacher's weights, for example embedded or imagenet")
     parser.add_argument("--precision", choices=["float32", "bf16"], help="instead of the usual")
-    parser.add_argument("--weights", type=parse_pair, nargs="+", default=[], metavar="NAME=FILE",
+    parser.add_argument("--weights", dest="files", type=parse_pair, nargs="+", default=[], metavar="NAME=FILE",
                         help="the file of a teacher, for example imagenet=resnet18.safetensors")
     parser.add_argument("--root", type=parse_pair, nargs="+", default=[], metavar="FAMILY=FOLDER",
                         help="where a data set lies, for example mvtec=/data/mvtec")
@@ -93,12 +92,6 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--tables", type=Path, default=Path("data/results/tables"), help="folder of the reports")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table from the stored results")
     parser.add_argument("--list", action="store_true", help="only list the runs and whether they are stored")
-
-
-def _reproduce(args: argparse.Namespace) -> int:
-    import torch
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    return reproduce(args)
 
 
 def _add_synthetic(commands: argparse._SubParsersAction) -> None:
@@ -113,19 +106,14 @@ def _add_synthetic(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--jobs", type=int, help="processes; default: one a core")
 
 
-def _synthetic(args: argparse.Namespace) -> int:
+def _synthetic(args: argparse.Namespace) -> None:
     for category in args.category:
         if (folder := args.out / category).exists():
             print(f"{folder} exists already and is left as it is", file=sys.stderr)
         else:
             print(export(category, args.out, size=args.size, seed=args.seed, jobs=args.jobs))
-    return 0
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
-    _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.", _doctor)
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    print("\n".join(report_lines()))
-    return 0
+    _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.",
+             lambda args: print("\n".join(report_lines())))

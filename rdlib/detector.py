@@ -57,7 +57,7 @@ class Config:
     def __post_init__(self) -> None:
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels, got {self.sigma}. Use 0 for no smoothing, or more.")
+            raise ValueError(f"sigma is a width in pixels, at least 0 (no smoothing); got {self.sigma}.")
         check_choice("score", self.score, SCORES)
 
 

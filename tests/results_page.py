@@ -14,9 +14,10 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
+import complexity  # noqa: E402
 import synthetic  # noqa: E402
 
-from rdlib.reproduction import Results, beside_published, load_costs, load_results, swings  # noqa: E402
+from rdlib.reproduction import Results, beside_published, load_results, swings  # noqa: E402
 from rdlib.reproduction.results import MEAN, NOT_RUN  # noqa: E402
 
 RESULTS = ROOT / "data" / "results"
@@ -166,7 +167,7 @@ def origin(pattern: str) -> str:
 
 def costs() -> str:
     """Return the costs of the backbones."""
-    return load_costs(RESULTS / "costs").to_markdown(index=False)
+    return complexity.load_costs(RESULTS / "costs").to_markdown(index=False)
 
 
 def speed() -> str:

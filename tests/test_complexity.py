@@ -1,13 +1,17 @@
 """Costs: parameters against the published design, operations against arithmetic by hand."""
+import json
+import shutil
 import time
 
+import complexity
 import psutil
 import pytest
 import torch
+from complexity import images_per_second, load_costs, measure_and_store
 from torch import nn
 
 from rdlib import ReverseDistillation
-from rdlib.evaluation.complexity import count_flops, count_parameters, images_per_second, measure
+from rdlib.evaluation.complexity import count_flops, count_parameters
 from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent
 
@@ -63,13 +67,30 @@ def test_speed_counts_images_and_leaves_out_the_first_call():
     assert 60 < speed <= 200 and len(calls) > 2
 
 
-def test_a_measurement():
-    found = measure("resnet18", size=64, batch_size=2, seconds=0.1)
+def test_costs_are_measured_stored_and_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(complexity, "RESULTS", tmp_path)
+    assert complexity.main(["--report"]) == 1 and "holds no costs" in capsys.readouterr().err
+    threads = torch.get_num_threads()
+    measure_and_store("resnet18", "cpu", 64, "float32", 1, tmp_path / "costs")
+    torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "costs" / "resnet18-cpu-64-float32.json").read_text(encoding="utf-8"))
     assert found["parameters"] == {"teacher": 2_782_784, "ocbe": 11_680_000, "student": 3_703_168}
     assert found["flops"] == count_flops(ReverseDistillation("resnet18", weights=None), (64, 64))
-    assert found["images_per_second"] > 0 and found["peak_memory_mb"] > 0
-    with pytest.raises(ValueError, match="no backbone 'vgg16'"):
-        measure("vgg16")
+    assert found["peak_memory_mb"] > 0
+    (line,) = load_costs(tmp_path / "costs").to_dict(orient="records")
+    assert (line["ocbe, M weights"], line["student, M weights"], line["threads"]) == (11.68, 3.70, 1)
+    assert line["GFLOP per image"] == pytest.approx(8.65 / 16, abs=0.06) and line["images/s"] > 1
+    assert complexity.main(["--report"]) == 0 and "11.68" in capsys.readouterr().out
+    assert "11.68" in (tmp_path / "tables" / "complexity.csv").read_text(encoding="utf-8")
+
+
+def test_the_stored_table_of_costs_is_that_of_its_results(tmp_path, monkeypatch):
+    shutil.copytree(complexity.RESULTS / "costs", tmp_path / "costs")
+    stored = complexity.RESULTS / "tables"
+    monkeypatch.setattr(complexity, "RESULTS", tmp_path)
+    assert complexity.main(["--report"]) == 0
+    for name in ("complexity.csv", "complexity.md"):
+        assert (tmp_path / "tables" / name).read_text("utf-8") == (stored / name).read_text("utf-8")
 
 
 def test_peak_memory_is_this_processs_in_mib():

@@ -29,7 +29,6 @@ from rdlib.reproduction import (
     beside_published,
     execute,
     grid,
-    load_costs,
     load_results,
     run_all,
     swings,
@@ -37,7 +36,6 @@ from rdlib.reproduction import (
     write_report,
 )
 from rdlib.reproduction.config import from_dict
-from rdlib.reproduction.cost import measure_and_store
 from rdlib.reproduction.single import build, evaluate_all, load
 from rdlib.reproduction.store import KEYS
 from rdlib.utils.errors import DataError, NotFiniteError
@@ -328,7 +326,7 @@ def test_every_table_has_its_runs_on_every_benchmark(name):
     for benchmark in BENCHMARKS.values():
         points = grid(TABLES[name], benchmark)
         assert len({(point.row.label, point.category, point.config.seed) for point in points}) == len(points)
-        assert all(point.config.dataset.startswith(benchmark.family) for point in points)
+        assert all(point.config.dataset.startswith(benchmark.base.dataset) for point in points)
 
 
 def test_the_papers_protocol_is_the_default():
@@ -403,13 +401,3 @@ def test_a_swing_is_the_mean_step_of_the_last_half(tmp_path):
     assert "0.075" in write_report(results, tmp_path / "tables").read_text(encoding="utf-8")
     by_epoch = pd.read_csv(tmp_path / "tables/stability-synthetic-epochs.csv")
     assert len(by_epoch) == 12 and by_epoch.query("seed == 0 and epoch == 5")["aupro"].item() == 0.7
-
-
-def test_costs_are_measured_stored_and_shown(tmp_path, capsys):
-    measure_and_store("resnet18", "cpu", 64, "float32", 1, tmp_path / "costs")
-    (line,) = load_costs(tmp_path / "costs").to_dict(orient="records")
-    assert (line["ocbe, M weights"], line["student, M weights"], line["threads"]) == (11.68, 3.70, 1)
-    assert line["GFLOP per image"] == pytest.approx(8.65 / 16, abs=0.06) and line["images/s"] > 1
-    words = ["--results", str(tmp_path / "runs"), "--tables", str(tmp_path / "tables"), "--report"]
-    assert reproduce(["complexity", *words]) == 0 and "11.68" in capsys.readouterr().out
-    assert reproduce(["complexity", *words[2:], "--results", str(tmp_path / "none" / "runs")]) == 2

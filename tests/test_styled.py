@@ -58,7 +58,7 @@ def toy(points, store):
     """The points' results in the store."""
     categories = tuple(dict.fromkeys(point.category for point in points))
     return Results(Table("toy", "Toy", tuple(dict.fromkeys(point.row for point in points))),
-                   Benchmark("toys", "toy", categories, RunConfig("toy")), points, store.read_all())
+                   Benchmark("toys", categories, RunConfig("toy")), points, store.read_all())
 
 
 def test_a_run_is_found_with_any_file_of_its_teacher(store):

@@ -3,7 +3,6 @@
     python -m rdlib reproduce TABLE
 """
 from rdlib.reproduction.config import RunConfig, weights_id
-from rdlib.reproduction.cost import load_costs
 from rdlib.reproduction.engine import Outcome, run_all
 from rdlib.reproduction.report import beside_published, published_numbers, text_table, write_report
 from rdlib.reproduction.results import Results, load_results, swings
@@ -13,6 +12,5 @@ from rdlib.reproduction.styled import compare, styled
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 
 __all__ = ["BENCHMARKS", "TABLES", "Benchmark", "GridPoint", "Machine", "Outcome", "ResultStore", "Results", "Row",
-           "RunConfig", "Table", "beside_published", "compare", "execute", "grid", "load_costs", "load_results",
-           "published_numbers", "run_all", "styled", "swings", "text_table", "weights_id",
-           "write_report"]
+           "RunConfig", "Table", "beside_published", "compare", "execute", "grid", "load_results", "published_numbers",
+           "run_all", "styled", "swings", "text_table", "weights_id", "write_report"]

@@ -4,15 +4,12 @@ import sys
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
-from rdlib.reproduction.cost import load_costs, measure_costs
+from rdlib.reproduction.config import KEY_DEFAULTS
 from rdlib.reproduction.engine import run_all
-from rdlib.reproduction.report import write_csv, write_report, write_text
+from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.single import Machine
 from rdlib.reproduction.store import ResultStore
-
-COST, COST_TITLE = "complexity", "Parameters, operations, memory, speed"
-CHANGES = ("epochs", "batch_size", "size", "n_train", "threads", "backbone", "precision")
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -25,9 +22,6 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 def reproduce(args: argparse.Namespace) -> int:
     """Execute the missing runs, write the table, and return the exit status."""
-    args.results = args.results.resolve()
-    if args.table == COST:
-        return report_costs(args)
     results = _load(args)
     if not results.points:
         raise ValueError("No row of this table has a teacher: the embedded one is a ResNet-18. Choose another teacher "
@@ -41,7 +35,7 @@ def reproduce(args: argparse.Namespace) -> int:
     failed = {}
     if not args.report:
         store = ResultStore(args.results)
-        machine = Machine(args.device, dict(args.weights), dict(args.root), str(data_root() / "checkpoints"))
+        machine = Machine(args.device, dict(args.files), dict(args.root), str(data_root() / "checkpoints"))
         failed = run_all(results.configs, store, machine, jobs=args.jobs, scheduler=args.scheduler).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
@@ -51,23 +45,6 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Results:
     """Load the table's results under the settings of the command line."""
-    changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
-    changes |= {"weights": args.teacher} if args.teacher else {}
-    return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.weights),
+    changes = {name: value for name, value in vars(args).items() if name in KEY_DEFAULTS and value is not None}
+    return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
                         **changes)
-
-
-def report_costs(args: argparse.Namespace) -> int:
-    """Measure the costs, unless --report is given, write their table, and return the exit status."""
-    folder = args.results.parent / "costs"
-    if not args.report:
-        measure_costs(args.device, args.size or 256, args.precision or "float32", args.threads or 1, folder)
-    frame = load_costs(folder)
-    if frame.empty:
-        print(f"{folder} holds no costs. Leave out --report to measure them.", file=sys.stderr)
-        return 2
-    text = f"# {COST_TITLE}\n\n{frame.to_markdown(index=False)}\n"
-    write_csv(frame, args.tables / f"{COST}.csv")
-    write_text(args.tables / f"{COST}.md", text)
-    print(text)
-    return 0

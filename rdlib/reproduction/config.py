@@ -81,6 +81,5 @@ def weights_id(weights: str, file: str | Path | None = None) -> str | None:
 
 
 def from_dict(settings: dict) -> RunConfig:
-    """Convert the settings of a result file to a `RunConfig`. Raise TypeError for unknown names."""
-    tuples = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-    return RunConfig(**{**settings, **tuples})
+    """Convert the settings of a result file to a `RunConfig`. Raise TypeError or KeyError for other settings."""
+    return RunConfig(**{**settings, "train_scales": tuple(settings["train_scales"])})

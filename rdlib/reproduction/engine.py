@@ -1,8 +1,7 @@
 """Execute many runs: in this process, in several processes (joblib), or on a cluster (dask.distributed)."""
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -16,13 +15,12 @@ KILLED = ("A worker process was killed, perhaps because the memory was full. Sta
           "jobs if this happens again. Finished runs are kept.")
 
 
-@dataclass
-class Outcome:
+class Outcome(NamedTuple):
     """What happened to each run of a set."""
 
-    done: list[RunConfig] = field(default_factory=list)
-    failed: dict[RunConfig, str] = field(default_factory=dict)  # with the error in one line
-    skipped: list[RunConfig] = field(default_factory=list)  # their results were stored already
+    done: list[RunConfig]
+    failed: dict[RunConfig, str]  # with the error in one line
+    skipped: list[RunConfig]  # their results were stored already
 
 
 def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,
@@ -45,21 +43,20 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
         ChildProcessError: a worker process was killed; finished runs are kept.
     """
     configs = list(dict.fromkeys(configs))
-    outcome = Outcome(skipped=[config for config in configs if store.has(config)])
+    outcome = Outcome([], {}, [config for config in configs if store.has(config)])
     missing = [config for config in configs if config not in outcome.skipped]
-    with tqdm(total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress,
-              file=sys.stderr) as bar:
-        results = (_on_cluster(missing, store, machine, scheduler) if scheduler else
-                   _on_this_machine(missing, store, machine, jobs))
-        for config, failed, message in results:
-            if failed:
-                outcome.failed[config] = message
-            else:
-                outcome.done.append(config)
-            bar.update()
-            bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))
-            if progress:
-                bar.write(f"{time.strftime('%H:%M:%S')} {config.label}: {message}", file=sys.stderr)
+    results = (_on_cluster(missing, store, machine, scheduler) if scheduler else
+               _on_this_machine(missing, store, machine, jobs))
+    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress,
+               file=sys.stderr)
+    for config, failed, message in bar:
+        if failed:
+            outcome.failed[config] = message
+        else:
+            outcome.done.append(config)
+        bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))
+        if progress:
+            bar.write(f"{config.label}: {message}", file=sys.stderr)
     return outcome
 
 

@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 
 from rdlib.reproduction.results import MEAN, METRICS, Results, swings
-from rdlib.reproduction.tables import NOT_STATED
-from rdlib.utils.files import shipped, written_atomically
+from rdlib.utils.files import shipped
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
 KIT_NAMES = {"auroc": "image_auroc", "aupro": "aupro_per_image"}  # all published AUPROs are the official per-image one
@@ -30,7 +29,7 @@ def beside_published(results: Results) -> pd.DataFrame:
     """
     numbers, frame = published_numbers(), results.measured()
     numbers = numbers[(numbers["dataset"] == results.benchmark.title) & (numbers["unit"] == "%")]
-    numbers = numbers.fillna({"backbone": NOT_STATED}).replace({"category": {"average": MEAN}, "metric": KIT_NAMES})
+    numbers = numbers.fillna({"backbone": ""}).replace({"category": {"average": MEAN}, "metric": KIT_NAMES})
     if set(results.categories) != set(results.benchmark.categories):
         numbers = numbers[numbers["category"] != MEAN]
     lines = pd.MultiIndex.from_arrays([frame["row"].map(results.table.published), frame["metric"], frame["category"]])
@@ -79,7 +78,8 @@ def write_report(results: Results, folder: Path) -> Path:
     frame, by_epoch = beside_published(results), results.curves()
     frame = frame[frame["seeds"] > 0]
     blocks = [text_table(frame, metric) for metric in METRICS if metric in set(frame["metric"])]
-    path = folder / f"{results.table.name}-{results.benchmark.family}.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{results.table.name}-{results.benchmark.base.dataset}.md"
     write_csv(frame, path.with_suffix(".csv"))
     if len(by_epoch):
         blocks.append(swings(by_epoch.assign(value=by_epoch["image_auroc"])))
@@ -88,16 +88,10 @@ def write_report(results: Results, folder: Path) -> Path:
     parts = [f"# {results.table.title}: {results.benchmark.title}",
              *(block.rename_axis(block.columns.name).to_markdown() for block in blocks),
              f"*{results.provenance()} {LEGEND}*"]
-    write_text(path, "\n\n".join(parts) + "\n")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table. Six digits hide the differences between versions of numpy."""
-    write_text(path, frame.round(6).to_csv(index=False))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    frame.round(6).to_csv(path, index=False, lineterminator="\n")

@@ -1,19 +1,17 @@
 """Execute one run: load the data, build and train the model, evaluate it, return the result."""
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rdlib.anomaly_map import check_finite, fuse, gaussian_smooth, image_score
+from rdlib.anomaly_map import SCALES, check_finite, fuse, gaussian_smooth, image_score
 from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
@@ -29,7 +27,7 @@ from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 RESAMPLES = 200  # of the test images
 FPR_LIMIT = 0.3  # of AUPRO
-SCALE_SETS = tuple(scales for n in (1, 2, 3) for scales in combinations((1, 2, 3), n))
+SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
 MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
 
 
@@ -41,7 +39,6 @@ class Machine:
     weights: dict[str, str] = field(default_factory=dict)  # name of a teacher's weights -> the file to read them from
     roots: dict[str, str] = field(default_factory=dict)  # a data set's family -> the folder that holds it
     checkpoints: str | None = None  # folder; None: write none
-    progress: bool = False
 
 
 HERE = Machine()
@@ -64,11 +61,10 @@ def load(config: RunConfig, machine: Machine) -> AnomalyData:
 def build(config: RunConfig, machine: Machine) -> Detector:
     """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
-    methods: dict[str, Callable[..., Detector]] = {
-        "memory": MemoryBank, "forward": ForwardStudent,
-        "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}
-    return methods[config.method](config.backbone, weights, sigma=config.sigma, normalize=config.normalize,
-                                  seed=config.seed, score=config.score).to(machine.device)
+    method: Any = {"memory": MemoryBank, "forward": ForwardStudent,
+                   "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}[config.method]
+    return method(config.backbone, weights, sigma=config.sigma, normalize=config.normalize, seed=config.seed,
+                  score=config.score).to(machine.device)
 
 
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:
@@ -87,12 +83,12 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         DataError: the data set is missing or damaged.
         NotFiniteError: the training diverged.
     """
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         return _execute(config, machine)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def _execute(config: RunConfig, machine: Machine) -> dict:
@@ -100,15 +96,15 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     origin = provenance(device)
     start_counting_memory(device)
     data, model = load(config, machine), build(config, machine)
+    assert data.test is not None, "every benchmark has a test set"
     curve: dict[str, dict[str, float]] = {}
     losses, earlier = [], 0.0  # earlier: seconds before the run was resumed
     if isinstance(model, MemoryBank):
         model.fit(data.train)
     elif isinstance(model, Distillation):
         here = time.perf_counter()
-        run = train(config, machine, model, data, curve)
+        run = train(config, machine, model, data.train, data.test, curve)
         losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
-    assert data.test is not None  # of a benchmark
     reports = evaluate_all(model, data.test)
     report = reports[MAIN]
     shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
@@ -120,11 +116,9 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
             "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
-def train(config: RunConfig, machine: Machine, model: Distillation, data: AnomalyData, curve: dict) -> Run:
+def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset, test: AnomalyDataset,
+          curve: dict) -> Run:
     """Train the run's student, and fill `curve` meanwhile. A killed run resumes from its checkpoint."""
-    test = data.test
-    assert test is not None
-
     def note(run: Run) -> None:
         if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
             with run.averaged():
@@ -134,9 +128,9 @@ def train(config: RunConfig, machine: Machine, model: Distillation, data: Anomal
     # No checkpoint with a curve: the part of the curve before a stop would be lost.
     folder = None if config.curve_every else machine.checkpoints
     checkpoint = Path(folder) / f"{config.key}.ckpt" if folder else None
-    run = fit(model, data.train, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
+    run = fit(model, images, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
               seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
-              ema=config.ema, checkpoint=checkpoint, callbacks=[note], progress=machine.progress)
+              ema=config.ema, checkpoint=checkpoint, callbacks=[note], progress=False)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return run
@@ -151,24 +145,18 @@ def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     if not isinstance(model, Distillation):
         return {MAIN: evaluate(model, test, progress=False)}
     began, sigma, score = time.perf_counter(), model.config.sigma, model.config.score
-    maps, masks = _all_scale_maps(model, test)
-    seconds = time.perf_counter() - began
-
-    def report(scales: tuple[int, ...], fusion: str = "add", sigma: float = sigma, score: str = score) -> Report:
-        fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
-        return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks, FPR_LIMIT, seconds)
-
-    scored_by = {"".join(map(str, scales)): report(scales) for scales in SCALE_SETS}
-    every = (1, 2, 3)
-    other = "sum" if score == "max" else "max"
-    return scored_by | {f"{MAIN} multiply": report(every, "multiply"), f"{MAIN} unsmoothed": report(every, sigma=0),
-                       f"{MAIN} {other}": report(every, score=other)}
-
-
-def _all_scale_maps(model: Distillation, test: AnomalyDataset) -> tuple[Tensor, NDArray]:
-    """Return maps (N, 3, H, W) float32 in main memory and masks (N, H, W) bool; the networks run only once."""
-    parts = [(model.scale_maps(item.image).cpu(), item.mask) for item in
-             DataLoader(test, 32, generator=torch.Generator())]
+    parts = [(model.scale_maps(item.image).cpu(), item.mask)  # the networks run only once
+             for item in DataLoader(test, 32, generator=torch.Generator())]
     maps, masks = (torch.cat(part) for part in zip(*parts, strict=True))
     check_finite(maps)
-    return maps, masks.numpy()
+    seconds = time.perf_counter() - began
+
+    def report(scales: tuple[int, ...] = SCALES, fusion: str = "add", sigma: float = sigma,
+               score: str = score) -> Report:
+        fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
+        return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks.numpy(), FPR_LIMIT, seconds)
+
+    other = "sum" if score == "max" else "max"
+    return {name: report(scales) for name, scales in SCALE_SETS.items()} | {
+        f"{MAIN} multiply": report(fusion="multiply"), f"{MAIN} unsmoothed": report(sigma=0),
+        f"{MAIN} {other}": report(score=other)}

@@ -6,7 +6,7 @@ import subprocess
 import traceback
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy
@@ -29,7 +29,7 @@ class ResultStore:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()  # a worker may run in another folder
 
     def path(self, config: RunConfig) -> Path:
         """Return the path of a run's result file, which may not exist yet."""
@@ -52,7 +52,7 @@ class ResultStore:
         results = {}
         for path in sorted(self.folder.glob("*.json"), key=lambda path: path.name):
             if result := _parse(path):
-                with suppress(TypeError):  # settings that this version of the kit does not have
+                with suppress(TypeError, KeyError):  # settings that this version of the kit does not have
                     config = from_dict(result["config"])
                     if path == self.path(config):
                         results[config] = result
@@ -81,12 +81,6 @@ def _parse(path: Path) -> dict | None:
     return result if isinstance(result, dict) and all(key in result for key in KEYS) else None
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the kit, of its numerical libraries and of Python."""
-    return {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
-            "numpy": numpy.__version__, "python": platform.python_version()}
-
-
 def hardware(device: torch.device) -> str:
     """Describe the machine without naming it."""
     if device.type == "cuda":
@@ -101,17 +95,18 @@ def revision() -> str | None:
 
     The first call in a process decides: that is the code which the process has loaded.
     """
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-                              env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}).stdout.strip()
+    run = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL,
+                  env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
     try:
-        changed = git("status", "--porcelain", "-uno", "--", ":/rdlib")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+        changed = run(["git", "status", "--porcelain", "-uno", "--", ":/rdlib"])
+        return run(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def provenance(device: torch.device) -> dict:
     """Return a result's date, versions, hardware and commit."""
-    return {"versions": versions(), "hardware": hardware(device), "revision": revision(),
+    versions = {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
+                "numpy": numpy.__version__, "python": platform.python_version()}
+    return {"versions": versions, "hardware": hardware(device), "revision": revision(),
             "date": date.today().isoformat()}

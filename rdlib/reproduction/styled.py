@@ -22,15 +22,13 @@ class TextStyler(Styler):
         return f"{self.caption}\n{self.to_string(delimiter='  ')}"
 
 
-def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, absent: str = NOT_RUN,
-           digits: int = 3) -> Styler:
+def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digits: int = 3) -> Styler:
     """Format a table of numbers and texts.
 
     Args:
-        frame: numbers are rounded, texts stay. Rows that share a label get it as a column.
+        frame: numbers are rounded, texts stay, NaN is "not run here". Rows that share a label get it as a column.
         title: stands above the table.
-        differences: columns whose values are marked as more (▲, blue) or less (▼, orange).
-        absent: replaces NaN, on grey; in a column of differences NaN is a dash.
+        differences: columns whose values are marked as more (▲, blue) or less (▼, orange); NaN is a dash there.
         digits: number of decimals.
 
     Returns:
@@ -42,14 +40,7 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, absen
     if unknown := set(differences) - set(frame.columns):
         raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. It has {', '.join(map(str, frame))}.")
 
-    def text(value: object) -> str:
-        if pd.isna(value):
-            return absent
-        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
     def difference(value: float) -> str:
-        if pd.isna(value):
-            return "–"
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"
         return f"{sign}{abs(value):.{digits}f}"
 
@@ -62,31 +53,29 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, absen
     others = [column for column in frame if column not in differences]
     table = TextStyler(frame, uuid=sha256(f"{title}\n{frame.to_string()}".encode()).hexdigest()[:8], caption=title,
                        table_attributes=SCROLL).set_table_styles(LOOK)
-    table.format(text, subset=others).map(lambda value: ABSENT if text(value) == absent else "", subset=others)
-    table.format(difference, subset=changes).map(colour, subset=changes)
+    table.format(precision=digits, na_rep=NOT_RUN, subset=others)
+    table.map(lambda value: ABSENT if pd.isna(value) or value == NOT_RUN else "", subset=others)
+    table.format(difference, na_rep="–", subset=changes).map(colour, subset=changes)
     return table if named else table.hide(axis="index")
 
 
-def compare(results: Results, reference: str, metrics: Sequence[str] = ("image_auroc", "aupro")) -> Styler:
-    """Compare every row of a table with a reference row.
+def compare(results: Results, reference: str) -> Styler:
+    """Compare every row of a table with a reference row, by image AUROC and AUPRO.
 
     Args:
         results: of the table.
         reference: label of the row to compare with.
-        metrics: keys of `METRICS`; each has its value, the difference and the verdict of `Results.effects`.
 
     Returns:
-        The table, with a line for every row, run or not.
+        The table, with a line for every row, run or not: by metric, value, difference and verdict of `Results.effects`.
 
     Raises:
         ValueError: the table has no such row.
     """
     parts: dict[str, pd.Series] = {}
-    for metric in metrics:
-        found = results.effects(reference, metric).set_index("row").rename_axis(None)
-        name = METRICS[metric]
-        parts |= {name: found["value"], f"Δ {name}": found["difference"], f"{name}: verdict": found["verdict"],
-                  "seeds": found["seeds"]}
-    parts["seeds"] = parts.pop("seeds")
+    for metric in ("image_auroc", "aupro"):
+        found, name = results.effects(reference, metric).set_index("row").rename_axis(None), METRICS[metric]
+        parts |= {name: found["value"], f"Δ {name}": found["difference"], f"{name}: verdict": found["verdict"]}
+    parts["seeds"] = found["seeds"]
     title = f"{results.table.title}: {', '.join(filter(None, results.categories)) or results.benchmark.title}"
-    return styled(pd.DataFrame(parts), title, [f"Δ {METRICS[metric]}" for metric in metrics])
+    return styled(pd.DataFrame(parts), title, [name for name in parts if name.startswith("Δ")])
