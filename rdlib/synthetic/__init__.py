@@ -1,4 +1,4 @@
-"""The procedural benchmark: textures and objects with exact defect masks, the same pixels on every machine.
+"""Draw the procedural benchmark: textures and objects with exact defect masks, the same pixels on every machine.
 
     image, mask = render("leather", seed=7, defect="cut", strength=0.6)
 """

@@ -1,4 +1,4 @@
-"""Damage to a surface, as layers of paint over the good image.
+"""Damage a surface with layers of paint over the good image.
 
 Each function takes the surface, a random stream and a strength in (0, 1], from barely visible to obvious. Strength
 makes a defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint: linear light, (3, H, W) or
@@ -17,7 +17,7 @@ def seen(strength: float) -> float:
 
 
 def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A score: a dark groove with a bright burr on the side that faces the lamp."""
+    """Draw a score: a dark groove with a bright burr on the side that faces the lamp."""
     x, y = s.spot(rng)
     points = curve(rng, x, y, uniform(rng, 0.16, 0.24) + 0.14 * strength, 0.08)
     distance, place = stroke(s, points)
@@ -30,7 +30,7 @@ def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def crack(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A jagged break with a branch; the material shows inside, dark mostly, pale in stressed plastic."""
+    """Draw a jagged break with a branch; the material shows inside, mostly dark, pale in stressed plastic."""
     x, y = s.spot(rng)
     trunk = curve(rng, x, y, uniform(rng, 0.2, 0.3) + 0.15 * strength, 0.12)
     start = trunk[int(rng.integers(10, 22))]
@@ -46,20 +46,20 @@ def crack(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def cut(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A slit, wide in the middle, that gapes."""
+    """Draw a gaping slit, wide in the middle."""
     x, y = s.spot(rng)
     distance, place = stroke(s, curve(rng, x, y, uniform(rng, 0.18, 0.24) + 0.08 * strength, 0.06))
     return torn(s, rng, distance - 0.001 - (0.032 + 0.055 * strength) * place * (1 - place), strength)
 
 
 def hole(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A ragged opening."""
+    """Draw a ragged opening."""
     radius = uniform(rng, 0.026, 0.036) + 0.026 * strength
     return torn(s, rng, blob(s, rng, *s.spot(rng), radius, 0.4), strength)
 
 
 def torn(s: Surface, rng: Generator, distance: np.ndarray, strength: float) -> Layers:
-    """Paint a cut or a hole: the rim sinks and darkens, fibres stand over the ground beneath."""
+    """Paint a cut or a hole: the rim sinks and darkens, fibers stand over the ground beneath."""
     fringe = distance + 0.3 * s.edge * smooth_noise(rng, s.size, 70)
     depth = np.clip(0.3 - distance * 110, 0, 1)  # light still falls on the walls
     return [(inside(distance - 0.4 * s.edge, s.edge) * s.part * (0.55 * seen(strength)), s.image * 0.4),
@@ -67,7 +67,7 @@ def torn(s: Surface, rng: Generator, distance: np.ndarray, strength: float) -> L
 
 
 def dent(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A blow: the surface sinks smoothly, dark towards the lamp and bright away from it."""
+    """Draw a dent: the surface sinks smoothly, dark towards the lamp and bright away from it."""
     radius = uniform(rng, 0.04, 0.055) + 0.025 * strength
     distance = blob(s, rng, *s.spot(rng), radius, 0.12)
     depth = np.clip(-distance * (1 / radius), 0, 1)
@@ -77,7 +77,7 @@ def dent(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def stain(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A spilt liquid that has dried: it tints the surface, most at its rim."""
+    """Draw a spilled liquid that has dried: it tints the surface, most at its rim."""
     tint = ((190, 140, 80), (120, 130, 150), (150, 165, 110))[int(rng.integers(3))]
     distance = blob(s, rng, *s.spot(rng), uniform(rng, 0.05, 0.085) + 0.02 * strength, 0.5)
     rim = 0.7 + 0.3 * bell(distance * 60)
@@ -85,7 +85,7 @@ def stain(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def contamination(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Rust, dirt or glue in crumbs, thick in the middle and scattered around it."""
+    """Draw rust, dirt or glue in crumbs, thick in the middle and scattered around it."""
     dirt = ((118, 70, 34), (52, 46, 40), (196, 178, 120))[int(rng.integers(3))]
     distance = blob(s, rng, *s.spot(rng), uniform(rng, 0.042, 0.06) + 0.025 * strength, 0.4)
     grain = rough_noise(rng, s.size, 36, 2)
@@ -94,7 +94,7 @@ def contamination(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def thread(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A loose twisted thread lying on the surface, with its shadow on the side away from the lamp."""
+    """Draw a loose twisted thread lying on the surface, with its shadow on the side away from the lamp."""
     x, y = s.spot(rng)
     points, radius = curve(rng, x, y, uniform(rng, 0.35, 0.55), 0.8), 0.0045 + 0.0045 * strength
     dye = ((176, 40, 44), (238, 226, 190), (40, 44, 70))[int(rng.integers(3))]
@@ -106,7 +106,7 @@ def thread(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def scuff(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A rubbed patch: fine parallel scores that take the colour off."""
+    """Draw a rubbed patch: fine parallel scores that take the color off."""
     x, y = s.spot(rng)
     u, v = s.along(uniform(rng, 0, 1), x, y)
     patch = bell(u * (1 / (0.09 + 0.05 * strength))) * bell(v * (1 / (0.04 + 0.025 * strength)))
@@ -116,7 +116,7 @@ def scuff(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def fold(s: Surface, rng: Generator, strength: float) -> Layers:
-    """A crease: a ridge with a lit and a shaded flank."""
+    """Draw a crease: a ridge with a lit and a shaded flank."""
     x, y = s.spot(rng)
     distance, place = stroke(s, curve(rng, x, y, uniform(rng, 0.35, 0.5), 0.1), 0.06)
     width = 0.018 + 0.016 * strength

@@ -1,4 +1,4 @@
-"""Random numbers, smooth noise and waves that are the same to the last bit on every machine.
+"""Draw random numbers, smooth noise and waves that are the same to the last bit on every machine.
 
 Pixels are computed from integers, tables, + - * / and the square root only: IEEE 754 defines these exactly. The order
 of additions in a matrix product depends on the processor. The matrices here therefore hold integers so small that
@@ -26,7 +26,7 @@ COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in ra
 
 @lru_cache(maxsize=1)
 def blas() -> ThreadpoolController:
-    """The libraries that multiply matrices for numpy."""
+    """Find the libraries that multiply matrices for numpy."""
     return ThreadpoolController().select(user_api="blas")
 
 
@@ -65,12 +65,12 @@ def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | No
 
 
 def cosine(turns: np.ndarray | float) -> np.ndarray:
-    """The cosine of angles given in full turns, any shape, by table: float32, right to 0.001."""
+    """Compute the cosine of angles in full turns, any shape, from a table: float32, accurate to 0.001."""
     return COSINES[np.floor(np.multiply(turns, STEPS)).astype(np.int64) & (STEPS - 1)]
 
 
 def direction(turns: float) -> tuple[float, float]:
-    """The unit vector at an angle given in full turns: x right, y down."""
+    """Compute the unit vector at an angle in full turns: x right, y down."""
     return float(cosine(turns)), float(cosine(turns - 0.25))
 
 
@@ -81,7 +81,7 @@ def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """The angle of vectors in full turns, [0, 1], any shape, by a polynomial: right to 0.00001 turns."""
+    """Compute the angle of vectors in full turns, [0, 1], any shape: a polynomial, accurate to 0.00001 turns."""
     ax, ay = np.abs(dx), np.abs(dy)
     ratio = np.minimum(ax, ay) / np.maximum(np.maximum(ax, ay), 1e-9)
     square = ratio * ratio
@@ -94,7 +94,7 @@ def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=128)
 def spline_weights(size: int, count: int) -> np.ndarray:
-    """(size, count + 3) weights, in 1/256, of the knots of `count` cells at an axis' pixels: cubic B-splines."""
+    """Compute cubic B-spline weights (size, count + 3), in 1/256, of the knots of `count` cells at an axis' pixels."""
     t = np.abs(((np.arange(size) + 0.5) / size * count + 1)[:, None] - np.arange(count + 3))
     away = np.maximum(2 - t, 0)
     weights = np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6)).astype(np.float32)
@@ -103,7 +103,7 @@ def spline_weights(size: int, count: int) -> np.ndarray:
 
 
 def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = None) -> np.ndarray:
-    """(size, size) float32 noise, about [-1, 1]: random knots on rows x columns cells, joined by splines."""
+    """Draw (size, size) float32 noise, about [-1, 1]: random knots on rows x columns cells, joined by splines."""
     columns = columns or rows
     knots = rng.integers(-127, 128, (rows + 3, columns + 3)).astype(np.float32)
     sums = spline_weights(size, rows) @ knots @ spline_weights(size, columns).T  # integers up to 257 * 257 * 127
@@ -111,13 +111,13 @@ def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = Non
 
 
 def line_noise(rng: Generator, length: int, count: int) -> np.ndarray:
-    """(length,) float32, about [-1, 1]: smooth noise along a line of `count` cells."""
+    """Draw (length,) float32 smooth noise, about [-1, 1], along a line of `count` cells."""
     knots = rng.integers(-127, 128, count + 3).astype(np.float32)
     return spline_weights(length, count) @ knots * np.float32(1.7 / (127 * 256))
 
 
 def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.ndarray:
-    """(size, size) float32 noise, about [-1, 1]: smooth noise at several scales, each half as strong as the coarser."""
+    """Draw (size, size) float32 noise, about [-1, 1]: several scales, each half as strong as the coarser one."""
     total = smooth_noise(rng, size, count)
     for k in range(1, octaves):
         total += smooth_noise(rng, size, count << k) * 0.5**k
@@ -126,7 +126,7 @@ def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.n
 
 @lru_cache(maxsize=8)  # large, and of little use to the next scene, whose lamp stands elsewhere
 def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
-    """(size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
+    """Compute the (size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
     away = (np.arange(size)[None] - np.arange(size)[:, None] - shift) / radius
     weights = np.maximum(1 - away * away, 0)
     weights *= weights
@@ -136,7 +136,7 @@ def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
 
 
 def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """A field in [0, 1] blurred over `radius` image sides and moved by `shift` (x, y); dark beyond the edges.
+    """Blur a field in [0, 1] over `radius` image sides and move it by `shift` (x, y); dark beyond the edges.
 
     The weights of a bell of few pixels do not add up to 1: at 1 to 2 pixels, what is 1 all around comes out between 0.8
     and 1.5.
@@ -149,7 +149,7 @@ def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.
 
 
 def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
-    """Distances to the nearest and the second nearest of scattered points, one to a cell of (u, v), in cells.
+    """Compute the distances to the two nearest of scattered points, one to a cell of (u, v), in cells.
 
     u and v must lie in [1, 126]. Voronoi cells meet where both distances are equal.
     """
@@ -168,6 +168,6 @@ def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float =
 
 
 def sensor_noise(rng: Generator, size: int, sigma: float) -> np.ndarray:
-    """(size, size) float32 noise of a camera, about normal: `sigma` grey levels; the sum of four random bytes."""
+    """Draw (size, size) float32 camera noise, about normal, `sigma` gray levels: the sum of four random bytes."""
     parts = np.frombuffer(rng.bytes(4 * size * size), np.uint8).reshape(4, size, size).astype(np.int16)
     return (parts[0] + parts[1] + parts[2] + parts[3] - 510).astype(np.float32) * np.float32(sigma / 147.8)

@@ -1,4 +1,4 @@
-"""Manufactured objects seen from above; every seed varies their place, angle and light a little."""
+"""Draw manufactured objects seen from above; every seed varies their place, angle and light a little."""
 import numpy as np
 from numpy.random import Generator
 
@@ -19,7 +19,7 @@ from rdlib.synthetic.surface import (
 
 
 def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A turned steel gear with six round openings, at any turn, on a rubber mat."""
+    """Draw a turned steel gear with six round openings, at any turn, on a rubber mat."""
     x, y, turn, n = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, 0, 1), 16
     dx, dy = s.x - x, s.y - y
     radius = np.sqrt(dx * dx + dy * dy) + np.float32(1e-6)
@@ -57,7 +57,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A two-coloured gelatine capsule with a printed mark, on felt."""
+    """Draw a two-colored gelatine capsule with a printed mark, on felt."""
     x, y, turns = uniform(rng, 0.47, 0.53), uniform(rng, 0.47, 0.53), uniform(rng, -0.035, 0.035)
     u, v = s.along(turns, x, y)
     long, wide = 0.22, 0.15
@@ -82,7 +82,10 @@ def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
-    """Signed distance to a capsule's mark: two bars and a dot; "misprint" leaves a bar out, adds a dot or moves it."""
+    """Compute the signed distance to a capsule's mark, two bars and a dot.
+
+    "misprint" leaves a bar out, adds a dot or moves the mark.
+    """
     bars, dots = [0.085, 0.145], [[0.22, 0.0]]
     if fault:
         change = fault.which(3)
@@ -100,7 +103,7 @@ def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
 
 
 def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A plastic plug with two rows of six gold pins, between two ears with screw holes, on a bench."""
+    """Draw a plastic plug with two rows of six gold pins, between two ears with screw holes, on a bench."""
     x, y, turns = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, -0.015, 0.015)
     u, v = s.along(turns, x, y)
     pitch, rows, columns = 0.1, 2, 6
@@ -139,7 +142,7 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A strip of eight tablets under clear domes, on embossed foil."""
+    """Draw a strip of eight tablets under clear domes, on embossed foil."""
     x, y, turns = uniform(rng, 0.485, 0.515), uniform(rng, 0.485, 0.515), uniform(rng, -0.012, 0.012)
     u, v = s.along(turns, x, y)
     columns, rows, pitch_u, pitch_v = 4, 2, 0.205, 0.29
@@ -175,7 +178,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,
             j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signed distance to the tablets, whether there is one, and whether it is of another make, at every pixel.
+    """Compute, per pixel, the signed distance to the tablets, whether one is there, and whether it is of another make.
 
     Eight pockets, in columns i and rows j, a and b from their middles. The fault strikes one of them.
     """

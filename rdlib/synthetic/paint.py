@@ -1,4 +1,4 @@
-"""Defects painted by hand on a good image."""
+"""Paint defects by hand on a good image."""
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,10 +31,10 @@ def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str =
 
     Args:
         size: (H, W) of the layer, in pixels.
-        x: horizontal position of the centre, in image widths from the left.
-        y: vertical position of the centre, in image heights from the top.
-        radius: in image widths.
-        colour: "#rrggbb".
+        x: horizontal position of the center, in image widths from the left.
+        y: vertical position of the center, in image heights from the top.
+        radius: radius in image widths.
+        colour: color as "#rrggbb".
         opacity: 0 (invisible) to 1.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Scenes of the procedural benchmark: textures and objects, their defect types, and exact masks.
+"""Draw scenes of the procedural benchmark: textures and objects, their defect types, and exact masks.
 
 A category's painter draws a good scene from a seed (`textures`, `objects`). Damage to the surface is painted over it
 (`defects`). For a part that is bent, missing or misplaced, the painter builds the scene with that part changed. In both
-cases the mask is where the defective image differs from the good one of the same seed by 2 grey levels or more. A moved
-part is marked at its old and its new place, a missing part together with its missing shadow.
+cases the mask compares the defective image with the good one of the same seed. It marks differences of 2 gray levels or
+more. A moved part is marked at its old and its new place, a missing part together with its missing shadow.
 
 The tests record hashes of the pixels. They hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
@@ -33,7 +33,7 @@ OBJECTS = {
 DEFECTS = TEXTURES | OBJECTS
 CATEGORIES = tuple(DEFECTS)
 MIN_SIZE = 64
-VISIBLE = 2.0  # grey levels: smaller differences from the good image are no defect
+VISIBLE = 2.0  # gray levels: smaller differences from the good image are no defect
 WEAKEST = 0.4  # the default test set draws strengths from here to 1
 
 Painter = Callable[[Surface, Generator, Fault | None], None]
@@ -149,12 +149,12 @@ def damaged(good: Surface, category: str, seed: int, defect: str, strength: floa
 
 
 def shown(image: np.ndarray, lamp: np.ndarray) -> np.ndarray:
-    """Convert linear light under the lamp to grey levels, 0 to 255, not yet rounded."""
+    """Convert linear light under the lamp to gray levels, 0 to 255, not yet rounded."""
     return 255 * np.sqrt(np.clip(image * lamp, 0, 1))
 
 
 def visible(difference: np.ndarray) -> np.ndarray:
-    """Mark where a difference (H, W) in grey levels is visible: at the pixel and at 5 or more of its 3 x 3."""
+    """Mark where a difference (H, W) in gray levels is visible: at the pixel and at 5 or more of its 3 x 3."""
     seen = np.pad(difference >= VISIBLE, 1).astype(np.uint8)
     rows = seen[:-2] + seen[1:-1] + seen[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5) & (difference >= VISIBLE)

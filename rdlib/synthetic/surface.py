@@ -1,7 +1,7 @@
-"""A scene under a lamp: the grid of pixels, shapes from signed distances, and shading from heights.
+"""Build a scene under a lamp: the grid of pixels, shapes from signed distances, and shading from heights.
 
-Lengths are in image sides (x right, y down), so a seed shows the same scene at every size. Colours are linear light,
-float32 (3, H, W) or (3, 1, 1), 0 to 1 and brighter where the lamp glares, until a square root stands in for the
+Lengths are in image sides (x right, y down), so a seed shows the same scene at every size. Colors are linear light,
+float32 (3, H, W) or (3, 1, 1), 0 to 1 and brighter where the lamp glares. At the end a square root approximates the
 display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) where one axis decides.
 """
 from collections.abc import Callable
@@ -39,8 +39,8 @@ class Surface:
         lamp: (size, size) brightness of the light at each pixel, around 1.
         image: (3, size, size) in linear light, without the lamp; set by the painter.
         part: (size, size) or 1.0, the share of each pixel that the object covers; only the object can have a defect.
-        beneath: colour of the ground that a hole shows, (3, 1, 1) or (3, size, size).
-        flesh: the material's colour where its surface is broken, (3, 1, 1).
+        beneath: color of the ground that a hole shows, (3, 1, 1) or (3, size, size).
+        flesh: the material's color where its surface is broken, (3, 1, 1).
         spot: draws a place (x, y) for a defect from a random stream; by default not close to the border.
         edge: width of a broken edge, in image sides: wide in cloth, small in metal.
     """
@@ -60,37 +60,40 @@ class Surface:
         self.spot: Spots = anywhere
 
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates (u, v) around (x, y) whose u axis points at `turns`."""
+        """Compute coordinates (u, v) around (x, y) whose u axis points at `turns`."""
         right, down = direction(turns)
         dx, dy = self.x - x, self.y - y
         return right * dx + down * dy, right * dy - down * dx
 
 
 def colour(red: float, green: float, blue: float) -> np.ndarray:
-    """A displayed colour, 0 to 255, as linear light, (3, 1, 1)."""
+    """Convert a displayed color, 0 to 255, to linear light, (3, 1, 1)."""
     shown = np.array((red, green, blue), np.float32)[:, None, None] / np.float32(255)
     return shown * shown
 
 
 def mix(below: np.ndarray | float, above: np.ndarray | float, cover: np.ndarray) -> np.ndarray:
-    """Alpha blending: `below` where `cover` is 0, `above` where it is 1."""
+    """Blend by alpha: `below` where `cover` is 0, `above` where it is 1."""
     return below + cover * (above - below)
 
 
 def inside(distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
-    """Cover of a shape from the signed distance to its outline: 1 in, 0 out, soft over 1.5 pixels or `softness`."""
+    """Compute a shape's cover from the signed distance to its outline: 1 in, 0 out.
+
+    The edge is soft over 1.5 pixels or `softness`.
+    """
     width = max(softness, 1.5 / distance.shape[-1])
     return np.clip(0.5 - distance * (1 / width), 0, 1)
 
 
 def bell(x: np.ndarray) -> np.ndarray:
-    """1 at 0, falling smoothly to 0 at -1 and 1, and 0 beyond."""
+    """Compute a bell: 1 at 0, falling smoothly to 0 at -1 and 1, and 0 beyond."""
     rest = np.maximum(1 - x * x, 0)
     return rest * rest
 
 
 def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8) -> np.ndarray:
-    """Lambert's shading of a height field in image sides: 1 where flat, more where it faces the light."""
+    """Compute Lambert's shading of a height field in image sides: 1 where flat, more where it faces the light."""
     edge = np.pad(height, 1, "edge") * np.float32(len(height) / 2)
     right, down = edge[1:-1, 2:] - edge[1:-1, :-2], edge[2:, 1:-1] - edge[:-2, 1:-1]
     facing = 1 - (contrast * light[0]) * right - (contrast * light[1]) * down
@@ -98,32 +101,32 @@ def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8
 
 
 def shadow(s: Surface, cover: np.ndarray, height: float, darkness: float = 0.65) -> np.ndarray:
-    """The light, in [0, 1], that a thing of this cover leaves on the ground `height` image sides below it."""
+    """Compute the light, in [0, 1], on the ground `height` image sides below an object of this cover."""
     right, down = s.light
     way = (-1.2 * height * right, -1.2 * height * down)
     return 1 - darkness * np.minimum(blur(cover, max(1.3 * height, 2 / s.size), way), 1)
 
 
 def box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, corner: float = 0.0) -> np.ndarray:
-    """Signed distance to a rectangle with rounded corners, in the units of u and v."""
+    """Compute the signed distance to a rectangle with rounded corners, in the units of u and v."""
     across, down = np.abs(u) - (half_u - corner), np.abs(v) - (half_v - corner)
     ax, ay = np.maximum(across, 0), np.maximum(down, 0)
     return np.sqrt(ax * ax + ay * ay) + np.minimum(np.maximum(across, down), 0) - corner
 
 
 def disc(s: Surface, x: float, y: float, radius: float) -> np.ndarray:
-    """Signed distance to a circle."""
+    """Compute the signed distance to a circle."""
     dx, dy = s.x - x, s.y - y
     return np.sqrt(dx * dx + dy * dy) - radius
 
 
 def blob(s: Surface, rng: Generator, x: float, y: float, radius: float, roughness: float) -> np.ndarray:
-    """Signed distance, roughly, to the outline of a disc that noise has bent."""
+    """Compute, roughly, the signed distance to the outline of a disc that noise has bent."""
     return disc(s, x, y, radius) - radius * roughness * rough_noise(rng, s.size, 9, 3)
 
 
 def curve(rng: Generator, x: float, y: float, length: float, bend: float, heading: float | None = None) -> np.ndarray:
-    """Points (33, 2) of a smooth line around (x, y); `bend` says how far it winds, in turns."""
+    """Draw the points (33, 2) of a smooth line around (x, y); `bend` says how far it winds, in turns."""
     knots = uniform(rng, -1, 1, (5,)).tolist()
     heading = uniform(rng, 0, 1) if heading is None else heading
     point, points, turned = [0.0, 0.0], [], 0.0
@@ -138,7 +141,7 @@ def curve(rng: Generator, x: float, y: float, length: float, bend: float, headin
 
 
 def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to a line of points, at most `reach`, and how far along it the nearest point lies, in [0, 1]."""
+    """Compute the distance to a line of points, at most `reach`, and the nearest point's place on it, in [0, 1]."""
     distance, place = np.full((s.size, s.size), reach, np.float32), np.zeros((s.size, s.size), np.float32)
     for k, (p, q) in enumerate(zip(points[:-1], points[1:], strict=True)):
         (left, top), (right, bottom) = (  # the pixels that this segment can reach
@@ -161,7 +164,7 @@ def anywhere(rng: Generator) -> tuple[float, float]:
 
 
 def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
-    """Places for defects between two distances from (x, y)."""
+    """Choose places for defects between two distances from (x, y)."""
     def spot(rng: Generator) -> tuple[float, float]:
         (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
         return x + radius * right, y + radius * down
@@ -169,7 +172,7 @@ def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
 
 
 def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
-    """Places for defects in a rectangle around (x, y) whose long side points at `turns`."""
+    """Choose places for defects in a rectangle around (x, y) whose long side points at `turns`."""
     right, down = direction(turns)
 
     def spot(rng: Generator) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Textures, which fill the whole image; every seed draws another piece of the material."""
+"""Draw textures, which fill the whole image; every seed draws another piece of the material."""
 import numpy as np
 from numpy.random import Generator
 
@@ -7,7 +7,7 @@ from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, inside, m
 
 
 def weave(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A plain weave: upright warp and level weft threads that pass over and under each other by turns."""
+    """Draw a plain weave: vertical warp and horizontal weft yarns that pass over and under each other in turn."""
     pitch = 1 / 24
     right, down = direction(uniform(rng, -0.01, 0.01))
     left, top = uniform(rng, 3, 5), uniform(rng, 3, 5)
@@ -29,7 +29,7 @@ def weave(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Grained leather: pebbles of uneven size with furrows between them, fine pores, slow drifts of tone."""
+    """Draw grained leather: pebbles of uneven size with furrows between them, fine pores, slow drifts of tone."""
     drift = smooth_noise(rng, s.size, 4)
     u = (s.x * 24 + 0.9 * smooth_noise(rng, s.size, 7)) + (3 + 0.5 * drift)
     v = (s.y * 24 + 0.9 * smooth_noise(rng, s.size, 7)) + (3 + 0.5 * drift)
@@ -45,7 +45,7 @@ def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def tiles(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Small glazed tiles, each with its own tone and speckles, in sandy joints."""
+    """Draw small glazed tiles, each with its own tone and speckles, in sandy joints."""
     pitch = 0.2
     right, down = direction(uniform(rng, -0.006, 0.006))
     left, top = uniform(rng, 2, 3), uniform(rng, 2, 3)
@@ -68,7 +68,7 @@ def tiles(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def wood(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A planed plank: growth rings cut at a slant, pores and rays drawn along the grain."""
+    """Draw a planed plank: growth rings cut at a slant, pores and rays drawn along the grain."""
     bend = 0.22 * smooth_noise(rng, s.size, 2, 3) + 0.04 * smooth_noise(rng, s.size, 3, 9)
     across = s.x + (uniform(rng, -0.06, 0.06)) * s.y + 0.35 * bend
     rings = across * uniform(rng, 10, 12) + 0.35 * smooth_noise(rng, s.size, 1, 12) + uniform(rng, 0, 9)
@@ -83,7 +83,7 @@ def wood(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """A perforated steel sheet over a dark hollow: rows of round holes, each row half a step on."""
+    """Draw a perforated steel sheet over a dark hollow: rows of round holes, each row half a step on."""
     pitch = 0.118
     right, down = direction(uniform(rng, -0.008, 0.008))
     left, top = uniform(rng, 4, 6), uniform(rng, 4, 6)
