@@ -1,4 +1,4 @@
-"""The command line: parse the arguments, call the function that does the work, print its result.
+"""Run the command line: parse the arguments, call the function that does the work, print its result.
 
     python -m rdlib {score,reproduce,synthetic,doctor} --help
 """
@@ -51,7 +51,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--size", type=int, help="side in pixels; only for a model without threshold")
     parser.add_argument("--batch-size", type=int, default=16, help="images at a time; default 16")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images; default none")
-    parser.add_argument("--overlays", choices=OVERLAYS, default=OVERLAYS[0], help="pictures to draw; default anomalous")
+    parser.add_argument("--overlays", choices=OVERLAYS, default=OVERLAYS[0], help="overlays to draw; default anomalous")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 

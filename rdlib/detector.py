@@ -1,4 +1,4 @@
-"""The base of all methods: a frozen teacher at the start, anomaly maps and scores at the end.
+"""Define the base of all methods: a frozen teacher at the start, anomaly maps and scores at the end.
 
 Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so that a comparison
 is not one of their post-processing.
@@ -204,9 +204,9 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat grey images to 3 channels.")
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat gray images to 3 channels.")
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
     if images.shape[2] % 32 or images.shape[3] % 32:
         raise ValueError(f"The sides of the images must be multiples of 32, because the bottleneck halves them five "
-                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them, the paper uses 256 x 256.")
+                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them; the paper uses 256 x 256.")

@@ -110,7 +110,7 @@ def test_no_test_images(model):
 
 
 @pytest.mark.parametrize("images, message", [
-    (torch.zeros(3, 64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 1, 64, 64), "Repeat grey"),
+    (torch.zeros(3, 64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 1, 64, 64), "Repeat gray"),
     (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):

@@ -159,7 +159,7 @@ def test_what_is_missing_says_what_to_do(tmp_path, name, place):
         load_dataset(name, root)
     words = str(caught.value)
     assert str(root / place) in words and "https://" in words and 'load_dataset("digits/3")' in words
-    assert "licence" in words and len(words.splitlines()) == 5 and not root.exists()
+    assert "license" in words and len(words.splitlines()) == 5 and not root.exists()
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Load data sets by name; samples and data sets."""
+"""Load data sets by name."""
 from rdlib.datasets.downloads import data_root
 from rdlib.datasets.load import load_dataset
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample, FileSample, Item, SceneSample

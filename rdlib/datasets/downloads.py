@@ -1,4 +1,4 @@
-"""What can be downloaded: address, SHA-256, size and licence of every archive, and the folder for data."""
+"""List the downloads with address, SHA-256, size and license, and find the folder for data."""
 import os
 from pathlib import Path
 

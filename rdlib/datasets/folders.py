@@ -1,4 +1,4 @@
-"""Industrial data sets in folders: an image's mask and label follow from folder and file names."""
+"""Read industrial data sets in folders: an image's mask and label follow from folder and file names."""
 import csv
 import random
 from pathlib import Path
@@ -16,7 +16,7 @@ BTAD_CATEGORIES = ("01", "02", "03")
 
 MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
 1. Check the name. The categories are {categories}.
-2. Accept the licence (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
+2. Accept the license (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
 3. Unpack it so that {folder}/train/good exists, or pass root= (or set RDLIB_DATA) to its folder.
 4. Without a network, use load_dataset("synthetic/weave")."""
 TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
@@ -26,7 +26,7 @@ TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
 
 
 def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
-    """Read a category of MVTec AD. Its licence has to be accepted first, so nothing is downloaded.
+    """Read a category of MVTec AD. Its license has to be accepted first, so nothing is downloaded.
 
     Any folder with the layout of MVTec AD below `root` is read as a category. Raises DataError if it is missing.
     """
@@ -123,8 +123,8 @@ def mvtec_layout(name: str, folder: Path, size: tuple[int, int], good: str = GOO
     """Read train/good/*, test/good/*, test/TYPE/*, and the masks ground_truth/TYPE/STEM_mask.* or STEM.*.
 
     Args:
-        name: of the data set.
-        folder: that holds train, test and ground_truth; without test, `AnomalyData.test` is None.
+        name: name of the data set.
+        folder: folder that holds train, test and ground_truth; without test, `AnomalyData.test` is None.
         size: (H, W) of every item, in pixels.
         good: name of the data set's folders of good images.
         mask_threshold: mask values above it are foreground; None: see `images.read_mask`.

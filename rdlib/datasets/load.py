@@ -28,7 +28,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
         size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
             protocol: 32 for one class against the rest, else 256.
         n_train: keep only the first `n_train` training images.
-        seed: of the synthetic scenes.
+        seed: seed of the synthetic scenes.
 
     Returns:
         Train and test set; `test` is None for a folder of good images.

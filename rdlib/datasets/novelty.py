@@ -1,4 +1,4 @@
-"""One-class novelty detection: one class of a classification data set is normal, all others are anomalous.
+"""Load data for one-class novelty detection: one class is normal, all others are anomalous.
 
 The train split of the normal class trains, the whole test split tests. scikit-learn's digits have no splits; theirs are
 this kit's own.
@@ -26,8 +26,8 @@ Split = tuple[np.ndarray, np.ndarray]  # (N, h, w) or (N, h, w, 3) uint8 images,
 def one_against_rest(family: str, category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
     """Read a classification data set with one of its classes as the normal one.
 
-    The defect type of a test image is "good" or the name of its class, so that every class has its own result. Masks
-    are empty. Grey images get three equal channels.
+    The defect type of a test image is "good" or the name of its class. Every class thus has its own result. Masks are
+    empty. Gray images get three equal channels.
 
     Args:
         family: a key of `CLASSES`.
@@ -50,7 +50,7 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     good = [sample for sample in samples(train, "train") if sample.defect == GOOD]
     return AnomalyData(f"{family}/{names[normal]}", AnomalyDataset(good, size),
                        AnomalyDataset(samples(test, "test"), size, has_masks=False),
-                       normalize=family == "cifar10")  # the official code does not normalize the grey data sets
+                       normalize=family == "cifar10")  # the official code does not normalize the gray data sets
 
 
 def _class_number(family: str, category: str) -> int:

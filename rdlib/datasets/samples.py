@@ -1,4 +1,4 @@
-"""Samples (an image, its mask and its label) and the data sets that a DataLoader reads."""
+"""Define samples (an image, its mask and its label) and the data sets that a DataLoader reads."""
 import random
 from collections.abc import Callable, Generator, Sequence, Sized
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from rdlib.utils.errors import DataError
 
 GOOD = "good"
 CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train or .test. For training, any data set "
-            "works that has a length and whose items are named tuples like rdlib.datasets.Item, with an .image "
+            "with a length works. Its items are named tuples like rdlib.datasets.Item, with an .image "
             "(3, H, W) float32, RGB in [0, 1], all of one size. To evaluate a part of an AnomalyDataset, build "
             "AnomalyDataset([data.samples[i] for i in indices], data.size, data.has_masks) instead of a Subset.")
 KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory if the whole data set needs less
@@ -35,15 +35,15 @@ class Item(NamedTuple):
 
 
 class Sample(Protocol):
-    """Anything that can be loaded as an image and a mask."""
+    """An image and a mask that can be loaded."""
 
     @property
     def defect(self) -> str:
-        """ "good" or the defect type: it decides on the label, since a mask may be empty or vanish when resized."""
+        """Return "good" or the defect type, which gives the label: a mask may be empty or vanish when resized."""
 
     @property
     def name(self) -> str:
-        """A POSIX path or another short name, for tables and messages."""
+        """Return a POSIX path or another short name, for tables and messages."""
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load the (3, H, W) uint8 image and the (H, W) bool mask, resized to (H, W) = `size`."""
@@ -75,7 +75,7 @@ class FileSample:
 class ArraySample:
     """An image in memory, from a classification data set: anomalous if its class is not the normal one."""
 
-    pixels: np.ndarray  # (h, w) grey or (h, w, 3) RGB, uint8
+    pixels: np.ndarray  # (h, w) gray or (h, w, 3) RGB, uint8
     name: str
     defect: str = GOOD
 

@@ -1,4 +1,4 @@
-"""Tables for notebooks: differences in words, signs and colours; what was not run says so."""
+"""Format tables for notebooks: differences in words, signs and colors; "not run here" where a result is missing."""
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -7,7 +7,7 @@ from pandas.io.formats.style import Styler
 
 from rdlib.reproduction.results import METRICS, NOT_RUN, Results
 
-# Backgrounds: light blue and orange of Okabe and Ito, grey; black text is readable on each.
+# Backgrounds: light blue and orange of Okabe and Ito, gray; black text is readable on each.
 MORE, LESS, ABSENT = (f"background-color: {colour}; color: black" for colour in ("#cfe6f5", "#fadcc3", "#efefef"))
 LOOK = [{"selector": "caption", "props": "caption-side: top; text-align: left; font-weight: bold; padding: 4px 0"},
         {"selector": "th, td", "props": "text-align: right; padding: 3px 8px; white-space: nowrap"},
@@ -27,7 +27,7 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
 
     Args:
         frame: numbers are rounded, texts stay, NaN is "not run here". Rows that share a label get it as a column.
-        title: stands above the table.
+        title: title above the table.
         differences: columns whose values are marked as more (▲, blue) or less (▼, orange); NaN is a dash there.
         digits: number of decimals.
 
@@ -38,7 +38,7 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
         KeyError: a column of `differences` does not exist.
     """
     if unknown := set(differences) - set(frame.columns):
-        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. It has {', '.join(map(str, frame))}.")
+        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose {', '.join(map(str, frame))}.")
 
     def difference(value: float) -> str:
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"
@@ -63,7 +63,7 @@ def compare(results: Results, reference: str) -> Styler:
     """Compare every row of a table with a reference row, by image AUROC and AUPRO.
 
     Args:
-        results: of the table.
+        results: results of the table.
         reference: label of the row to compare with.
 
     Returns:

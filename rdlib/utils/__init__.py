@@ -1,1 +1,1 @@
-"""Helpers without a subject of their own: files, hardware, arrays, errors, version."""
+"""Provide helpers that know nothing of the method: files, hardware, arrays, errors, version."""

@@ -23,7 +23,7 @@ def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
     """Convert numbers to an array, see `as_array`. Raises ValueError, naming `what`, unless they are finite numbers."""
     values = as_array(values)
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"The {what} must be numbers, got {values.dtype}.")
+        raise ValueError(f"The {what} must be numbers, got {values.dtype}. Convert them first.")
     if not np.isfinite(values).all():
         raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: look at "
                          "figures.loss_curve(run).")

@@ -1,4 +1,4 @@
-"""The kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
+"""Define the kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
 from collections.abc import Iterable, Sequence
 
 

@@ -28,7 +28,7 @@ def shipped(folder: str, name: str) -> Path:
 
     Args:
         folder: data/FOLDER in a checkout, FOLDER beside the library where it is installed.
-        name: of the file in that folder.
+        name: name of the file in that folder.
 
     Raises:
         FileNotFoundError: neither place has the file.
@@ -88,7 +88,7 @@ class Source:
         megabytes = sum(size for _, _, size in self.archives) / 1e6
         return DataError(
             f"{self.title} could not be read from {folder} ({reason}).\n"
-            f"1. With a network, leave root= out: it is downloaded ({megabytes:,.0f} MB; licence: {self.licence}).\n"
+            f"1. With a network, leave root= out: it is downloaded ({megabytes:,.0f} MB; license: {self.licence}).\n"
             f"2. Or unpack {', '.join(url for url, _, _ in self.archives)} into {folder} yourself.\n"
             "3. Set RDLIB_DATA if another disk has more space or if you cannot write there.\n"
             f"4. Without a network, use load_dataset(\"{self.offline}\").")
@@ -131,8 +131,8 @@ def download(url: str, sha256: str, folder: Path) -> Path:
     """Download a file over https, check its SHA-256, and return its path.
 
     Args:
-        url: of the file. Redirects are followed to https only.
-        sha256: in hexadecimal. A file in `folder` that has this hash is not downloaded again.
+        url: address of the file. Redirects are followed to https only.
+        sha256: hash in hexadecimal. A file in `folder` that has this hash is not downloaded again.
         folder: created if it is missing.
 
     Raises:

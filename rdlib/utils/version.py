@@ -1,2 +1,2 @@
-"""The version of the library."""
+"""Define the version of the library."""
 __version__ = "0.1.0"
