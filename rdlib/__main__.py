@@ -1,4 +1,4 @@
-"""`python -m rdlib`: see `rdlib.cli`."""
+"""Run `python -m rdlib`, see `rdlib.cli`."""
 import sys
 
 from rdlib.cli import main

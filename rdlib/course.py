@@ -1,4 +1,4 @@
-"""Settings, trained models and checks of answers that the notebooks share.
+"""Provide the settings, trained models and checks of answers that the notebooks share.
 
 The environment variable `RDLIB_PROFILE` chooses the settings: "cpu" (default) takes minutes on two cores, offline;
 "paper" is the paper's protocol, for a GPU and ImageNet's weights.
@@ -66,8 +66,8 @@ class Lesson(NamedTuple):
 def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
-    The run is stored as a checkpoint in `data_root()`/lessons and reused for equal arguments on the same kind of
-    hardware, until the library's code changes. A damaged file, or one of other images, is replaced.
+    The run is stored as a checkpoint in `data_root()`/lessons. Equal arguments reuse it on the same kind of hardware,
+    until the library's code changes. A damaged file, or one of other images, is replaced.
 
     Args:
         name: the data set.
@@ -120,7 +120,7 @@ def agree(what: str, got: Any, expected: ArrayLike, hint: str = "", *, tolerance
         got: a number, nested list, array or tensor of any dtype and device; None means "not answered yet".
         expected: a number, nested list, array or tensor.
         hint: the message ends with it.
-        tolerance: absolute, and relative to the expected number.
+        tolerance: absolute tolerance, and tolerance relative to the expected number.
 
     Raises:
         AssertionError: the answer is missing, not numeric, or differs. The message says where.

@@ -1,4 +1,4 @@
-"""The student D: a ResNet run backwards, from the embedding to the teacher's three feature maps.
+"""Build the student D: a ResNet run backwards, from the embedding to the teacher's three feature maps.
 
 The student sees an image only through the embedding, and it starts at the deep end: this is the "reverse" in reverse
 distillation. Its blocks are the teacher's, with an up-sampling convolution in place of the down-sampling one.
@@ -35,7 +35,7 @@ class StudentDecoder(nn.Module):
     """The student D: reconstruct the teacher's feature maps from the embedding.
 
     A stage has the number of the teacher's stage that it reconstructs, so data flows stage3 -> stage2 -> stage1. Block
-    counts are (2, 2, 2) for a ResNet-18 and (3, 4, 6) from deep to shallow otherwise, as in the official code
+    counts are (2, 2, 2) for a ResNet-18. Otherwise they are (3, 4, 6) from deep to shallow, as in the official code
     (de_resnet.py:192-196). This is not the encoder's mirror image.
 
     Args:

@@ -1,4 +1,4 @@
-"""The teacher E: a frozen ResNet, cut after its third stage, that extracts features of an image at three scales.
+"""Build the teacher E: a frozen ResNet, cut after its third stage, that extracts features at three scales.
 
 The stages consist of torchvision's residual blocks under torchvision's keys, so its weights load unchanged. The paper
 does not use layer4 and the classifier; they are not built.
@@ -125,10 +125,11 @@ class TeacherEncoder(Frozen, CutResNet):
 
     Args:
         backbone: a name in `BACKBONES`.
-        weights: "auto" ("embedded" for a ResNet-18, else "imagenet"), "embedded" (ships with the kit, ResNet-18 only,
-            trained on procedural images), "imagenet" (torchvision's, downloaded), "random_calibrated" (random, with
-            BatchNorm statistics measured on coloured noise: a baseline), "random" or None, or the path of a
-            .safetensors, .pth or .pt state dict with torchvision's keys (layer4, fc, a prefix "module." are ignored).
+        weights: a word, or the path of a .safetensors, .pth or .pt state dict with torchvision's keys. Its layer4, fc
+            and prefix "module." are ignored. The words: "auto" ("embedded" for a ResNet-18, else "imagenet");
+            "embedded" (ships with the kit, ResNet-18 only, trained on procedural images); "imagenet" (torchvision's,
+            downloaded); "random_calibrated" (a baseline: random, with BatchNorm statistics measured on colored
+            noise); "random" or None.
         seed: seed of the random weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Read images and masks of any common kind: grey, 16-bit, palette, alpha, rotated by EXIF, any size."""
+"""Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,9 @@ def open_image(path: Path) -> Image.Image:
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     """Split an image into its three RGB channels: 8-bit "L" images, or "F" images in [0, 255] for 16-bit input.
 
-    Alpha is composited on `background`. A grey image gives three equal channels.
+    Alpha is composited on `background`. A gray image gives three equal channels.
     """
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey arrives as I;16, I;16B or I
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray arrives as I;16, I;16B or I
         values = np.asarray(image, dtype=np.float32)
         scale = 255 / 65535 if image.mode != "F" else 1.0
         return [Image.fromarray(values * np.float32(scale))] * 3

@@ -1,4 +1,4 @@
-"""The distillation loss in two forms: as the paper prints it, and as the official code computes it.
+"""Compute the distillation loss in two forms: as the paper prints it, and as the official code computes it.
 
 With t_k and s_k the teacher's and the student's feature maps at scale k, (B, C_k, H_k, W_k) each:
 

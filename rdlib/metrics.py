@@ -2,8 +2,8 @@
 
 The truth comes first and the scores second, as in scikit-learn. Both are (N,) for images or (N, H, W) for pixels:
 arrays, lists or tensors of any device and dtype. Labels are bool or 0 and 1; masks may also be 0 and 255. Higher scores
-are more anomalous. Every function raises ValueError for other values, for shapes that differ, for scores that are NaN
-or infinite, and if one of the two classes is missing.
+are more anomalous. Every function raises ValueError for other values, for shapes that differ, and for scores that are
+NaN or infinite. It also raises ValueError if one of the two classes is missing.
 
 Functions import scikit-learn themselves: the import is slow, and training and predicting do not need it.
 """
@@ -115,7 +115,7 @@ class PixelRanking:
 
 
 def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
-    """Find the regions of a mask: its 8-neighbour components.
+    """Find the regions of a mask: its 8-neighbor components.
 
     Args:
         mask: (H, W) bool with P True pixels.
@@ -140,8 +140,8 @@ def region_shares(masks: Iterable[NDArray]) -> NDArray:
 def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
     """Compute the PRO curve: per-region overlap against false-positive rate (Bergmann et al., the MVTec AD paper).
 
-    At each threshold, PRO is the mean, over all 8-neighbour regions of all masks, of the share of the region that is
-    marked. FPR is the share of all normal pixels that is marked, those of good images included.
+    At each threshold, PRO is the mean of the regions' marked shares, over all 8-neighbor regions of all masks. FPR is
+    the marked share of all normal pixels, those of good images included.
 
     Args:
         masks: (N, H, W), True = defect.
@@ -164,7 +164,7 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     Args:
         masks: (N, H, W), True = defect.
         maps: (N, H, W) scores.
-        fpr_limit: in (0, 1].
+        fpr_limit: upper limit of the FPR, in (0, 1].
 
     Returns:
         The area, in [0, 1].
@@ -193,7 +193,7 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
     Args:
         masks: (N, H, W), True = defect.
         maps: (N, H, W) scores.
-        n_thresholds: steps of a curve.
+        n_thresholds: number of steps of a curve.
 
     Returns:
         The mean area, in [0, 1].

@@ -1,4 +1,4 @@
-"""The complete reverse-distillation model (paper Fig. 3): teacher E, bottleneck OCBE and student D."""
+"""Build the complete reverse-distillation model (paper Fig. 3): teacher E, bottleneck OCBE and student D."""
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -56,7 +56,7 @@ class ReverseDistillation(Distillation):
             else ImageNet's. Results like the paper's need "imagenet".
         bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.ocbe`.
         scales: scales that the map is made of, 1 (fine) to 3 (coarse); `fit` chooses those of the loss.
-        sigma: width of the map's Gaussian smoothing in pixels, 0 for none; official: 4 at 256 x 256.
+        sigma: standard deviation of the Gaussian smoothing in pixels, 0 for none; official: 4 at 256 x 256.
         fusion: "add" (paper) or "multiply".
         score: "max" of the map (paper), or its "sum", for one-class novelty detection.
         normalize: subtract ImageNet's mean and divide by its standard deviation, as ImageNet teachers expect.

@@ -1,4 +1,4 @@
-"""The one-class bottleneck embedding, OCBE: a compact code of the teacher's features, from which the student starts.
+"""Build the one-class bottleneck embedding, OCBE: a compact code of the teacher's features for the student.
 
 MFF brings the teacher's three feature maps to the coarsest resolution and stacks them. OCE, one more residual stage,
 reduces the stack to the embedding phi. Both are trained with the student on good images. The paper argues that the
@@ -117,7 +117,7 @@ def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path 
 
 
 def calibrate_frozen(bottleneck: FrozenEmbedding, teacher: TeacherEncoder, generator: torch.Generator) -> None:
-    """Set the BatchNorm statistics of `pre_random` to those of the teacher's features of coloured noise.
+    """Set the BatchNorm statistics of `pre_random` to those of the teacher's features of colored noise.
 
     A frozen BatchNorm does not learn its statistics. With the default ones the embedding grows from block to block;
     calibrated, it has the scale of a trained bottleneck's embedding.

@@ -1,9 +1,10 @@
 """Choose the decision threshold, from good images alone or from good and defective ones.
 
-A bound on false alarms needs scores of n good images that the model was *not* trained on and that are drawn like later
-ones. Put the threshold just above the (n - k)-th lowest score, so that k of the n images raise an alarm. The
-false-alarm rate on later good images then has the distribution Beta(k + 1, n - k), for any distribution of the scores
-(order statistics; Wilks 1941). Its mean is (k + 1) / (n + 1); its upper quantile is Clopper and Pearson's bound.
+A bound on false alarms needs scores of n good images. The model was *not* trained on them, and they are drawn like
+later ones. Put the threshold just above the (n - k)-th lowest score, so that k of the n images raise an alarm. The
+false-alarm rate on later good images then has the distribution Beta(k + 1, n - k). This holds for any distribution of
+the scores (order statistics; Wilks 1941). Its mean is (k + 1) / (n + 1). Its upper quantile is Clopper and Pearson's
+bound.
 
 A score >= threshold means anomalous, here as in `rdlib.metrics`.
 """
@@ -167,7 +168,7 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     """Compute how many good images, not trained on, a threshold with a false-alarm rate of at most `rate` needs.
 
     Args:
-        rate: in (0, 1).
+        rate: allowed false-alarm rate, in (0, 1).
         confidence: None: on average over samples, 1 / rate - 1 images. Or a probability c in (0, 1) with which the rate
             holds: log(1 - c) / log(1 - rate) images.
 

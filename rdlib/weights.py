@@ -1,4 +1,4 @@
-"""Network weights: initialize, calibrate, download, read and check them before use."""
+"""Initialize, calibrate, download, read and check network weights before use."""
 import math
 import socket
 from hashlib import sha256

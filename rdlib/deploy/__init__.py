@@ -1,4 +1,4 @@
-"""Use of a trained model outside a notebook: ONNX export, scoring of a folder, and a check of the machine."""
+"""Use a trained model outside a notebook: export to ONNX, score a folder, check the machine."""
 from rdlib.deploy.export import OnnxDetector, export_onnx
 from rdlib.deploy.scoring import score_folder
 

@@ -1,4 +1,4 @@
-"""ONNX export of the complete pipeline, from image to score, and a detector that runs the file with onnxruntime.
+"""Export the complete pipeline to ONNX, from image to score, and run the file with onnxruntime.
 
 The graph contains everything that `predict` does: normalization, teacher, bottleneck, student, distances, upsampling,
 fusion, smoothing and score. Reading and resizing (`rdlib.images.read_image`) and the comparison with the threshold stay
@@ -55,7 +55,7 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
-    The file takes `images` (B, 3, H, W) float32 RGB in [0, 1], with any B, and returns `maps` (B, H, W) and `scores`
+    The file takes `images` (B, 3, H, W) float32 RGB in [0, 1], with any B. It returns `maps` (B, H, W) and `scores`
     (B,). Its metadata store size, threshold (or None) and configuration under "rdlib", as JSON.
 
     Args:

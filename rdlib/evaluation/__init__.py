@@ -1,4 +1,4 @@
-"""Evaluation of a model on a test set: predictions, metrics, intervals, operating points and costs."""
+"""Evaluate a model on a test set: predictions, metrics, intervals, operating points and costs."""
 from rdlib.evaluation.bootstrap import bootstrap_intervals
 from rdlib.evaluation.complexity import count_flops, count_parameters
 from rdlib.evaluation.operating import OperatingPoint, operating_point

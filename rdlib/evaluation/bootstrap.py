@@ -1,4 +1,4 @@
-"""Bootstrap intervals of AUROC and AUPRO: how much a result would change with other test images.
+"""Compute bootstrap intervals of AUROC and AUPRO: how much a result changes with other test images.
 
 Images are drawn with replacement, good and defective ones separately, so both classes keep their size. How often an
 image is drawn is its weight, so nothing is sorted again. The image AUROC is exact. For the pixel metrics, millions of

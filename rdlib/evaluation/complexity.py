@@ -1,4 +1,4 @@
-"""What a model costs on every machine: parameters and floating-point operations."""
+"""Count what a model costs on every machine: parameters and floating-point operations."""
 import copy
 
 import torch

@@ -1,4 +1,4 @@
-"""Operating point: the confusion matrix of a test set's images at one threshold, and the share of marked pixels."""
+"""Compute an operating point: the confusion matrix of a test set at one threshold, and the marked pixels."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ def operating_point(report: Report, threshold: float) -> OperatingPoint:
 
     Args:
         report: predictions of a model with score "max".
-        threshold: for maps and scores alike.
+        threshold: threshold for both maps and scores.
 
     Returns:
         The operating point.

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a test set: one pass over the images, one report with maps, scores and every metric."""
+"""Evaluate a model on a test set: one pass over the images, one report with maps, scores and every metric."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -18,8 +18,8 @@ def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
     Heights are shares of each class, so that the sizes of the classes do not count, as in AUROC.
 
     Args:
-        report: of one test image or more.
-        unit: of the scores.
+        report: predictions on one test image or more.
+        unit: unit of the scores.
 
     Returns:
         The figure; its summary gives AUROC and the range of the scores in each class.

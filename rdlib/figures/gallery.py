@@ -21,7 +21,7 @@ def examples(report: Report, n: int = 6) -> list[int]:
     the chosen types are spread evenly over the median scores.
 
     Args:
-        report: of one test image or more.
+        report: predictions on one test image or more.
         n: highest number of images, 1 or more.
 
     Returns:
@@ -67,14 +67,14 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
             unit: str = UNIT) -> Figure:
     """Draw a row for each image: the image, its ground truth, its anomaly map, and both outlines on the image.
 
-    The maps share one colour scale, so that equal colours are equal values. Without masks the ground truth is left out.
+    The maps share one color scale, so that equal colors are equal values. Without masks the ground truth is left out.
 
     Args:
-        report: of the test set.
+        report: predictions on the test set.
         n: number of images, chosen by `examples`.
-        indices: of the images to draw, instead of n.
-        threshold: of the outline, in the maps' unit; default: `contour_threshold`.
-        unit: of the maps.
+        indices: indices of the images to draw, instead of n.
+        threshold: threshold of the outline, in the maps' unit; default: `contour_threshold`.
+        unit: unit of the maps.
 
     Returns:
         The figure; its summary counts where the thresholded map marks pixels.
@@ -89,7 +89,7 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]
     height = len(indices) * (WIDTH / len(columns) * maps.shape[1] / maps.shape[2] + 0.2) + 1.2
-    scale = Normalize(maps.min(), maps.max())  # shared by every map and the colour bar
+    scale = Normalize(maps.min(), maps.max())  # shared by every map and the color bar
     with canvas(len(indices), len(columns), height) as (figure, axes):
         for row, i in zip(axes, indices, strict=True):
             mappable = _gallery_row(row, report, i, value, scale)

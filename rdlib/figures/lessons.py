@@ -17,8 +17,8 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
 
     Args:
         items: elements of a data set; the images (3, H, W) in [0, 1] have one size.
-        titles: one for each item.
-        columns: images in a row.
+        titles: one title for each item.
+        columns: number of images in a row.
         summary: what a reader should see in the images, in a sentence.
         outlines: draw the outlines of the masks.
 
@@ -45,9 +45,9 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
     Args:
         dataset: the test images.
         maps: (N, H, W) over the whole test set by the method's name; higher is more anomalous.
-        indices: of the images to draw.
-        unit: of the maps.
-        shared: one colour scale for all maps; False: one for each method.
+        indices: indices of the images to draw.
+        unit: unit of the maps.
+        shared: one color scale for all maps; False: one for each method.
 
     Returns:
         The figure; its summary lists each map's highest value.

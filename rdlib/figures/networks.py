@@ -27,13 +27,13 @@ class Panel(NamedTuple):
 
 
 def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: str = "row") -> Figure:
-    """Draw images and maps in a grid; the colours of a map are its values, dark for low.
+    """Draw images and maps in a grid; the colors of a map are its values, dark for low.
 
     Args:
-        rows: of equal length; None leaves a place empty.
-        label: what the maps show, with its unit; next to the colour bars.
-        scale: which maps share a colour scale: those of a "row" (one bar for each), "all" (one bar), or none, "own"
-            (from each map's lowest value to its highest, no bar).
+        rows: rows of equal length; None leaves a place empty.
+        label: what the maps show, with its unit; next to the color bars.
+        scale: the maps that share a color scale. "row": those of a row, with one bar each. "all": all maps, with one
+            bar. "own": none; each goes from its lowest value to its highest, without a bar.
 
     Returns:
         The figure; its summary gives the lowest and the highest value of every map.
@@ -95,7 +95,7 @@ def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figur
 
     Args:
         blocks: (C, H, W) of each tensor by its name.
-        title: of the figure.
+        title: title of the figure.
 
     Returns:
         The figure; its summary lists the shapes.

@@ -17,8 +17,8 @@ def threshold_view(report: Report, threshold: float) -> Figure:
     A threshold chosen by this figure is chosen on test data: its numbers flatter the model.
 
     Args:
-        report: of good and anomalous test images, each scored by the maximum of its map.
-        threshold: in the unit of maps and scores; a value >= threshold is called anomalous.
+        report: predictions on good and anomalous test images, each scored by the maximum of its map.
+        threshold: threshold in the unit of maps and scores; a value >= threshold is called anomalous.
 
     Returns:
         The figure; its summary is `describe`'s sentence.
@@ -53,7 +53,7 @@ def describe(point: OperatingPoint) -> str:
 
 
 def _draw_confusion(axis: Axes, point: OperatingPoint) -> None:
-    """Draw the confusion matrix; colours are the shares of a row."""
+    """Draw the confusion matrix; colors are the shares of a row."""
     names = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))  # row: good, anomalous
     counts = np.array([[point.tn, point.fp], [point.fn, point.tp]])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""Draw one image with the model's verdict, for a person who looks through a folder of images."""
+"""Draw one image with the model's decision, for a reader of a folder of images."""
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -18,16 +18,16 @@ def overlay_size(height: int, width: int) -> tuple[int, int]:
 
 
 def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshold | None) -> Image.Image:
-    """Draw an image with its thresholded map outlined, its anomaly map beside it, and the verdict above.
+    """Draw an image with its thresholded map outlined, its anomaly map beside it, and the decision above.
 
-    A cross marks the map's highest value. The colours run from 0 to twice the pixel threshold, so that they mean the
+    A cross marks the map's highest value. The colors run from 0 to twice the pixel threshold, so that they mean the
     same for every image; without a threshold they run to the map's maximum.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         values: (H, W) anomaly map of any size, an array or tensor.
         score: image score.
-        threshold: of scores and pixels, or None.
+        threshold: threshold of scores and pixels, or None.
 
     Returns:
         An RGB image of about twice the image's width.

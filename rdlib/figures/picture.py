@@ -1,6 +1,6 @@
 """Draw maps and outlines on images with PIL, in milliseconds; matplotlib would take a tenth of a second.
 
-Colours and lines are those of the other figures: viridis; ground truth solid white, thresholded map dashed orange.
+Colors and lines are those of the other figures: viridis; ground truth solid white, thresholded map dashed orange.
 """
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -23,7 +23,7 @@ def proportional(height: int, width: int, side: float) -> tuple[int, int]:
 
 
 def enlarged(values: NDArray, size: tuple[int, int]) -> NDArray:
-    """Resize an (H, W) map to the (width, height) of a PIL image: the numbers first, colours afterwards."""
+    """Resize an (H, W) map to the (width, height) of a PIL image: the numbers first, colors afterwards."""
     return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
 
 
@@ -33,7 +33,7 @@ def heat(values: NDArray, top: float) -> Image.Image:
 
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray | None = None) -> Image.Image:
-    """Outline on a picture, in place, the region where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
+    """Outline on an image, in place, the region where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
     draw = ImageDraw.Draw(picture)
     scale = np.array(picture.size) / values.shape[::-1]
     if mask is not None and mask.any():

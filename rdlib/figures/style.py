@@ -1,4 +1,4 @@
-"""Provide the look of all figures: colours, line styles, sizes."""
+"""Provide the look of all figures: colors, line styles, sizes."""
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"

@@ -1,4 +1,4 @@
-"""The paper's tables as grids of runs, and the results that are stored: one file per run, resumable.
+"""Reproduce the paper's tables as grids of runs, with one result file per run, so that a grid can be resumed.
 
     python -m rdlib reproduce TABLE
 """

@@ -1,4 +1,4 @@
-"""The command `reproduce`: execute the missing runs of a table and write the table."""
+"""Run the command `reproduce`: execute the missing runs of a table and write the table."""
 import argparse
 import sys
 from pathlib import Path

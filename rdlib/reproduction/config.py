@@ -1,4 +1,4 @@
-"""The settings of one run, and the key under which its result is stored."""
+"""Define the settings of one run, and the key under which its result is stored."""
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ KEY_DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Every setting that changes a run's result. The defaults are the official protocol.
+    """The settings that change a run's result. The defaults are the official protocol.
 
     Equal settings are the same run: it is executed once, and every table that needs it reads the same file.
     """
@@ -50,19 +50,19 @@ class RunConfig:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The settings that differ from `KEY_DEFAULTS`; the data set always does."""
+        """Return the settings that differ from `KEY_DEFAULTS`; the data set always does."""
         return {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
 
     @property
     def key(self) -> str:
-        """The name of the run's file: data set, seed, and 12 digits of the SHA-256 of `changes`."""
+        """Return the name of the run's file: data set, seed, and 12 digits of the SHA-256 of `changes`."""
         text = json.dumps(self.changes, sort_keys=True)
         name = re.sub(r"[^\w.-]+", "_", self.dataset)[-40:]
         return f"{name}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
 
     @property
     def label(self) -> str:
-        """The run in one line, for progress bars and errors."""
+        """Describe the run in one line, for progress bars and errors."""
         return ", ".join(f"{name} {value}" for name, value in self.changes.items() if name != "weights_id")
 
 

@@ -16,7 +16,7 @@ KILLED = ("A worker process was killed, perhaps because the memory was full. Sta
 
 
 class Outcome(NamedTuple):
-    """What happened to each run of a set."""
+    """The outcome of each run of a set."""
 
     done: list[RunConfig]
     failed: dict[RunConfig, str]  # with the error in one line

@@ -1,4 +1,4 @@
-"""Reports: a table's measured numbers beside the published ones, as CSV and Markdown."""
+"""Write a table's measured numbers beside the published ones, as CSV and Markdown."""
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ def beside_published(results: Results) -> pd.DataFrame:
     """Return `Results.measured` with the published numbers.
 
     Args:
-        results: of a table.
+        results: results of a table.
 
     Returns:
         Its lines with columns paper, rerun (an independent rerun of the official code) and difference (measured -
@@ -69,8 +69,8 @@ def write_report(results: Results, folder: Path) -> Path:
     """Write a table as NAME.csv and NAME.md, and NAME-epochs.csv where runs noted curves.
 
     Args:
-        results: of the table.
-        folder: created if needed.
+        results: results of the table.
+        folder: folder to write to; created if needed.
 
     Returns:
         The path of the Markdown file.

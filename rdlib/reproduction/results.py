@@ -1,4 +1,4 @@
-"""Stored results of a table: means with intervals, effects of a change, curves, provenance."""
+"""Read the stored results of a table: means with intervals, effects of a change, curves, provenance."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,17 +40,17 @@ class Results:
 
     @property
     def configs(self) -> list[RunConfig]:
-        """The settings of every run that the table asks for, each once."""
+        """List the settings of every run that the table asks for, each once."""
         return list(dict.fromkeys(point.config for point in self.points))
 
     @property
     def stored(self) -> list[dict]:
-        """The results of the runs that have been executed."""
+        """Return the results of the runs that have been executed."""
         return [self.runs[config] for config in self.configs if config in self.runs]
 
     @property
     def categories(self) -> list[str]:
-        """The categories that are compared."""
+        """List the categories that are compared."""
         return list(dict.fromkeys(point.category for point in self.points))
 
     def complete(self) -> "Results":
@@ -65,8 +65,8 @@ class Results:
         """Return a row's mean over the categories, for every seed that has all of them.
 
         Args:
-            row: of the table.
-            categories: of the benchmark.
+            row: a row of the table.
+            categories: categories of the benchmark.
             metric: a key of `METRICS`.
 
         Returns:
@@ -137,7 +137,7 @@ class Results:
         return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
 
     def curves(self) -> pd.DataFrame:
-        """Return the metrics by epoch of the runs that noted them: columns row, category, seed, epoch, and metrics."""
+        """Return the metrics by epoch of the runs that record them: columns row, category, seed, epoch, and metrics."""
         lines = [(point.row.label, point.category, point.config.seed, int(epoch), *values.values())
                  for point in self.points
                  for epoch, values in self.runs.get(point.config, {}).get("curve", {}).items()]
@@ -169,7 +169,7 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
         dataset: a key of `BENCHMARKS`.
         categories: use these categories; None: the benchmark's.
         seeds: use these seeds; None: the benchmark's.
-        folder: of the result files; None: data/results/runs in the current folder or in the one above.
+        folder: folder of the result files; None: data/results/runs in the current folder or in the one above.
         files: teacher's weights -> their file, whose runs alone count then.
         changes: settings that replace the benchmark's.
 

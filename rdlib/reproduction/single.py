@@ -75,9 +75,9 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         machine: weights, data and device.
 
     Returns:
-        The content of the result file: `store.KEYS`, and "scored_by" (image AUROC, pixel AUROC, AUPRO by way of
-        scoring), "bootstrap" (the same on resampled test images, in units of 1e-4), "curve" (metrics by epoch),
-        "losses".
+        The content of the result file: `store.KEYS`, "scored_by", "bootstrap", "curve" and "losses". "scored_by" has
+        image AUROC, pixel AUROC and AUPRO by way of scoring. "bootstrap" has the same on resampled test images, in
+        units of 1e-4. "curve" has the metrics by epoch.
 
     Raises:
         DataError: the data set is missing or damaged.

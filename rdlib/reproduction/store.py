@@ -1,4 +1,4 @@
-"""Result files: one JSON file per run, named by the key of its settings and written atomically."""
+"""Store results: one JSON file per run, named by the key of its settings and written atomically."""
 import json
 import os
 import platform
@@ -25,7 +25,7 @@ class ResultStore:
     """A folder of result files.
 
     Args:
-        folder: created when the first file is written.
+        folder: folder of the files; created when the first file is written.
     """
 
     def __init__(self, folder: str | Path):

@@ -1,4 +1,4 @@
-"""The paper's tables as grids of runs: a table says what is compared, a benchmark on which data and for how long."""
+"""Define the paper's tables as grids of runs: a table says what is compared, a benchmark on which data."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What is compared."""
+    """A table of the paper: the rows that are compared."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Training of the student: the loop, its checkpoints, and the teacher's features, cached or live."""
+"""Train the student: the loop, its checkpoints, and the teacher's features, cached or live."""
 from rdlib.training.averaging import MovingAverage
 from rdlib.training.checkpoint import fingerprint, load_optimizer
 from rdlib.training.loop import Callback, epoch_chunks, fit

@@ -1,6 +1,6 @@
-"""Exponential moving average (EMA) of the trained weights, which varies less from step to step than the weights do.
+"""Average the trained weights (exponential moving average, EMA), which varies less than the weights do.
 
-Not part of the paper. The average starts at the weights after the first step. Every further step changes it to
+The paper does not use it. The average starts at the weights after the first step. Every further step changes it to
 decay * average + (1 - decay) * weights (torch.optim.swa_utils). BatchNorm's running statistics are averaged as well,
 since those of the last step belong to the weights of the last step.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints: one file with everything that the next training step depends on.
+"""Write and read checkpoints: one file with everything that the next training step depends on.
 
 `torch.load(weights_only=True)` reads them, so a foreign file can hold numbers but no code.
 """

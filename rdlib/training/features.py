@@ -1,4 +1,4 @@
-"""The teacher's features of a training set, batch by batch: computed once and cached, or computed every time.
+"""Compute the teacher's features of a training set batch by batch: once and cached, or every time.
 
 The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
 saves the teacher's share of every training step.
@@ -24,8 +24,8 @@ class LiveFeatures:
     """Recompute the teacher's features for every batch.
 
     Args:
-        model: its teacher computes the features, on the model's device.
-        dataset: items with an `.image`.
+        model: model whose teacher computes the features, on the model's device.
+        dataset: data set of items with an `.image`.
         seed: seed of random augmentation, together with the epoch.
         precision: precision of the teacher, "float32" or "bf16".
         num_workers: number of processes that read images.

@@ -1,4 +1,4 @@
-"""Training of the student: a plain loop over batches, with the official protocol as default.
+"""Train the student: a plain loop over batches, with the official protocol as default.
 
 The protocol is Adam at a constant rate, no augmentation, and one model per category. The last epoch is reported, so
 nothing is chosen on test data. The order of the images depends on seed and epoch only. A run can therefore stop after

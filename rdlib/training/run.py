@@ -1,4 +1,4 @@
-"""The state of a training run. `fit` returns it, callbacks receive it, and a checkpoint stores it."""
+"""Define the state of a training run. `fit` returns it, callbacks receive it, and a checkpoint stores it."""
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: constant, as in the paper, or half a cosine."""
+"""Define the learning-rate schedules: constant, as in the paper, or half a cosine."""
 import math
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Baselines that the paper compares reverse distillation with: a forward student and a memory bank of features.
+"""Build the baselines that the paper compares reverse distillation with: a forward student and a memory bank.
 
 Both use the same teacher, and their maps are smoothed and scored like those of `ReverseDistillation`. The forward
 student has its own loss, so it differs from the reverse student in direction and in loss.

@@ -19,7 +19,7 @@ def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
     images look right is chosen on test data. `map_settings` is the static figure.
 
     Args:
-        model: trained.
+        model: trained model.
         data: its training images, and test images.
 
     Returns:
@@ -32,7 +32,7 @@ def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
 
 
 class DefectExplorer(widgets.VBox):
-    """See `defect_explorer`."""
+    """The explorer that `defect_explorer` shows."""
 
     def __init__(self, interactive: InteractiveModel):
         self.interactive, own = interactive, interactive.settings
@@ -63,12 +63,12 @@ class DefectExplorer(widgets.VBox):
 
     @property
     def index(self) -> int:
-        """Index of the chosen image in the test set."""
+        """Return the index of the chosen image in the test set."""
         return int(np.flatnonzero(self._defects == self.kind.value)[self.number.value])
 
     @property
     def settings(self) -> Settings:
-        """The settings of the controls. If every weight is 0, all three count as 1."""
+        """Return the settings of the controls. If every weight is 0, all three count as 1."""
         weights = tuple(weight.value for weight in self.weights)
         return Settings(weights if any(weights) else (1.0, 1.0, 1.0), self.sigma.value, self.fusion.value,
                         self.factor.value)

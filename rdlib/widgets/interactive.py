@@ -67,22 +67,22 @@ class View:
 
     @property
     def score(self) -> float:
-        """Image score: the map's maximum."""
+        """Return the image score, the map's maximum."""
         return float(self.map.max())
 
     @property
     def ratio(self) -> float:
-        """Image score in multiples of normal."""
+        """Return the image score in multiples of normal."""
         return self.score / max(self.normal, 1e-12)
 
     @property
     def marked(self) -> NDArray:
-        """(H, W) bool, True where the map reaches the threshold."""
+        """Return (H, W) bool, True where the map reaches the threshold."""
         return self.map >= self.threshold
 
     @property
     def verdict(self) -> str:
-        """Score, decision and marked pixels in a sentence."""
+        """Describe score, decision and marked pixels in a sentence."""
         alarm = "anomalous" if self.score >= self.threshold else "normal"
         words = f"score {self.score:.3f}, {self.ratio:.2f} x normal: called {alarm}"
         if self.mask.any():
@@ -97,7 +97,7 @@ class InteractiveModel:
     """A trained model prepared for quick answers: distances of test images are computed once and kept.
 
     Args:
-        model: trained; it is not changed.
+        model: trained model; it is not changed.
         data: good training images for the reference, and test images.
         reference: number of training images that give the threshold its unit.
     """
@@ -111,14 +111,14 @@ class InteractiveModel:
 
     @property
     def settings(self) -> Settings:
-        """The model's own settings."""
+        """Return the model's own settings."""
         config = self.model.config
         fine, middle, coarse = (float(k in config.scales) for k in SCALES)
         return Settings((fine, middle, coarse), config.sigma, config.fusion)
 
     @property
     def test(self) -> AnomalyDataset:
-        """The test images. Raises ValueError if the data have none."""
+        """Return the test images. Raises ValueError if the data have none."""
         if not self.data.test:
             raise ValueError("The data have no test images. Put them in test/good and test/NAME_OF_DEFECT.")
         return self.data.test

@@ -20,7 +20,7 @@ def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
     """Show a good image to paint on, with the model's map and score. `drawn_defects` is the static figure.
 
     Args:
-        model: trained.
+        model: trained model.
         data: its training images, and test images; without good test images, a training image is painted on.
 
     Returns:
@@ -30,7 +30,7 @@ def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
 
 
 class DrawDefect(widgets.VBox):
-    """See `draw_defect`."""
+    """The explorer that `draw_defect` shows."""
 
     def __init__(self, interactive: InteractiveModel):
         self.interactive = interactive
@@ -58,7 +58,7 @@ class DrawDefect(widgets.VBox):
 
     @property
     def layer(self) -> NDArray:
-        """The present paint, (H, W, 4) uint8 RGBA."""
+        """Return the current paint, (H, W, 4) uint8 RGBA."""
         shape = (self.canvas.height, self.canvas.width, 4)
         pixels = np.frombuffer(self.canvas.layer, np.uint8)
         return pixels.reshape(shape) if pixels.size else np.zeros(shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Provide the parts of the explorers: labelled sliders, images with a caption, a colour bar, a readout."""
+"""Provide the parts of the explorers: labeled sliders, images with a caption, a color bar, a readout."""
 from collections.abc import Callable, Sequence
 from io import BytesIO
 
@@ -77,7 +77,7 @@ class Panel(widgets.VBox):
 
 
 class MapPanels(widgets.VBox):
-    """An image with outlines, its map with a colour bar, and the verdict in words."""
+    """An image with outlines, its map with a color bar, and the decision in words."""
 
     def __init__(self, *more: widgets.Widget, truth: str = "the true defect"):
         self.outlined = Panel("marked", f"Outlines on the image: solid white, {truth}; dashed orange, where the map "

@@ -1,7 +1,7 @@
 """Draw what the explorers show as static figures: a map under several settings, and painted defects.
 
 Maps are divided by the highest value that they reach on good training images, called normal. So 1 means the edge of
-normal under all settings, and equal colours can be compared.
+normal under all settings, and equal colors can be compared.
 """
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from rdlib.figures.style import HALO, MARKED, TRUTH, WIDTH
 from rdlib.synthetic.paint import painted
 from rdlib.widgets.interactive import InteractiveModel, Settings, View
 
-TOP = 2.0  # end of the colour scale, in multiples of normal
+TOP = 2.0  # end of the color scale, in multiples of normal
 
 
 def map_settings(interactive: InteractiveModel, index: int, settings: Mapping[str, Settings]) -> Figure:
@@ -24,8 +24,8 @@ def map_settings(interactive: InteractiveModel, index: int, settings: Mapping[st
 
     Args:
         interactive: the prepared model.
-        index: of the test image.
-        settings: by the title of the column.
+        index: index of the test image.
+        settings: settings by the title of the column.
 
     Returns:
         The figure; its summary gives every score in multiples of normal.
@@ -48,8 +48,8 @@ def drawn_defects(interactive: InteractiveModel, image: Tensor, layers: Mapping[
     Args:
         interactive: the prepared model.
         image: (3, H, W) tensor in [0, 1], a good image.
-        layers: (H, W, 4) uint8 RGBA by the title of the column, see `rdlib.synthetic.paint.spot`.
-        settings: of the map; default: the model's own.
+        layers: layers (H, W, 4) uint8 RGBA by the title of the column, see `rdlib.synthetic.paint.spot`.
+        settings: settings of the map; default: the model's own.
 
     Returns:
         The figure; its summary gives every score in multiples of normal.

@@ -19,7 +19,7 @@ def threshold_explorer(report: Report) -> "ThresholdExplorer":
 
 
 class ThresholdExplorer(widgets.VBox):
-    """See `threshold_explorer`."""
+    """The explorer that `threshold_explorer` shows."""
 
     def __init__(self, report: Report):
         self.report = report
