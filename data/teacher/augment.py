@@ -1,4 +1,4 @@
-"""From the bank to training batches, all in torch: crops, foreign regions with soft masks, colours, light, noise.
+"""Make training batches from the bank, all in torch: crops, foreign regions with soft masks, colors, light, noise.
 
 Every batch comes from one generator seeded by (seed, step), so a run that goes on after a stop sees what it would have
 seen without it.
@@ -45,17 +45,17 @@ class Batch:
     before: Tensor | None = None  # (B, 3, S, S): the images without the foreign region
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """Move the batch to a device."""
         return Batch(*(None if x is None else x.to(device) for x in vars(self).values()))
 
 
 def uniform(n: int, low: float, high: float, draw: Generator) -> Tensor:
-    """(n, 1, 1, 1) numbers, even between `low` and `high`."""
+    """Draw (n, 1, 1, 1) numbers, even between `low` and `high`."""
     return low + (high - low) * torch.rand(n, 1, 1, 1, generator=draw)
 
 
 def crop(stack: Tensor, size: int, zoom: tuple[float, float], draw: Generator, beyond: float = 0.0) -> Tensor:
-    """(B, C, M, M) -> (B, C, S, S): a random square of each, turned, mirrored, a little stretched, `zoom` input pixels
+    """Crop (B, C, M, M) -> (B, C, S, S): a random square of each, turned, mirrored, stretched a little, `zoom` pixels
     to an output pixel. It lies inside the input, or reaches beyond it by up to this share of half a side."""
     n = len(stack)
     scale = zoom[0] * (zoom[1] / zoom[0]) ** torch.rand(n, generator=draw) * size / stack.shape[-1]
@@ -71,12 +71,12 @@ def crop(stack: Tensor, size: int, zoom: tuple[float, float], draw: Generator, b
 
 
 def blur(x: Tensor) -> Tensor:
-    """(B, C, H, W), each pixel the mean of its 3 x 3 neighbours."""
+    """Blur (B, C, H, W): each pixel becomes the mean of its 3 x 3 neighbors."""
     return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
 
 
 def foreign_pixels(x: Tensor, kind: Tensor, draw: Generator) -> Tensor:
-    """What the foreign regions of images (B, 3, S, S) show, by kind (B,)."""
+    """Make the content of the foreign regions of images (B, 3, S, S), by kind (B,)."""
     partner = x.roll(1, 0)
     source = torch.where((kind == OTHER).view(-1, 1, 1, 1), partner, x)
     i = (kind == MATCHED).nonzero()[:, 0]
@@ -104,8 +104,10 @@ def foreign_pixels(x: Tensor, kind: Tensor, draw: Generator) -> Tensor:
 
 
 def faint_grain(n: int, size: int, draw: Generator) -> Tensor:
-    """(n, 3, S, S) noise of a deviation between 0.003 and 0.03, sharp or blurred, nine in ten grey: with more colour in
-    it, the features learn to see no colour at all."""
+    """Draw (n, 3, S, S) noise of a standard deviation of 0.003 to 0.03, sharp or blurred, nine in ten gray.
+
+    With more color in it, the features learn to ignore color.
+    """
     noise = torch.randn(n, 3, size, size, generator=draw)
     noise = torch.where(torch.rand(n, 1, 1, 1, generator=draw) < 0.9, noise[:, :1], noise)
     level, stack = torch.randint(BLUR_STEPS, (n,), generator=draw), [noise]
@@ -116,8 +118,8 @@ def faint_grain(n: int, size: int, draw: Generator) -> Tensor:
 
 
 def twins(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
-    """Pictures that differ from others by faint grain alone: for images (B, 3, S, S), normalized, more such images
-    (E, 3, S, S) and the pairs (P, 2), int64, numbered through both. An eighth of the pairs are plain colours."""
+    """Draw images that differ from others by faint grain alone: for images (B, 3, S, S), normalized, more images
+    (E, 3, S, S) and the pairs (P, 2), int64, numbered through both. An eighth of the pairs are plain colors."""
     first = x[::2]
     n, plain = len(first), first[: len(first) // 4].mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])
     grain = faint_grain(n, x.shape[-1], draw) / torch.tensor(STD).view(1, 3, 1, 1)
@@ -130,10 +132,10 @@ def twins(x: Tensor, draw: Generator) -> tuple[Tensor, Tensor]:
 def photograph(views: Tensor, camera: Camera, draw: Generator) -> tuple[Tensor, Tensor]:
     """Photograph images (B, V, 3, S, S) in [0, 1] with another camera, the same for the V views of a thing.
 
-    It changes colours, grey, contrast, inversion, gamma, light, focus, noise. Also returns by how much contrast grew,
+    It changes color, gray, contrast, inversion, gamma, light, focus, noise. Also returns by how much contrast grew,
     (B, 1, 1, 1). The first view sets the exposure.
 
-    Each image gets a new random contrast: faint classes are to be learnt from, strong ones seen faint.
+    Each image gets a new random contrast: faint classes must be learned too, and strong ones are seen faint.
     """
     n, size = len(views), views.shape[-1]
 
@@ -170,7 +172,7 @@ def photograph(views: Tensor, camera: Camera, draw: Generator) -> tuple[Tensor, 
 
 def make_batch(images: Tensor, masks: Tensor, classes: Tensor, size: int, camera: Camera, draw: Generator,
                both: bool = False) -> Batch:
-    """Crops of `size` of images (B, 3, M, M) uint8 of these classes (B,), most with a foreign region by masks
+    """Cut crops of `size` out of images (B, 3, M, M) uint8 of these classes (B,), most with a region by masks
     (B, 1, M, M) uint8; `both`: also as they were before."""
     n = len(images)
     x = crop(images.float() / 255, size, (0.55, min(1.6, images.shape[-1] / size)), draw)

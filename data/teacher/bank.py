@@ -1,4 +1,4 @@
-"""The bank: every image of every training class and a stock of masks, rendered once, read by memory map.
+"""Render the bank: every image of every training class and a stock of masks, written once, read by memory map.
 
     python data/teacher/bank.py --bank FOLDER
 
@@ -41,24 +41,24 @@ class Bank:
 
     @property
     def classes(self) -> list[tuple[str, int]]:
-        """(family, number) of every training class, in the order of the bank."""
+        """List (family, number) of every training class, in the order of the bank."""
         return [(family, number) for family, share in SHARES.items() for number in range(share * self.unit)]
 
     @property
     def record(self) -> dict:
-        """What is written beside a bank and into a run's state; banks of equal records are equal."""
+        """Return what is written beside a bank and into a run's state; banks of equal records are equal."""
         return asdict(self) | {"shares": SHARES, "generators": GENERATORS}
 
 
 def draw_images(family: str, number: int, count: int, size: int, seed: int) -> NDArray[np.uint8]:
-    """(count, 3, S, S) images of class `number` of `family`; numbers from HELD_OUT on are for validation."""
+    """Draw (count, 3, S, S) images of class `number` of `family`; numbers from HELD_OUT on are for validation."""
     key = [seed, list(FAMILIES).index(family), number]
     paint = image_class(family, default_rng(key), size)
     return np.stack([paint(default_rng([*key, 1, i])) for i in range(count)])
 
 
 def draw_mask(draw: Generator, size: int) -> NDArray[np.uint8]:
-    """One foreign region around the middle of an (S, S) image, 0 to 255: blob, ellipse, scratch, patch, edge, specks.
+    """Draw a foreign region near the middle of an (S, S) image, 0 to 255: blob, ellipse, scratch, patch, edge, specks.
 
     Its border is between sharp and as soft as a twelfth of the image; at least a few pixels, at most half the image.
     """
@@ -115,7 +115,7 @@ def render(folder: Path, bank: Bank, progress: bool = True) -> None:
 
 
 def default_folder() -> Path:
-    """Where the bank lies unless told otherwise: $RDLIB_DATA/teacher_bank, by default ~/.cache/rdlib/teacher_bank."""
+    """Return the default folder of the bank: $RDLIB_DATA/teacher_bank, by default ~/.cache/rdlib/teacher_bank."""
     return Path(os.environ.get("RDLIB_DATA", Path.home() / ".cache" / "rdlib")) / "teacher_bank"
 
 

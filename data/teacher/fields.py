@@ -1,4 +1,4 @@
-"""What the families of procedural images are made of: filtered noise, lookups, shading. Fields are float32 (S, S)."""
+"""Make the parts of the procedural images: filtered noise, lookups, shading. Fields are float32 (S, S)."""
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -9,30 +9,30 @@ Field = NDArray[np.float32]
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
-    """A number between `low` and `high`, every factor of two as likely as another."""
+    """Draw a number between `low` and `high`, every factor of two as likely as another."""
     return float(low * (high / low) ** rng.random())
 
 
 def chance(rng: Generator, probability: float) -> bool:
-    """True with that probability."""
+    """Return True with that probability."""
     return bool(rng.random() < probability)
 
 
 def grid(size: int) -> tuple[Field, Field]:
-    """x and y of every pixel, (S, S) each, from -0.5 to 0.5 over the image."""
+    """Return x and y of every pixel, (S, S) each, from -0.5 to 0.5 over the image."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     return tuple(np.broadcast_to(axis, (size, size)) for axis in (line[None, :], line[:, None]))
 
 
 def turned(size: int, angle: float, stretch: float = 1.0) -> tuple[Field, Field]:
-    """The coordinates of `grid` turned by `angle` (radians), the second one multiplied by `stretch`."""
+    """Turn the coordinates of `grid` by `angle` (radians) and multiply the second one by `stretch`."""
     x, y = grid(size)
     return np.cos(angle) * x + np.sin(angle) * y, stretch * (np.cos(angle) * y - np.sin(angle) * x)
 
 
 def spectrum(size: int, slope: float, angle: float = 0.0, stretch: float = 1.0,
              band: tuple[float, float] | None = None) -> Field:
-    """Amplitudes (S, S // 2 + 1) that fall as 1 / frequency^slope, or a log-normal band = (centre, width in octaves).
+    """Compute amplitudes (S, S // 2 + 1): 1 / frequency^slope, or a log-normal band = (center, width in octaves).
 
     Frequencies are in cycles per image. `stretch` above 1 makes what is drawn with it longer across `angle`.
     """
@@ -48,14 +48,14 @@ def spectrum(size: int, slope: float, angle: float = 0.0, stretch: float = 1.0,
 
 
 def filtered(rng: Generator, amplitude: Field) -> Field:
-    """Gaussian noise (S, S) with these amplitudes, mean 0, variance 1."""
+    """Draw Gaussian noise (S, S) with these amplitudes, mean 0, variance 1."""
     size = len(amplitude)
     noise = irfft2(rfft2(rng.standard_normal((size, size), dtype=np.float32)) * amplitude, s=(size, size))
     return noise / (noise.std() + 1e-8)
 
 
 def random_spectrum(rng: Generator, size: int) -> Field:
-    """A spectrum drawn at random: natural (slope 0.5 to 2), a band, or both; even or along a direction."""
+    """Draw a spectrum at random: natural (slope 0.5 to 2), a band, or both; even or along a direction."""
     angle, stretch = rng.uniform(0, np.pi), 1.0 if chance(rng, 0.5) else log_uniform(rng, 1.3, 12)
     natural = spectrum(size, rng.uniform(0.5, 2.0), angle, stretch)
     if chance(rng, 0.5):
@@ -65,13 +65,13 @@ def random_spectrum(rng: Generator, size: int) -> Field:
 
 
 def smooth(x: Field, low: float, high: float) -> Field:
-    """0 below `low`, 1 above `high`, a smooth step between."""
+    """Compute a smooth step: 0 below `low`, 1 above `high`."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def bump(rng: Generator, harmonics: int, roughness: float) -> NDArray:
-    """Radius of a closed random outline at 256 angles, mean about 1."""
+    """Draw the radius of a closed random outline at 256 angles, mean about 1."""
     theta = np.arange(256) * (2 * np.pi / 256)
     orders = np.arange(1, harmonics + 1)[:, None]
     heights, phases = rng.normal(0, roughness, (harmonics, 1)) / orders, rng.uniform(0, 7, (harmonics, 1))
@@ -79,19 +79,19 @@ def bump(rng: Generator, harmonics: int, roughness: float) -> NDArray:
 
 
 def inside(outline: NDArray, x: Field, y: Field) -> Field:
-    """How deep points lie within an outline: 1 at its centre, 0 on it, negative outside."""
+    """Compute how deep points lie within an outline: 1 at its center, 0 on it, negative outside."""
     index = ((np.arctan2(y, x) / (2 * np.pi)) % 1 * 256).astype(np.int32) % 256
     return 1 - np.hypot(x, y) / outline[index]
 
 
 def lookup(image: Field, u: Field, v: Field) -> Field:
-    """`image` (M, M) at u, v in [-0.5, 0.5], bilinear; its border goes on outside."""
+    """Look up `image` (M, M) at u, v in [-0.5, 0.5], bilinear; its border goes on outside."""
     scale = len(image)
     return map_coordinates(image, [(v + 0.5) * scale - 0.5, (u + 0.5) * scale - 0.5], order=1, mode="nearest")
 
 
 def relief(height: Field, angle: float, gain: float) -> Field:
-    """A height field lit from `angle`: 0.5 on level ground, up to 1 on slopes that face the light."""
+    """Light a height field from `angle`: 0.5 on level ground, up to 1 on slopes that face the light."""
     dy, dx = np.gradient(height)
     slope = np.cos(angle) * dx + np.sin(angle) * dy
     return (0.5 + 0.5 * np.tanh(gain * slope / (slope.std() + 1e-3))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Procedural image classes: a class is a draw of parameters, an image of it a new draw of everything else.
+"""Draw procedural image classes: a class is a draw of parameters, an image of it a new draw of everything else.
 
 A family (`textures`, `shapes`) gives an image's values; `image_class` adds what all share: colours, relief, light,
 blur, sensor noise. Two in five classes are grey and two in five of low contrast, as inspection images are.
@@ -19,7 +19,7 @@ FAMILIES = {f.__name__: f for f in (textures.spectral, textures.grain, textures.
 
 
 def blend(rng: Generator, size: int) -> textures.Painter:
-    """Two families side by side, parted by a soft random border."""
+    """Draw two families side by side, parted by a soft random border."""
     first, second = (FAMILIES[name](rng, size) for name in rng.choice(list(FAMILIES), 2))
     border, softness, level = spectrum(size, rng.uniform(2, 3)), log_uniform(rng, 0.05, 1), rng.normal(0, 0.4)
     offset = rng.uniform(-0.4, 0.4)
@@ -34,7 +34,7 @@ FAMILIES |= {"blend": blend, "weave": textures.weave}
 
 
 def palette(rng: Generator, chroma: float) -> NDArray[np.float32]:
-    """(256, 3) colours for the values from 0 to 1: two to four stops around a base tone; with `chroma` 0, greys."""
+    """Draw (256, 3) colors for the values from 0 to 1: two to four stops around a base tone; with `chroma` 0, grays."""
     stops = int(rng.integers(2, 5))
     contrast = log_uniform(rng, 0.03, 0.15) if chance(rng, 0.4) else rng.uniform(0.15, 0.6)
     tones = np.linspace(-1, 1, stops) * rng.choice([-1, 1]) if chance(rng, 0.6) else rng.uniform(-1, 1, stops)

@@ -1,4 +1,4 @@
-"""The network in training: torchvision's ResNet-18 up to layer3 and the 1x1 heads that are thrown away afterwards."""
+"""Build the network in training: torchvision's ResNet-18 up to layer3 and 1x1 heads, discarded afterwards."""
 import json
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Trainee(nn.Module):
             self.foreign = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in (64, 128, 256))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) normalized -> layer1 (B, 64, S/4, S/4), layer2 (B, 128, S/8, S/8) and layer3
+        """Extract (B, 3, S, S) normalized -> layer1 (B, 64, S/4, S/4), layer2 (B, 128, S/8, S/8) and layer3
         (B, 256, S/16, S/16)."""
         t = self.trunk
         f1 = t.layer1(t.maxpool(t.relu(t.bn1(t.conv1(x)))))
@@ -42,7 +42,7 @@ class Trainee(nn.Module):
 
     def losses(self, batch: Batch, more: Tensor | None = None, pairs: Tensor | None = None,
                floor: float = 0.01) -> dict[str, Tensor]:
-        """The loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3.
+        """Compute the loss of every question, scalars: class2, class3, pooled, foreign1, foreign2, foreign3.
 
         With `augment.twins`, `more` (E, 3, S, S) and `pairs` (P, 2), also grain1, grain2, grain3; and the questions are
         then put to features of one length, of which only the direction counts, as for the student's loss; also spread1,
@@ -71,7 +71,7 @@ class Trainee(nn.Module):
 
 
 def mixed_cross_entropy(logits: Tensor, batch: Batch, smoothing: float = 0.05) -> Tensor:
-    """Cross-entropy of logits (B, K, h, w) with each location's own mixture of the two classes, a little smoothed."""
+    """Compute the cross-entropy of logits (B, K, h, w) with each location's mixture of two classes, smoothed."""
     share = F.adaptive_avg_pool2d(batch.share, logits.shape[-2:])[:, 0]
     log_p, rows = logits.log_softmax(1), torch.arange(len(logits), device=logits.device)
     right = (1 - share) * log_p[rows, batch.own] + share * log_p[rows, batch.other]
@@ -79,7 +79,7 @@ def mixed_cross_entropy(logits: Tensor, batch: Batch, smoothing: float = 0.05) -
 
 
 def foreign_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Binary cross-entropy of logits (B, 1, h, w) with the share of each location that is foreign, both sides with
+    """Compute the binary cross-entropy of logits (B, 1, h, w) with each location's foreign share, both sides with
     equal weight. Locations that are in the region but look the same do not count."""
     target, change = (F.adaptive_avg_pool2d(x, logits.shape[-2:]) for x in (batch.foreign, batch.visible))
     counts = ((target < 0.05) | (change > VISIBLE * target)).float()
@@ -89,13 +89,13 @@ def foreign_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def pair_distance(feature: Tensor, pairs: Tensor) -> Tensor:
-    """Cosine distance between features (N, C, h, w) of pairs (P, 2) of images: (P,), the mean over places."""
+    """Compute the cosine distance between features (N, C, h, w) of pairs (P, 2) of images: (P,), mean over places."""
     return (1 - F.cosine_similarity(feature[pairs[:, 0]], feature[pairs[:, 1]], dim=1)).mean((1, 2))
 
 
 def log_ratio(grain: Tensor, changed: Tensor, former: Tensor, foreign: Tensor, visible: Tensor,
               floor: float = 0.01) -> Tensor:
-    """The logarithm of what grain changes, (P,) distances, over what a visible foreign region changes, per place.
+    """Compute the log ratio of grain's changes, (P,) distances, over those of a visible foreign region, per place.
 
     Of features (M, C, h, w) with and without the region; a foreign place counts by its share. The logarithm gives
     faint changes as much weight as plain ones, and leaves the scale of distances free. Grain that changes much less
@@ -109,7 +109,7 @@ def log_ratio(grain: Tensor, changed: Tensor, former: Tensor, foreign: Tensor, v
 
 
 def concentration(feature: Tensor) -> Tensor:
-    """How few directions the features (B, C, h, w) of all places vary in: from 0, a single one, to -log C, all alike.
+    """Measure how few directions the features (B, C, h, w) vary in over all places: from 0, one, to -log C, all.
 
     Lengths do not count. The logarithm of the sum of the covariance's squared eigenvalues over its squared trace.
     """

@@ -1,4 +1,4 @@
-"""How well a student of the teacher finds defects on held-out things that are photographed again and again.
+"""Measure how well a student of the teacher finds defects on held-out things, photographed repeatedly.
 
     python data/teacher/rehearse.py data/teacher/resnet18_procedural.safetensors random_calibrated
 
@@ -32,7 +32,7 @@ EPOCHS, BATCH_SIZE, SIGMA = 8, 4, 2
 
 
 def stock(family: str, number: int) -> list[NDArray[np.float32]]:
-    """What is photographed, (3, 2S, 2S) in [0, 1]: a dozen large pieces of a surface, or one thing with room around."""
+    """Draw what is photographed, (3, 2S, 2S) in [0, 1]: a dozen pieces of a surface, or an object with a margin."""
     if (family, number) in SURFACES:
         drawn = draw_images(family, HELD_OUT + number, STOCK, 2 * SIZE, SEED)
         return [image.astype(np.float32) / 255 for image in drawn]
@@ -55,7 +55,7 @@ def photograph(large: NDArray[np.float32], draw: Generator, surface: bool) -> ND
 
 
 def rehearsal(family: str, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(114, 3, S, S) images of a held-out class, to train, good, damaged; and the masks of the last 50."""
+    """Draw (114, 3, S, S) images of a held-out class, to train, good, damaged; and the masks of the last 50."""
     own = [list(CLASSES).index(family), number]
     large, noise = stock(family, number), default_rng([SEED, 5, *own]).uniform(0.004, 0.02)
     images, masks = [], np.zeros((GOOD + DAMAGED, SIZE, SIZE), bool)
@@ -85,7 +85,7 @@ class Photographs(Dataset):
 
 
 def rehearse(weights: str, images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Image AUROC, pixel AUROC and AUPRO of a student of this teacher."""
+    """Compute image AUROC, pixel AUROC and AUPRO of a student of this teacher."""
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA)
     fit(model, Photographs(images[:TRAIN]), EPOCHS, batch_size=BATCH_SIZE, precision="auto", progress=False)
     tested = [model.predict(part.float() / 255) for part in torch.from_numpy(images[TRAIN:]).split(10)]

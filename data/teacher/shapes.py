@@ -1,4 +1,4 @@
-"""Families of shapes: dead leaves, drawings, lit objects on a ground. Painters as in `textures`."""
+"""Draw families of shapes: dead leaves, drawings, lit objects on a ground. Painters as in `textures`."""
 import numpy as np
 from fields import Field, bump, chance, filtered, grid, inside, log_uniform, random_spectrum, relief, smooth
 from numpy.random import Generator
@@ -8,7 +8,7 @@ from textures import Painter
 
 
 def leaves(rng: Generator, size: int) -> Painter:
-    """Dead leaves: shapes of power-law sizes that hide one another, as in natural images; plain, shaded or textured."""
+    """Draw dead leaves: shapes of power-law sizes that hide one another, as in natural images; plain or textured."""
     count, power = int(log_uniform(rng, 40, 200)), rng.uniform(1.5, 3.5)
     small, large = rng.uniform(1.5, 5), rng.uniform(0.1, 0.35) * size
     outlines = [bump(rng, int(rng.integers(1, 8)), rng.uniform(0, 0.6)) for _ in range(3)]
@@ -39,7 +39,7 @@ def leaves(rng: Generator, size: int) -> Painter:
 
 
 def strokes(rng: Generator, size: int) -> Painter:
-    """Drawings: lines, bent lines, polygons, rectangles or arcs of a few tones and widths, over faint noise."""
+    """Draw strokes: lines, bent lines, polygons, rectangles or arcs of a few tones and widths, over faint noise."""
     kind, count = rng.integers(5), int(log_uniform(rng, 6, 90))
     length, width = log_uniform(rng, 0.08, 0.8) * size, log_uniform(rng, 1, 10)
     lean, spread, filled = rng.uniform(0, np.pi), rng.choice([0.1, 0.5, np.pi]), chance(rng, 0.5)
@@ -73,7 +73,7 @@ def strokes(rng: Generator, size: int) -> Painter:
 
 
 def objects(rng: Generator, size: int) -> Painter:
-    """A lit object, or a few, on a ground, with shadows: the object's values above 0.5, the ground's below."""
+    """Draw a lit object, or a few, on a ground, with shadows: the object's values above 0.5, the ground's below."""
     number, radius = int(rng.choice([1, 1, 1, 2, 5])), rng.uniform(0.18, 0.4)
     outline = bump(rng, int(rng.integers(1, 10)), rng.uniform(0, 0.5))
     dome, light = rng.uniform(0.1, 1), rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Families of textures: noise, machined surfaces, Voronoi cells, lattices, fractals, stripes, labyrinths, weaves.
+"""Draw families of textures: noise, machined surfaces, Voronoi cells, lattices, fractals, stripes, labyrinths, weaves.
 
 Each is a function (rng, size) -> painter that draws a class's parameters; the painter takes another rng and gives one
 image's values, float32 (S, S), about in [0, 1].
@@ -28,7 +28,7 @@ Painter = Callable[[Generator], Field]
 
 
 def spectral(rng: Generator, size: int) -> Painter:
-    """Filtered noise through a non-linearity."""
+    """Draw filtered noise through a non-linearity."""
     amplitude, k, t = random_spectrum(rng, size), log_uniform(rng, 1, 6), rng.normal(0, 0.7)
     shapes = (lambda x: 0.5 + 0.2 * x, lambda x: 0.5 + 0.2 * x, lambda x: 1 - np.minimum(np.abs(x - t), 1.5) / 1.5,
               lambda x: 1 / (1 + np.exp(-3 * k * (x - t))), lambda x: 0.5 + 0.5 * np.sin(k * x),
@@ -38,7 +38,7 @@ def spectral(rng: Generator, size: int) -> Painter:
 
 
 def grain(rng: Generator, size: int) -> Painter:
-    """Near-uniform surfaces: brushed, cast or ground metal, stone, skin. Fine streaks, slow shading, a few pits."""
+    """Draw near-uniform surfaces: brushed, cast or ground metal, stone, skin. Streaks, slow shading, a few pits."""
     angle, pits = rng.uniform(0, np.pi), rng.uniform(2.2, 4.0)
     layers = [spectrum(size, rng.uniform(1.0, 2.0)),
               spectrum(size, rng.uniform(0, 0.8), angle, log_uniform(rng, 1, 40)),
@@ -53,7 +53,7 @@ def grain(rng: Generator, size: int) -> Painter:
 
 
 def cells(rng: Generator, size: int) -> Painter:
-    """Voronoi fields: distance to the nearest site, distance between the two nearest, flat cells, edges."""
+    """Draw Voronoi fields: distance to the nearest site, distance between the two nearest, flat cells, edges."""
     count, angle, stretch = int(log_uniform(rng, 8, 220)), rng.uniform(0, np.pi), log_uniform(rng, 1, 3)
     kind, width, regular = rng.integers(4), rng.uniform(0.05, 0.4), rng.uniform(0, 0.9)
     x, y = turned(size, angle, stretch)
@@ -75,7 +75,7 @@ def cells(rng: Generator, size: int) -> Painter:
 
 
 def motif(rng: Generator) -> Field:
-    """A small shape, (32, 32) in [0, 1], 0 at its border: a random outline, filled, as a ring, or textured."""
+    """Draw a small shape, (32, 32) in [0, 1], 0 at its border: a random outline, filled, as a ring, or textured."""
     x, y = grid(32)
     depth = inside(bump(rng, int(rng.integers(1, 9)), rng.uniform(0, 0.8)) * rng.uniform(0.22, 0.45), x, y)
     shape = smooth(depth, 0, rng.uniform(0.1, 0.9))
@@ -87,7 +87,7 @@ def motif(rng: Generator) -> Field:
 
 
 def lattice(rng: Generator, size: int) -> Painter:
-    """Motifs on a lattice, bricks or rows shifted; each may be displaced, turned or of its own tone."""
+    """Draw motifs on a lattice, bricks or rows shifted; each may be displaced, turned or of its own tone."""
     pitch, angle, aspect = log_uniform(rng, 7, 40) / size, rng.uniform(0, np.pi), log_uniform(rng, 0.6, 1.7)
     shift, jitter = rng.choice([0, 0.5, rng.random()]), rng.choice([0, 0.12])
     spin, tones = rng.choice([0, np.pi]), rng.random()
@@ -110,7 +110,7 @@ def lattice(rng: Generator, size: int) -> Painter:
 
 
 def fractal(rng: Generator, size: int) -> Painter:
-    """Attractors of iterated function systems, drawn by the chaos game; density on a logarithmic scale."""
+    """Draw attractors of iterated function systems, drawn by the chaos game; density on a logarithmic scale."""
     count = int(rng.integers(2, 6))
     maps = rng.normal(0, 0.55, (count, 2, 2)).astype(np.float32)
     norms = np.linalg.norm(maps, 2, axis=(1, 2), keepdims=True)
@@ -137,7 +137,7 @@ def fractal(rng: Generator, size: int) -> Painter:
 
 
 def stripes(rng: Generator, size: int) -> Painter:
-    """Gratings and rings, bent by slow noise; one, or two crossed."""
+    """Draw gratings and rings, bent by slow noise; one, or two crossed."""
     rings, frequency, angle = chance(rng, 0.25), log_uniform(rng, 3, size / 5), rng.uniform(0, np.pi)
     bend, slow = log_uniform(rng, 0.02, 1.2), spectrum(size, rng.uniform(1.5, 3))
     hard, duty, crossed = log_uniform(rng, 0.3, 6), rng.uniform(-0.7, 0.7), chance(rng, 0.25)
@@ -156,7 +156,7 @@ def stripes(rng: Generator, size: int) -> Painter:
 
 
 def labyrinth(rng: Generator, size: int) -> Painter:
-    """Spots and worms, as reactions that spread make them: noise band-passed and squashed, again and again."""
+    """Draw spots and worms, as reactions that spread make them: noise band-passed and squashed, again and again."""
     band = spectrum(size, 0, rng.uniform(0, np.pi), log_uniform(rng, 1, 2.5), (log_uniform(rng, 5, size / 6), 0.25))
     bias, gain, rounds = rng.normal(0, 0.5), rng.uniform(1, 4), int(rng.integers(2, 6))
 
@@ -170,7 +170,7 @@ def labyrinth(rng: Generator, size: int) -> Painter:
 
 
 def weave(rng: Generator, size: int) -> Painter:
-    """Two sets of threads that pass over and under each other in a repeated pattern."""
+    """Draw two sets of yarns that pass over and under each other in a repeated pattern."""
     threads, angle, fibre = log_uniform(rng, 8, 34), rng.uniform(0, np.pi), rng.uniform(0, 0.2)
     over, tones = rng.random((int(rng.integers(2, 6)), int(rng.integers(2, 6)))) < 0.5, rng.uniform(0.3, 1, 2)
     slow, fine, loose = spectrum(size, 2), spectrum(size, 0.3), rng.uniform(0, 0.12)

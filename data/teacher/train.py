@@ -46,7 +46,7 @@ class Stage:
     start: tuple[tuple[int, float], ...] = ()  # begin from the weighted mean of what these stages exported
 
     def phase(self, step: int) -> tuple[int, int]:
-        """Crop and batch size at a step of this stage."""
+        """Return crop and batch size at a step of this stage."""
         begun = 0.0
         for size, batch, share in self.phases:
             begun += share
@@ -55,7 +55,7 @@ class Stage:
         return self.phases[-1][:2]
 
     def rate_at(self, step: int) -> float:
-        """The learning rate: up in a line for 3 % of the steps, then down a cosine to nothing."""
+        """Compute the learning rate: up in a line for 3 % of the steps, then down a cosine to nothing."""
         warm = max(1, round(0.03 * self.steps))
         return self.rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
@@ -93,11 +93,11 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Count the steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     def stage(self, step: int) -> tuple[int, int]:
-        """Which stage a step belongs to, and its number within it."""
+        """Find the stage of a step, and its number within it."""
         for i, stage in enumerate(self.stages):
             if step < stage.steps:
                 return i, step
@@ -116,7 +116,7 @@ class Training:
         self._begin(recipe.seed)
 
     def _begin(self, seed: int, trunk: dict[str, Tensor] | None = None) -> None:
-        """A new network, with this trunk if there is one already; its moving average has a short memory at first."""
+        """Build a new network, with this trunk if there is one; its moving average has a short memory at first."""
         self.begun = self.step
         network = Trainee(len(self.bank.classes), seed).train()
         self.network = network.to(self.device, memory_format=memory_format(self.device))
@@ -126,7 +126,7 @@ class Training:
         self.optimizer = self._optimizer()
 
     def _enter(self, number: int) -> None:
-        """What happens at the first step of a stage: another optimizer, perhaps another start."""
+        """Prepare the first step of a stage: another optimizer, perhaps another start."""
         self.exports[number - 1] = {k: v.half() for k, v in self.average.items()}
         sources = [i for stage in self.recipe.stages[number:] for i, _ in stage.start]
         start = self.recipe.stages[number].start
@@ -153,7 +153,7 @@ class Training:
             torch.save(state, file)
 
     def load(self, path: Path) -> None:
-        """Go on from a state file. Raises ValueError if it belongs to another recipe, bank or arithmetic."""
+        """Resume from a state file. Raises ValueError if it belongs to another recipe, bank or arithmetic."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         for name, own in (("recipe", asdict(self.recipe)), ("bank", self.bank.record), ("precision", self.precision)):
             if state[name] != own:
@@ -180,7 +180,7 @@ class Training:
             yield self.update(batch, *(twins(batch.images, draw) if stage.grain or stage.ratio else ()))
 
     def update(self, batch: Batch, *more: Tensor) -> dict[str, float]:
-        """One step of the optimizer and of the moving average, with the twins where the stage asks for them."""
+        """Make one step of the optimizer and of the moving average, with the twins where the stage asks for them."""
         number, own_step = self.recipe.stage(self.step)
         stage = self.recipe.stages[number]
         for group in self.optimizer.param_groups:
@@ -210,7 +210,7 @@ class Training:
 
 def train(training: Training, folder: Path, state: Path, every: float = 120, minutes: float = math.inf,
           progress: bool = True) -> bool:
-    """Go on to the end, or for so many minutes, writing the state every so many seconds. True if it came to the end."""
+    """Train to the end, or for a number of minutes, and store the state regularly. Return whether it ended."""
     began = saved = time.monotonic()
     mean: dict[str, float] = {}
     bar = tqdm(total=training.recipe.steps, initial=training.step, disable=not progress, mininterval=10, desc="teacher")

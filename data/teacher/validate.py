@@ -1,4 +1,4 @@
-"""How well a teacher's features tell defects apart, on procedural classes that its training never saw.
+"""Measure how well a teacher's features tell defects apart, on procedural classes that its training never saw.
 
     python data/teacher/validate.py data/teacher/resnet18_procedural.safetensors random_calibrated
 
@@ -43,14 +43,14 @@ PATCHES = 4096  # the most features of a layer that are remembered
 
 
 def region(draw: Generator) -> NDArray[np.float32]:
-    """A soft spot somewhere in an image, (S, S) in [0, 1]: the level set of a bump and noise."""
+    """Draw a soft spot somewhere in an image, (S, S) in [0, 1]: the level set of a bump and noise."""
     (x, y), (cx, cy) = grid(SIZE), draw.uniform(-0.35, 0.35, 2)
     bump = 1 - np.hypot(x - cx, y - cy) / log_uniform(draw, 0.06, 0.2)
     return smooth(bump + 0.2 * filtered(draw, spectrum(SIZE, 2)) * (bump > -1), 0, log_uniform(draw, 0.1, 0.8))
 
 
 def crack(draw: Generator) -> NDArray[np.float32]:
-    """A thin wandering line, (S, S) in [0, 1]."""
+    """Draw a thin wandering line, (S, S) in [0, 1]."""
     picture = Image.new("L", (4 * SIZE, 4 * SIZE))
     angles = draw.uniform(0, 7) + np.cumsum(draw.normal(0, 0.4, 24))
     path = np.cumsum(log_uniform(draw, 4, 16) * np.stack([np.cos(angles), np.sin(angles)], 1), 0)
@@ -60,7 +60,7 @@ def crack(draw: Generator) -> NDArray[np.float32]:
 
 
 def damage(image: NDArray[np.uint8], stranger: NDArray[np.uint8], draw: Generator) -> tuple[NDArray, NDArray]:
-    """A defect in an image (3, S, S) uint8: crack, stain, swirl, wear or a stranger's texture -> image, (S, S) mask."""
+    """Draw a defect in an image (3, S, S) uint8: crack, stain, swirl, wear or foreign texture -> image, (S, S) mask."""
     kind, x = draw.integers(5), image.astype(np.float32) / 255
     spot = crack(draw) if kind == 0 else region(draw)
     while spot.sum() < 12 or spot.mean() > 0.3:
@@ -83,7 +83,7 @@ def damage(image: NDArray[np.uint8], stranger: NDArray[np.uint8], draw: Generato
 
 
 def held_out(family: str, number: int) -> tuple[NDArray, NDArray]:
-    """(60, 3, S, S) uint8 images of a held-out class: memory, good, defective; and the masks of the last 30."""
+    """Draw (60, 3, S, S) uint8 images of a held-out class: memory, good, defective; and the masks of the last 30."""
     images = draw_images(family, HELD_OUT + number, MEMORY + GOOD + DEFECTIVE, SIZE, SEED)
     masks = np.zeros((GOOD + DEFECTIVE, SIZE, SIZE), bool)
     strangers = list(CLASSES)
@@ -96,7 +96,7 @@ def held_out(family: str, number: int) -> tuple[NDArray, NDArray]:
 
 @torch.no_grad()
 def anomaly_maps(teacher: TeacherEncoder, images: Tensor) -> NDArray[np.float32]:
-    """Images (60, 3, S, S) uint8, the first 30 being the memory -> maps of the other 30, (30, S, S)."""
+    """Compute maps of images (60, 3, S, S) uint8, the first 30 being the memory -> maps of the other 30, (30, S, S)."""
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     described = [teacher((part.float() / 255 - mean) / std) for part in images.split(15)]
     layers = [torch.cat(parts) for parts in zip(*described, strict=True)]
@@ -111,7 +111,7 @@ def anomaly_maps(teacher: TeacherEncoder, images: Tensor) -> NDArray[np.float32]
 
 
 def validate(teachers: dict[str, TeacherEncoder]) -> dict[str, dict[str, float]]:
-    """Mean image AUROC, pixel AUROC and AUPRO over the held-out classes, of each teacher; of two families alone too."""
+    """Compute each teacher's mean image AUROC, pixel AUROC and AUPRO over held-out classes; of two families too."""
     rows = {name: [] for name in teachers}
     for family, number in [(family, i) for family, count in CLASSES.items() for i in range(count)]:
         images, masks = held_out(family, number)
@@ -131,8 +131,8 @@ def validate(teachers: dict[str, TeacherEncoder]) -> dict[str, dict[str, float]]
 
 @torch.no_grad()
 def line_over_grain(teacher: TeacherEncoder) -> list[float]:
-    """At each layer: the largest change by a line (2 pixels wide, 0.1 darker), over the mean distance of the features
-    of grain (deviation 0.01; sharp, or blurred by 1 or 2 pixels) from their mean direction. Cosine distances."""
+    """Compute at each layer the largest change by a line (2 pixels wide, 0.1 darker) over the mean distance of features
+    of grain (standard deviation 0.01; sharp, or blurred by 1 or 2 pixels) from their mean. Cosine distances."""
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     draw, plain = default_rng(SEED), np.full((1, 1, SIZE, SIZE), 0.5)
     noise = [gaussian_filter(draw.standard_normal((4, 1, SIZE, SIZE)), (0, 0, blur, blur)) for blur in (0, 1, 2)]
@@ -150,7 +150,7 @@ def line_over_grain(teacher: TeacherEncoder) -> list[float]:
 
 @torch.no_grad()
 def directions(teacher: TeacherEncoder) -> list[float]:
-    """At each layer: in how many directions features of one length vary over the places of 96 images of the bank, the
+    """Count at each layer the directions in which features of one length vary over places of 96 bank images, the
     exponential of the entropy of their covariance's eigenvalues. From 1 to the number of channels."""
     bank = Bank()
     chosen = [bank.classes[i * len(bank.classes) // 96] for i in range(96)]
@@ -166,13 +166,13 @@ def directions(teacher: TeacherEncoder) -> list[float]:
 
 
 def named(weights: str) -> tuple[str, str]:
-    """NAME=FILE as its two parts; anything else is its own name."""
+    """Split NAME=FILE into its two parts; anything else is its own name."""
     name, _, file = weights.partition("=")
     return name, file or name
 
 
 def keep(path: Path, teachers: dict[str, TeacherEncoder], found: dict[str, dict]) -> None:
-    """Write what was found of each teacher, and where and with which weights."""
+    """Write the results of each teacher, and where and with which weights."""
     rows = {name: found[name] | {"teacher_crc": fingerprint(teacher)} for name, teacher in teachers.items()}
     with written_atomically(path) as temporary:
         found = {"teachers": rows} | provenance(torch.device("cpu"))
@@ -180,7 +180,7 @@ def keep(path: Path, teachers: dict[str, TeacherEncoder], found: dict[str, dict]
 
 
 def load_teacher(weights: str) -> TeacherEncoder:
-    """A teacher from the word "random_calibrated", a weights file, or a training state (*.state), by its average."""
+    """Load a teacher from the word "random_calibrated", a weights file, or the average of a state (*.state)."""
     if not weights.endswith(".state"):
         return TeacherEncoder("resnet18", weights=weights)
     with TemporaryDirectory() as folder:  # rounded to half precision on the way, as what ships is
