@@ -1,4 +1,4 @@
-"""One command keeps badges, set-up cells and the READMEs' maps in step with notebooks/map.toml and pyproject.toml.
+"""Keep badges, set-up cells and the READMEs' maps in step with notebooks/map.toml and pyproject.toml.
 
     python notebooks/badges.py            # rewrite what disagrees
     python notebooks/badges.py --check    # name it, and exit with 1

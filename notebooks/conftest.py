@@ -1,4 +1,4 @@
-"""How the notebooks are tested."""
+"""Set up the tests of the notebooks."""
 import os
 
 # A bar sends messages each time it is drawn. nbval reads them when a cell is done, and where more than a thousand have

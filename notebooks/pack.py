@@ -1,4 +1,4 @@
-"""The kit as a folder that works without a checkout: notebooks, released exercises, what they read, and a wheel."""
+"""Pack the kit as a folder that works without a checkout: notebooks, exercises, what they read, and a wheel."""
 import shutil
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The course as a whole: its notebooks in reading order, their first cells, and where the kit is published."""
+"""Describe the course as a whole: its notebooks in reading order, their first cells, and where the kit is published."""
 import re
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Provide what several tests share."""
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, driven by Playwright; a test without either is skipped, or fails under RDLIB_REQUIRE_BROWSER=1."""
+    """Start Chromium by Playwright; a test without either is skipped, or fails under RDLIB_REQUIRE_BROWSER=1."""
     give_up = pytest.fail if os.environ.get("RDLIB_REQUIRE_BROWSER") == "1" else pytest.skip
     try:
         from playwright.sync_api import sync_playwright
@@ -34,7 +34,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of data and weights that are not part of the project; the test is skipped where there is none."""
+    """Return the folder of data and weights outside the project; the test is skipped where there is none."""
     folder = Path(os.environ.get("RDLIB_SHARED", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no {folder}: real data and weights are not part of the project (set RDLIB_SHARED)")

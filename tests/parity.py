@@ -1,4 +1,4 @@
-"""The official networks' numbers on filled weights, and the rule that fills them (tests/fixtures/README.md)."""
+"""Read the official networks' numbers on filled weights, and the rule that fills them (tests/fixtures/README.md)."""
 import json
 import math
 import zlib
@@ -12,7 +12,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def filled(component: str, key: str, shape: list[int]) -> np.ndarray:
-    """The values of one entry of an official state dict, float32, by rule: no weights need to be stored."""
+    """Compute the values of one entry of an official state dict, float32, by rule: no weights need to be stored."""
     draw = np.random.default_rng(zlib.crc32(f"{component}.{key}".encode()))
     if len(shape) == 4:
         values = draw.normal(0, math.sqrt(2 / (shape[1] * shape[2] * shape[3])), shape)
@@ -29,7 +29,7 @@ def filled(component: str, key: str, shape: list[int]) -> np.ndarray:
 
 @cache
 def official_state(backbone: str, component: str) -> dict[str, torch.Tensor]:
-    """The filled official state dict of "encoder", "bn" or "decoder", under the official keys."""
+    """Build the filled official state dict of "encoder", "bn" or "decoder", under the official keys."""
     keys = json.loads((FIXTURES / f"parity_{backbone}_keys.json").read_text(encoding="utf-8"))[component]
     return {key: torch.tensor(0) if key.endswith("num_batches_tracked") else torch.from_numpy(filled(component, key, s))
             for key, s in keys}
@@ -37,18 +37,18 @@ def official_state(backbone: str, component: str) -> dict[str, torch.Tensor]:
 
 @cache
 def official_outputs(backbone: str) -> dict[str, np.ndarray]:
-    """What the official networks give on the filled weights."""
+    """Read the official networks' outputs on the filled weights."""
     with np.load(FIXTURES / f"parity_{backbone}.npz") as file:
         return dict(file)
 
 
 def batch(i: int) -> torch.Tensor:
-    """The i-th training batch of the ten recorded losses: (4, 3, 64, 64) float32."""
+    """Return the i-th training batch of the ten recorded losses: (4, 3, 64, 64) float32."""
     return torch.from_numpy(np.random.default_rng(100 + i).normal(size=(4, 3, 64, 64)).astype(np.float32))
 
 
 def assert_close(ours, official: np.ndarray, tolerance: float = 1e-4) -> None:
-    """max|a - b| <= tolerance * max|b|, over the whole array: single values near zero differ more."""
+    """Assert max|a - b| <= tolerance * max|b|, over the whole array: single values near zero differ more."""
     ours = np.asarray(ours)
     assert ours.shape == official.shape
     worst = np.abs(ours.astype(np.float64) - official).max()

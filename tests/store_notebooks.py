@@ -18,7 +18,7 @@ from rdlib.utils.files import written_atomically
 
 
 def warnings(notebook: nbformat.NotebookNode) -> list[str]:
-    """What cells wrote to stderr that is a warning, each with the number of its cell."""
+    """List the warnings that cells wrote to stderr, each with the number of its cell."""
     return [f"cell {cell.execution_count}: {output.text.strip()}" for cell in notebook.cells
             for output in cell.get("outputs", []) if output.get("name") == "stderr" and "Warning" in output.text]
 

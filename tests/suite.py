@@ -1,4 +1,4 @@
-"""How the suite runs: processes of one thread, a data folder of their own, long files first, the time of each file."""
+"""Set up the suite: processes of one thread, a data folder of their own, long files first, the time of each file."""
 import os
 import shutil
 import tempfile
@@ -30,13 +30,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, the others in their order."""
+    """Put the longest files first, the others in their order."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How long each file took, a second or more, and the processors together, with all that was started."""
+    """Print how long each file took, if a second or more, and the processor time of all processes together."""
     seconds = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:

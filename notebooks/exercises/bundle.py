@@ -1,4 +1,4 @@
-"""The kit for a room without a network: the packed kit, lists of the other wheels to fetch beforehand, and a page.
+"""Pack the kit for a room without a network, with lists of the other wheels to fetch beforehand, and a page.
 
 `make exercises ARGS=--bundle` makes it.
 """

@@ -1,4 +1,4 @@
-"""Costs of every backbone: parameters and operations; speed and peak memory of `predict` on this machine.
+"""Measure the costs of every backbone: parameters and operations; speed and peak memory of `predict` on this machine.
 
     python tests/benchmarks/complexity.py --device cuda     # measure, and write the tables
     python tests/benchmarks/complexity.py --report          # only write the tables from the stored results

@@ -26,7 +26,7 @@ SEEN, UNSEEN = range(30), range(100, 130)  # of the training images; the second 
 
 
 def distance(model: ReverseDistillation, images: torch.Tensor) -> float:
-    """The cosine distance of teacher and student, mean over images and places, summed over scales."""
+    """Compute the cosine distance of teacher and student, mean over images and places, summed over scales."""
     return model.scale_maps(images).mean((0, 2, 3)).sum().item()
 
 
@@ -38,7 +38,7 @@ def train(data: AnomalyData, seed: int, precision: str, note, **options) -> Run:
 
 
 def curves(seed: int, precision: str) -> dict:
-    """One seed: both trainings, and what its result file holds."""
+    """Run both trainings of one seed and return the content of its result file."""
     began, data = time.perf_counter(), load_dataset("synthetic/gear", size=SIZE)
     seen, unseen = (torch.stack([data.train[i].image for i in part]) for part in (SEEN, UNSEEN))
     data.train.samples, data.test.samples = data.train.samples[:IMAGES], data.test.samples[::3]

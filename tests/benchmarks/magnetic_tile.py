@@ -22,7 +22,7 @@ from rdlib.utils.hardware import peak_memory_mib
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
-    """One run of one seed; the result file is written anew after every evaluation, with what is known by then."""
+    """Train and test with one seed; every evaluation writes the result file again, with all results so far."""
     teacher, _, file = args.teacher.partition("=")
     weights = file or (None if teacher == "random" else teacher)
     data = load_dataset("magnetic_tile", root=args.data, size=128)
@@ -44,7 +44,7 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
 
 
 def result(run: Run, metrics: dict, **config: object) -> dict:
-    """What a result file holds: configuration, metrics of the last evaluation, provenance."""
+    """Return the content of a result file: configuration, metrics of the last evaluation, provenance."""
     config |= {"teacher_crc": fingerprint(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
     return {"config": config | run.settings,
             "metrics": metrics, "seconds": round(run.seconds, 1),

@@ -1,9 +1,9 @@
-"""The official way of training and testing, as a baseline to measure the kit against.
+"""Train and test in the official way, as a baseline to measure the kit against.
 
 Same networks, same numbers (the parity fixtures are run through it too), and the official habits that cost time: the
 encoder is in eval mode but in the autograd graph, its layer4 runs for nothing, features are computed in every epoch,
 tensors are in the default layout, Adam is the default one; at test time one image passes at a time, maps are fused and
-smoothed on the CPU by scipy, pixels are gathered in Python lists, and PRO is taken per image, the regions labelled anew
+smoothed on the CPU by scipy, pixels are gathered in Python lists, and PRO is taken per image, the regions labeled again
 at every threshold (main.py:83-104, test.py:60-110, 356-382). What no longer runs there, a data frame that grows by a
 row per threshold, is a list of rows here: the baseline is faster than the original was.
 """
@@ -30,7 +30,7 @@ class OfficialRecipe:
         self.optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.999))
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> three feature maps, layer4 computed and dropped."""
+        """Extract three feature maps of (B, 3, H, W), layer4 computed and dropped."""
         net = self.encoder
         x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
         features = []
@@ -40,7 +40,7 @@ class OfficialRecipe:
         return features[:3]
 
     def train_step(self, images: Tensor) -> float:
-        """One batch, one step; returns the loss."""
+        """Make one step on one batch and return the loss."""
         inputs = self.encode(images)
         outputs = self.decoder(self.bottleneck(inputs))
         loss = 0
@@ -52,13 +52,13 @@ class OfficialRecipe:
         return loss.item()
 
     def train(self) -> None:
-        """Bottleneck and decoder learn; the encoder stays in eval mode."""
+        """Train bottleneck and decoder; the encoder stays in eval mode."""
         self.bottleneck.train()
         self.decoder.train()
 
     @torch.no_grad()
     def anomaly_map(self, image: Tensor, sigma: float = 4) -> np.ndarray:
-        """(1, 3, H, W) -> (H, W) float32, smoothed on the CPU."""
+        """Compute the map of (1, 3, H, W) -> (H, W) float32, smoothed on the CPU."""
         inputs = self.encode(image)
         outputs = self.decoder(self.bottleneck(inputs))
         total = np.zeros(image.shape[-2:])
@@ -68,14 +68,14 @@ class OfficialRecipe:
         return gaussian_filter(total.astype(np.float32), sigma=sigma)
 
     def predict_all(self, images: Tensor) -> list[np.ndarray]:
-        """(N, 3, H, W) images, one at a time -> N smoothed maps."""
+        """Predict (N, 3, H, W) images, one at a time -> N smoothed maps."""
         for part in (self.bottleneck, self.decoder):
             part.eval()
         return [self.anomaly_map(image[None]) for image in images]
 
 
 def judge(masks: Tensor, maps: list[np.ndarray]) -> dict[str, float]:
-    """(N, H, W) masks and N maps -> image AUROC, pixel AUROC, mean per-image PRO."""
+    """Compute image AUROC, pixel AUROC and mean per-image PRO of (N, H, W) masks and N maps."""
     truth_pixels, score_pixels, truths, scores, pros = [], [], [], [], []
     for mask, scored in zip(masks.numpy().astype(int), maps, strict=True):
         if mask.max():

@@ -1,4 +1,4 @@
-"""How fast the procedural benchmark is drawn: python tests/benchmarks/rendering.py [--processes N] [--size PIXELS].
+"""Time the drawing of the procedural benchmark: python tests/benchmarks/rendering.py [--processes N] [--size PIXELS].
 
 Of every category 120 good training scenes, 20 good and 50 defective test scenes (the default split is 200, 40, 100),
 on N processes at once.

@@ -1,4 +1,4 @@
-"""Speed against the official recipe, side by side: `make bench`, or python tests/benchmarks/speed.py [--quick].
+"""Measure speed against the official recipe, side by side: `make bench`, or python tests/benchmarks/speed.py [--quick].
 
 Every variant runs in a process of its own, so that its peak memory is its own; variants take turns, so that a busy
 moment hits all alike; the fastest round counts. Read the ratios: seconds are this machine's.
@@ -41,7 +41,7 @@ class RandomImages(Dataset):
 
 
 def train_official(backbone: str, size: int, batch: int, steps: int) -> list[float]:
-    """Seconds of each step of the baseline."""
+    """Measure the seconds of each step of the baseline."""
     recipe, images = OfficialRecipe(backbone), RandomImages(batch, size).images
     recipe.train()
     times = []
@@ -53,7 +53,7 @@ def train_official(backbone: str, size: int, batch: int, steps: int) -> list[flo
 
 
 def train_kit(backbone: str, size: int, batch: int, steps: int, precision: str) -> list[float]:
-    """Seconds of each step of `fit`, features kept."""
+    """Measure the seconds of each step of `fit`, features cached."""
     times, last = [], [0.0]
 
     def clock(run) -> None:
@@ -75,7 +75,7 @@ def test_set(n: int) -> tuple[AnomalyDataset, torch.Tensor, torch.Tensor]:
 
 
 def evaluate_official() -> dict[str, float]:
-    """Seconds that the baseline predicts and judges, ResNet-18 at 256 x 256."""
+    """Measure the seconds of the baseline's prediction and metrics, ResNet-18 at 256 x 256."""
     _, images, masks = test_set(160)
     began = time.perf_counter()
     maps = OfficialRecipe("resnet18").predict_all(images)
@@ -85,7 +85,7 @@ def evaluate_official() -> dict[str, float]:
 
 
 def evaluate_kit(precision: str) -> dict[str, float]:
-    """The same for the kit, with all eight of its metrics."""
+    """Measure the seconds of the kit's prediction and its eight metrics, ResNet-18 at 256 x 256."""
     dataset, _, _ = test_set(160)
     model = ReverseDistillation("resnet18", weights=None)
     began = time.perf_counter()
@@ -96,7 +96,7 @@ def evaluate_kit(precision: str) -> dict[str, float]:
 
 
 def measure(what: str, steps: int) -> dict:
-    """One variant in this process: median seconds (the first step warms up) and peak memory."""
+    """Measure one variant in this process: median seconds (the first step warms up) and peak memory."""
     kind, _, variant = what.partition(":")
     if kind == "test set of 160":
         parts = evaluate_official() if variant == "official" else evaluate_kit(variant.removeprefix("kit "))
@@ -110,7 +110,7 @@ def measure(what: str, steps: int) -> dict:
 
 
 def in_turns(kind: str, variants: list[str], rounds: int, steps: int) -> dict[str, dict]:
-    """Every variant once a round, each in a fresh process; the fastest round and the highest peak of each."""
+    """Run every variant once per round in a fresh process; return its fastest round and its highest peak."""
     found = {variant: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:

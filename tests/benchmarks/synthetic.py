@@ -1,4 +1,4 @@
-"""Every category of the procedural benchmark with several teachers and seeds: results, and the tables they make.
+"""Run every category of the procedural benchmark with several teachers and seeds, and print the tables.
 
     python tests/benchmarks/synthetic.py --teacher embedded random_calibrated random imagenet=FILE --seeds 0 1 2
     python tests/benchmarks/synthetic.py --teacher embedded --ema
@@ -36,13 +36,13 @@ COLUMNS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": 
 
 
 def way(ema: float | None, batch_size: int) -> str:
-    """How files and columns of a way of training are marked, a key of WAYS."""
+    """Return the mark of a way of training in files and columns, a key of WAYS."""
     return ("_averaged" if ema else "") + (f"_batch{batch_size}" if batch_size != BATCHES[0] else "")
 
 
 def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str, ema: float | None,
                    batch_size: int) -> dict:
-    """One run: train, evaluate, and what its result file holds."""
+    """Train and evaluate one run, and return the content of its result file."""
     began = time.perf_counter()
     data = load_dataset(f"synthetic/{category}", size=SIZE, n_train=IMAGES)
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
@@ -55,7 +55,7 @@ def train_and_test(category: str, teacher: str, weights: str | None, seed: int, 
 
 
 def records() -> pd.DataFrame:
-    """One row a run on record: category, teacher, seed, metrics, minutes."""
+    """Read the runs on record, a row each: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     rows = [{"category": run["config"]["dataset"].split("/")[1],
              "teacher": run["config"]["teacher"] + way(run["config"].get("ema"), run["config"]["batch_size"]),
@@ -64,13 +64,13 @@ def records() -> pd.DataFrame:
 
 
 def columns(rows: pd.DataFrame) -> dict[str, str]:
-    """The teachers and ways of training on record, with their titles."""
+    """List the teachers and ways of training on record, with their titles."""
     every = {name + way: title + how for name, title in TEACHERS.items() for way, how in WAYS.items()}
     return {name: title for name, title in every.items() if name in set(rows["teacher"])}
 
 
 def table(rows: pd.DataFrame, metric: str) -> str:
-    """Markdown: a line a category and one for the mean over categories; a column a teacher, mean ± spread of seeds.
+    """Write Markdown: a line per category and one for their mean; a column per teacher, mean ± spread of seeds.
 
     The mean is of seeds with every category on record.
     """
@@ -101,7 +101,7 @@ def check_protocol(path: Path) -> None:
 
 
 def minutes(rows: pd.DataFrame) -> str:
-    """How long a run took, the median of each column: some shared the machine with other work."""
+    """Compute the median time of a run in each column: some runs shared the machine with other work."""
     found = rows.groupby("teacher")["minutes"].median()
     return "; ".join(f"{title} {found[name]:.1f}" for name, title in columns(rows).items())
 

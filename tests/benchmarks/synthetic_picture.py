@@ -1,4 +1,4 @@
-"""The README's picture of the procedural benchmark: python tests/benchmarks/synthetic_picture.py [FILE]
+"""Draw the README's picture of the procedural benchmark: python tests/benchmarks/synthetic_picture.py [FILE]
 
 Each category's first good image, and below it a defective image, strength 0.7, chosen to show well, its mask outlined.
 """

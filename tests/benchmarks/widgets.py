@@ -1,4 +1,4 @@
-"""How soon the explorers answer, at 256 x 256: python tests/benchmarks/widgets.py [--size PIXELS] [--threads N].
+"""Time the explorers' answers, at 256 x 256: python tests/benchmarks/widgets.py [--size PIXELS] [--threads N].
 
 Each line is one callback, from a control's new value to the encoded pictures: the median and the slowest of several.
 The aim: 200 ms where maps are at hand, 500 ms where the network runs. What it takes to get to the screen is not in it.

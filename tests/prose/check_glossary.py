@@ -1,4 +1,4 @@
-"""The glossary explains each term once, briefly, and says where it lives: `make prose`."""
+"""Check that the glossary explains each term once, briefly, and says where it lives: `make prose`."""
 import re
 from pathlib import Path
 

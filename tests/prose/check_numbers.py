@@ -1,4 +1,4 @@
-"""Measured numbers stand in an output above a notebook's text, and in generated tables of a page: `make prose`.
+"""Check that measured numbers stand in an output above a notebook's text or in a generated table: `make prose`.
 
 A typed number is right on the day it is typed; then the outputs are renewed and the text is not. Print a measured
 number from a variable, and let the text say what to look for. allowed.toml lists the exceptions: a section for each
@@ -44,7 +44,7 @@ class Number(NamedTuple):
     unit: str
 
     def found_in(self, shown: "list[Number]") -> bool:
-        """Whether it is one of the numbers shown, or one of them rounded. 95 % is found in 0.951, too."""
+        """Tell whether it is one of the numbers shown, or one of them rounded. 95 % is found in 0.951, too."""
         def near(other: Number) -> bool:
             factor = 100 if self.unit == "%" and other.unit != "%" else 1
             if factor == 100 or not self.unit:
@@ -57,7 +57,7 @@ class Number(NamedTuple):
 
 
 def number(match: re.Match, digits: str, unit: str | None) -> Number:
-    """The number that a match says. A unit is known by its first letters: minute and minutes are one."""
+    """Return the number that a match says. A unit is known by its first letters: minute and minutes are one."""
     digits, unit = digits.replace(",", ""), re.sub(r"per\s+cent", "%", (unit or "").strip())
     mantissa, _, exponent = digits.partition("e")
     behind = len(mantissa.partition(".")[2]) - int(exponent or 0)
@@ -65,19 +65,19 @@ def number(match: re.Match, digits: str, unit: str | None) -> Number:
 
 
 def measured(text: str) -> list[Number]:
-    """The numbers of a Markdown text that look measured."""
+    """Find the numbers of a Markdown text that look measured."""
     prose = NOT_PROSE.sub(lambda hidden: re.sub(r"\S", " ", hidden[0]), text)
     found = [number(m, m[1] or WORDS.get(m[2]) or m[4], m[3]) for m in CLAIM.finditer(prose)]
     return [n for n in found if n.unit or n.digits > 0]
 
 
 def shown(text: str) -> list[Number]:
-    """All numbers of an output or of code."""
+    """Find all numbers of an output or of code."""
     return [number(match, *match.groups()) for match in SHOWN.finditer(text)]
 
 
 def outputs(cell: nbformat.NotebookNode) -> str:
-    """What a cell shows in letters, without the marks of HTML."""
+    """Return the text that a cell shows, without HTML tags."""
     texts = [text for output in cell.outputs for text in
              (output.get("text", ""), *(value for kind, value in output.get("data", {}).items() if "text/" in kind))]
     return re.sub(r"<style.*?</style>|<[^>]*>", " ", "\n".join(texts), flags=re.S)
@@ -130,7 +130,7 @@ def test_every_exception_names_a_notebook_or_a_page_and_has_a_reason():
 
 
 def page(*cells):
-    """A notebook of the cells: a Markdown text, or (code, output)."""
+    """Build a notebook of the cells: a Markdown text, or (code, output)."""
     made = [new_markdown_cell(cell) if isinstance(cell, str) else
             new_code_cell(cell[0], outputs=[new_output("stream", text=cell[1])]) for cell in cells]
     return nbformat.v4.new_notebook(cells=[new_markdown_cell("# Title"), *made])

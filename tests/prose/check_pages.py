@@ -1,4 +1,4 @@
-"""The notebooks' text: length, headings, the first cell, terms: `make prose`."""
+"""Check the notebooks' text: length, headings, the first cell, terms: `make prose`."""
 import re
 from itertools import pairwise
 from pathlib import Path

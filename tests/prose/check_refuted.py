@@ -1,4 +1,4 @@
-"""Sentences that a run of this project contradicts do not come back: `make prose`."""
+"""Check that sentences which a run of this project contradicts do not come back: `make prose`."""
 import re
 from pathlib import Path
 
@@ -23,7 +23,7 @@ REFUTED = {  # what was said, and what contradicts it
 
 
 def texts(root):
-    """Every text of the project as one line, by its path: pages, notebooks (with what they print), modules."""
+    """Yield every text of the project as one line, by its path: pages, notebooks (with what they print), modules."""
     for path in sorted(path for pattern in ("*.md", "data/**/*.md", "notebooks/**/*.md", "rdlib/**/*.py")
                        for path in root.glob(pattern)):
         yield path, " ".join(path.read_text(encoding="utf-8").split())

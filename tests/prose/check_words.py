@@ -1,4 +1,4 @@
-"""Words that the kit's texts avoid, because many readers are not native speakers: `make prose`."""
+"""Check for words that the kit's texts avoid, since many readers are not native speakers: `make prose`."""
 import re
 from pathlib import Path
 
