@@ -117,7 +117,7 @@ class Detector(nn.Module):
         Args:
             images: (B, 3, H, W), RGB in [0, 1], any B, sides multiples of 32.
             batch_size: images that are processed together.
-            precision: of the networks: "float32", "bf16", or "auto" (bf16 if the hardware is fast at it).
+            precision: precision of the networks: "float32", "bf16", or "auto" (bf16 if the hardware is fast at it).
 
         Returns:
             Maps (B, H, W) and scores (B,), their maximum or sum, never in bfloat16.

@@ -151,7 +151,7 @@ def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDAr
         fpr, pro, thresholds of the curve's corners: float64, from (0, 0) to (1, 1), thresholds descending.
 
     Raises:
-        ValueError: as listed in `PixelRanking`.
+        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, or no normal pixel.
     """
     return PixelRanking(masks, maps).pro_curve()
 
@@ -170,7 +170,8 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
         The area, in [0, 1].
 
     Raises:
-        ValueError: as listed in `PixelRanking`, or a limit outside (0, 1].
+        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, or a limit
+            outside (0, 1].
     """
     return PixelRanking(masks, maps).aupro(fpr_limit)
 
@@ -199,7 +200,8 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
         The mean area, in [0, 1].
 
     Raises:
-        ValueError: as listed in `PixelRanking`, or no image has a curve of any width.
+        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, or no image
+            has a curve of any width.
     """
     masks, maps = _checked(masks, maps, flat=False)
     found = (_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any())

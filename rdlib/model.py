@@ -64,7 +64,8 @@ class ReverseDistillation(Distillation):
 
     Raises:
         ValueError: unknown backbone, bottleneck, scale, fusion or score, or a negative sigma.
-        WeightsError: see `TeacherEncoder`; also "pre" with weights that contain no layer4.
+        WeightsError: weights that cannot be downloaded or read, do not fit, are not finite, or, for "pre", contain no
+            layer4.
     """
 
     config: ReverseConfig

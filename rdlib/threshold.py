@@ -197,7 +197,7 @@ def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None)
     if size is None:
         if threshold is None:
             raise ValueError("The image size is unknown. Give the size that the model was trained at, such as size=256 "
-                             "(--size 256), or choose a threshold first, which stores it.")
+                             "(--size 256). Or choose a threshold first; it stores the size.")
         return threshold.size
     asked = as_size(size)
     if threshold and asked != threshold.size:

@@ -80,7 +80,7 @@ class ArraySample:
     defect: str = GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load the image and an empty mask: the whole image is anomalous, no part of it."""
+        """Load the image and an empty mask: an anomalous image is anomalous as a whole."""
         return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 

@@ -161,7 +161,7 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
                  **changes: Any) -> Results:
     """Find the stored results of a table.
 
-    A run counts with any file of its teacher's weights, since who reads results need not have that file. The embedded
+    A run counts with any file of its teacher's weights, since a reader of results need not have that file. The embedded
     teacher must be the one that ships with the kit.
 
     Args:
@@ -170,7 +170,7 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
         categories: use these categories; None: the benchmark's.
         seeds: use these seeds; None: the benchmark's.
         folder: folder of the result files; None: data/results/runs in the current folder or in the one above.
-        files: teacher's weights -> their file, whose runs alone count then.
+        files: teacher's weights -> their file; only that file's runs count then.
         changes: settings that replace the benchmark's.
 
     Returns:
