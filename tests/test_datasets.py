@@ -18,7 +18,7 @@ from rdlib.utils.errors import DataError
 
 
 def paint(path, level=100, size=(20, 30)):
-    """A grey image of one level, (H, W) = `size`."""
+    """A gray image of one level, (H, W) = `size`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full(size, level, np.uint8)).save(path)
 
@@ -45,7 +45,7 @@ def bottle(tmp_path):
 
 
 def levels(dataset):
-    """The grey level that each image was painted in."""
+    """The gray level that each image was painted in."""
     return [round(item.image.mean().item() * 255) for item in dataset]
 
 

@@ -285,7 +285,7 @@ def test_every_address_answers(record):
 
 
 def picture(level):
-    """A small grey PNG."""
+    """A small gray PNG."""
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8), level, np.uint8)).save(file, "png")
     return file.getvalue()

@@ -20,7 +20,7 @@ SIZE = 32
 
 
 class Square:
-    """A grey image whose defect, if any, is a square of 8 x 8 pixels."""
+    """A gray image whose defect, if any, is a square of 8 x 8 pixels."""
 
     def __init__(self, defect):
         self.defect, self.label, self.name = defect, int(defect != "good"), defect

@@ -15,7 +15,7 @@ SIZE = 16
 
 
 class Square:
-    """A grey image whose defect, if any, is a square of 4 x 4 pixels."""
+    """A gray image whose defect, if any, is a square of 4 x 4 pixels."""
 
     def __init__(self, defect):
         self.defect, self.label, self.name = defect, int(defect != "good"), defect

@@ -13,7 +13,7 @@ from rdlib import load_dataset
 from rdlib.datasets.folders import BTAD_CATEGORIES, VISA_CATEGORIES
 from rdlib.utils.errors import DataError
 
-# split, label, name, grey level; in no good order, as in the published table
+# split, label, name, gray level; in no good order, as in the published table
 ROWS = [("train", "normal", "0007.JPG", 70), ("test", "anomaly", "001.JPG", 20), ("train", "normal", "0002.JPG", 30),
         ("test", "normal", "0001.JPG", 50), ("test", "anomaly", "000.JPG", 10), ("train", "normal", "0003.JPG", 40)]
 KINDS = np.zeros((20, 30), np.uint8)  # a mask: two kinds of defect, by number

@@ -196,9 +196,9 @@ def test_threshold_of_masks(tmp_path):
     assert read_mask(noise, (H, W))[0].all() and not read_mask(noise, (H, W), threshold=127)[0].any()
 
 
-@pytest.mark.parametrize("size", [(16, 16), (32, 20), (8, 64), (128, 96)])  # no centre falls between two pixels
+@pytest.mark.parametrize("size", [(16, 16), (32, 20), (8, 64), (128, 96)])  # no center falls between two pixels
 def test_masks_are_resized_to_the_nearest_pixel(tmp_path, size):
-    """The pixel under the centre of the new one; nothing in between is invented."""
+    """The pixel under the center of the new one; nothing in between is invented."""
     mask, _ = read_mask(written(tmp_path, (ALPHA > 128).astype(np.uint8)), size)
     rows, columns = ((np.arange(n) + 0.5) * own / n for n, own in zip(size, (H, W), strict=True))
     assert np.array_equal(mask, (ALPHA > 128)[np.ix_(rows.astype(int), columns.astype(int))])

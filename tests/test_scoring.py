@@ -33,7 +33,7 @@ class Brightness:
 
 
 def picture(height, width, base, spot=None, mode="L"):
-    """Grey, with a white square of 16 x 16 pixels whose corner is `spot`."""
+    """Gray, with a white square of 16 x 16 pixels whose corner is `spot`."""
     pixels = np.full((height, width), base, np.uint8)
     if spot:
         pixels[spot[0]:spot[0] + 16, spot[1]:spot[1] + 16] = 255

@@ -1,4 +1,4 @@
-"""Comparisons of stored results, and tables that read without their colours."""
+"""Comparisons of stored results, and tables that read without their colors."""
 import json
 from dataclasses import asdict, replace
 

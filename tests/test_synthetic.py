@@ -51,7 +51,7 @@ FROZEN = json.loads(RECORD.read_text(encoding="utf-8"))
 
 
 def difference(a, b):
-    """The largest difference of the three channels, in grey levels, (H, W)."""
+    """The largest difference of the three channels, in gray levels, (H, W)."""
     return np.abs(a.astype(int) - b.astype(int)).max(-1)
 
 
@@ -229,7 +229,7 @@ def test_logical_defects_do_not_depend_on_strength(category, defect):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_light_and_colour_alone_do_not_give_it_away(category):
-    """An image's mean colour must not tell good from defective: that would be a task without localization."""
+    """An image's mean color must not tell good from defective: that would be a task without localization."""
     test = [(scene.render(64)[0].mean((0, 1)), scene.defect is not None) for scene in scene_list(category, "test")]
     means, labels = np.array([m for m, _ in test]), np.array([label for _, label in test])
     centre = means[~labels].mean(0)

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what rdlib normalizes by
-# What may be foreign: nothing, another class, another class in the host's colours, the same image mirrored, brightness,
-# blur, a plain colour, other colours, another hue of the same brightness.
+# What may be foreign: nothing, another class, another class in the host's colors, the same image mirrored, brightness,
+# blur, a plain color, other colors, another hue of the same brightness.
 NONE, OTHER, MATCHED, MIRRORED, BRIGHTNESS, BLURRED, PLAIN, TINTED, HUE = range(9)
 # The least share of the foreign pixels in the mixture; the most is 1.
 WEAKEST = (0, 0.4, 0.5, 0.6, 1, 0.7, 0.4, 0.5, 0.6)
@@ -26,8 +26,8 @@ class Camera:
 
     contrast: tuple[float, float]  # drawn between these, whatever the image had ...
     gain: tuple[float, float]  # ... as far as that takes a gain within these
-    grey: float  # share of the images without colour
-    saturation: tuple[float, float] | None  # colours are strengthened by a factor between these
+    grey: float  # share of the images without color
+    saturation: tuple[float, float] | None  # colors are strengthened by a factor between these
     noise: tuple[float, float]  # the most sensor noise: deviation, and that as a share of the contrast
     shares: tuple[float, ...]  # how often each kind of foreign region is seen
 

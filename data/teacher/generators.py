@@ -1,7 +1,7 @@
 """Draw procedural image classes: a class is a draw of parameters, an image of it a new draw of everything else.
 
-A family (`textures`, `shapes`) gives an image's values; `image_class` adds what all share: colours, relief, light,
-blur, sensor noise. Two in five classes are grey and two in five of low contrast, as inspection images are.
+A family (`textures`, `shapes`) gives an image's values; `image_class` adds what all share: colors, relief, light,
+blur, sensor noise. Two in five classes are gray and two in five of low contrast, as inspection images are.
 """
 from collections.abc import Callable
 

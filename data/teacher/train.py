@@ -68,7 +68,7 @@ LEARN = Stage(11700, ((64, 64, 0.80), (96, 48, 0.13), (128, 32, 0.07)), 1.5e-3,
 REFINE = Stage(4000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
                Camera((0.05, 0.25), (0.4, 2.5), 0.2, (0.7, 4), (0.015, 0.0),
                       (0.1, 0.17, 0.15, 0.09, 0.12, 0.05, 0.11, 0.21, 0)), 4.0)
-# That in turn makes them blind to colour and to faint lines; so last, what is foreign is asked to change much.
+# That in turn makes them blind to color and to faint lines; so last, what is foreign is asked to change much.
 SHARPEN = Stage(2000, ((64, 48, 0.75), (96, 24, 0.12), (128, 12, 0.13)), 8e-4,
                 Camera((0.05, 0.25), (0.4, 2.5), 0.05, (1, 4), (0.015, 0.0),
                        (0.06, 0.09, 0.1, 0.07, 0.18, 0.06, 0.09, 0.1, 0.25)), 1.0, 0.5)

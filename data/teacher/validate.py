@@ -7,7 +7,7 @@ Two dozen held-out classes, four of them of a family (weave) that training knows
 at each layer, and the maps added up, as reverse distillation adds up its own. Defects are drawn by other code than
 training's foreign regions. About a minute on one core.
 
-And, on a plain grey image: how much more a faint line changes the features than faint grain does, at each layer.
+And, on a plain gray image: how much more a faint line changes the features than faint grain does, at each layer.
 Grain is what no student can foretell; a teacher that answers to it makes good images glow. And in how many
 directions the features of training's own classes vary. `--out FILE` keeps it all, with the weights' fingerprints and
 the hardware.
