@@ -8,7 +8,7 @@ from textures import Painter
 
 
 def leaves(rng: Generator, size: int) -> Painter:
-    """Draw dead leaves: shapes of power-law sizes that hide one another, as in natural images; plain or textured."""
+    """Draw dead leaves: shapes of power-law sizes that hide one another; plain, shaded or textured."""
     count, power = int(log_uniform(rng, 40, 200)), rng.uniform(1.5, 3.5)
     small, large = rng.uniform(1.5, 5), rng.uniform(0.1, 0.35) * size
     outlines = [bump(rng, int(rng.integers(1, 8)), rng.uniform(0, 0.6)) for _ in range(3)]

@@ -164,7 +164,7 @@ def anywhere(rng: Generator) -> tuple[float, float]:
 
 
 def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
-    """Choose places for defects between two distances from (x, y)."""
+    """Return a function that draws places for defects between two distances from (x, y)."""
     def spot(rng: Generator) -> tuple[float, float]:
         (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
         return x + radius * right, y + radius * down
@@ -172,7 +172,7 @@ def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
 
 
 def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
-    """Choose places for defects in a rectangle around (x, y) whose long side points at `turns`."""
+    """Return a function that draws places in a rectangle around (x, y) whose long side points at `turns`."""
     right, down = direction(turns)
 
     def spot(rng: Generator) -> tuple[float, float]:
