@@ -33,7 +33,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
                  progress: bool = True) -> pd.DataFrame:
     """Score every image file below a folder, and write a table and overlays.
 
-    OUT/scores.csv is the table that is returned, OUT/overlays/FILE.png the overlay of a file. Each is written
+    OUT/scores.csv is the returned table. OUT/overlays/FILE.png is the overlay of a file. Each file is written
     atomically. Overlays of an earlier run that no longer apply are removed.
 
     Args:
@@ -47,9 +47,10 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         progress: show a progress bar.
 
     Returns:
-        One row per file, sorted by name. Columns: file, below `folder`; score; anomalous, 1 or 0; row and column of the
-        map's maximum, and height and width, in pixels of the upright file; error, empty or what is wrong with the file
-        or its score. With an error, all other values are missing; without a threshold, `anomalous` is.
+        One row per file, sorted by name. `file` is its path below `folder`, `score` its image score. `anomalous` is 1
+        or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
+        file. `height` and `width` are the size of that file in pixels. `error` says what is wrong with the file or its
+        score, or is empty. With an error, the values of all columns but `file` are missing.
 
     Raises:
         DataError: the folder does not exist or holds no image file.

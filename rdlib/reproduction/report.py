@@ -13,7 +13,7 @@ LEGEND = "Mean ± standard deviation over seeds [95 % bootstrap interval over te
 
 
 def published_numbers() -> pd.DataFrame:
-    """Read the published numbers, one per line with its source; column value is in the unit of column unit."""
+    """Read the published numbers, one per line with its source. `value` is in the unit that `unit` names."""
     return pd.read_csv(shipped("reference", "published.csv"))
 
 
@@ -24,8 +24,9 @@ def beside_published(results: Results) -> pd.DataFrame:
         results: results of a table.
 
     Returns:
-        Its lines with columns paper, rerun (an independent rerun of the official code) and difference (measured -
-        paper), in [0, 1]; NaN where nothing was published. A published mean needs all of its categories here.
+        Its lines with three more columns in [0, 1], NaN where nothing was published. `paper` is the published number,
+        `rerun` that of an independent rerun of the official code, `difference` is measured - paper. A published mean
+        needs all of its categories here.
     """
     numbers, frame = published_numbers(), results.measured()
     numbers = numbers[(numbers["dataset"] == results.benchmark.title) & (numbers["unit"] == "%")]

@@ -87,9 +87,9 @@ class Results:
         """Summarize every row, category and metric, and the mean over the categories, run or not.
 
         Returns:
-            Columns row, category, metric; mean and std over seeds; low and high, the 95 % interval over test images;
-            seeds, how many are stored, and of, how many the table asks for. NaN where nothing was run; a mean over the
-            categories needs all runs.
+            One line per row, category and metric, NaN where nothing was run. `mean` and `std` are over seeds. `low` and
+            `high` are the 95 % interval over test images. `seeds` counts the stored runs, `of` those that the table
+            asks for. A mean over the categories needs all runs.
         """
         lines, groups = [], {category: [category] for category in self.categories}
         groups |= {MEAN: self.categories} if len(groups) > 1 else {}
@@ -109,10 +109,10 @@ class Results:
             metric: a key of `METRICS`.
 
         Returns:
-            One line per row: value; difference from the reference; std, its standard deviation over seeds; low and
-            high, its 95 % interval over test images; seeds, the number of seeds that both rows have; verdict. "Clearly"
-            means that the interval excludes 0 and that the difference exceeds two standard deviations. "Unclear" names
-            the condition that fails.
+            One line per row. `difference` is `value` minus that of the reference, `std` its standard deviation over
+            seeds. `low` and `high` are its 95 % interval over test images. `seeds` counts the seeds of both rows.
+            In `verdict`, "clearly" means that the interval excludes 0 and the difference exceeds two standard
+            deviations. "Unclear" names the condition that fails.
 
         Raises:
             ValueError: the table has no such row.
@@ -137,7 +137,10 @@ class Results:
         return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
 
     def curves(self) -> pd.DataFrame:
-        """Return the metrics by epoch of the runs that record them: columns row, category, seed, epoch, and metrics."""
+        """Return the metrics by epoch: columns `row`, `category`, `seed`, `epoch`, and one per metric.
+
+        Runs that record no metrics by epoch are left out.
+        """
         lines = [(point.row.label, point.category, point.config.seed, int(epoch), *values.values())
                  for point in self.points
                  for epoch, values in self.runs.get(point.config, {}).get("curve", {}).items()]
@@ -198,11 +201,12 @@ def swings(frame: pd.DataFrame) -> pd.DataFrame:
     """Measure how steady the second half of every curve is.
 
     Args:
-        frame: columns row, category, seed, epoch, value.
+        frame: columns `row`, `category`, `seed`, `epoch`, `value`.
 
     Returns:
-        One line per row, as text, mean ± standard deviation over seeds: the value after the last epoch; best and worst
-        of the second half; swing, the mean absolute change from one evaluation to the next.
+        One line per row, as text: mean ± standard deviation over seeds. The columns are the value after the last epoch
+        and the best and the worst value of the second half. The last column, `swing`, is the mean absolute change
+        from one evaluation to the next.
     """
     curves = frame.sort_values("epoch", kind="stable").groupby(["row", "category", "seed"], sort=False)["value"]
     half = curves.apply(lambda values: values.iloc[len(values) // 2:]).groupby(level=[0, 1, 2], sort=False)
