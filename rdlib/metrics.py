@@ -46,8 +46,8 @@ class PixelRanking:
     """A ranking of all pixels of a test set, from which every pixel metric is computed exactly.
 
     TPR and PRO change only at scores of defect pixels; the curve is linear in between. So it is enough to count the
-    normal pixels above those scores. Sorting plain numbers once is about ten times as fast as sorting (score, label)
-    pairs for every metric.
+    normal pixels above those scores. Sorting plain numbers once is much faster than sorting (score, label) pairs for
+    every metric.
 
     Args:
         masks: (N, H, W), True = defect, see above. An empty mask adds normal pixels but no region.

@@ -1,4 +1,4 @@
-"""Draw maps and outlines on images with PIL, in milliseconds; matplotlib would take a tenth of a second.
+"""Draw maps and outlines on images with PIL, which is much faster than matplotlib.
 
 Colors and lines are those of the other figures: viridis; ground truth solid white, thresholded map dashed orange.
 """
