@@ -1,7 +1,7 @@
 """Provide the settings, trained models and checks of answers that the notebooks share.
 
-The environment variable `RDLIB_PROFILE` chooses the settings: "cpu" (default) takes minutes on two cores, offline;
-"paper" is the paper's protocol, for a GPU and ImageNet's weights.
+The environment variable `RDLIB_PROFILE` chooses the settings. "cpu", the default, is small enough for two cores and
+works offline. "paper" is the paper's protocol, for a GPU and ImageNet's weights.
 """
 import json
 import os

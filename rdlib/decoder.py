@@ -17,8 +17,8 @@ def _double(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int) -> nn.Sequential:
     """Build a residual stage that doubles the resolution: (B, in_channels, H, W) -> (B, planes * e, 2H, 2W).
 
-    In its first block, a transposed convolution replaces the one that has a stride in an encoder: the first of a basic
-    block, the middle one of a bottleneck block. The shortcut's convolution is transposed too.
+    In its first block, a transposed convolution replaces the one that has a stride in an encoder. This is the first
+    convolution of a basic block, the middle one of a bottleneck block. The shortcut's is transposed too.
     """
     out_channels = planes * backbone.block.expansion
     width = {"base_width": backbone.base_width}

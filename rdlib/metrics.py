@@ -121,8 +121,9 @@ def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
         mask: (H, W) bool with P True pixels.
 
     Returns:
-        (H, W) int32, 0 for normal pixels, else the region's number from 1 on; the number of regions; and
-        (P,) float64, for each True pixel 1 / area of its region, in the order of `image[mask]`.
+        Regions, (H, W) int32: 0 for normal pixels, else the region's number from 1 on.
+        The number of regions.
+        Shares, (P,) float64: 1 / area of each True pixel's region, in the order of `image[mask]`.
     """
     components, count = connected_components(mask, EIGHT_NEIGHBOURS)
     return components, count, 1 / np.bincount(components.ravel())[components[mask]]

@@ -29,8 +29,8 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
         seed: seed of the resampling.
 
     Returns:
-        One row per metric, NaN for a metric without meaning. Columns: `value`, the exact metric; `low` and `high`, the
-        interval; `binning`, the error that the bins cause on the whole test set, 0 for the image AUROC.
+        One row per metric, NaN for a metric that is undefined. `value` is the exact metric, `low` and `high` are the
+        interval. `binning` is the error that the bins cause on the whole test set, 0 for the image AUROC.
 
     Raises:
         ValueError: `n_resamples` or `level` is outside its range.
@@ -50,8 +50,7 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
 
     Test sets with the same labels are resampled alike, so that runs can be averaged.
 
-    Returns (1 + n_resamples,) float64 per metric, first that of the test set itself. Metrics without meaning are left
-    out.
+    Returns (1 + n_resamples,) float64 per metric, first that of the test set itself. Undefined metrics are left out.
     """
     weights = np.vstack([np.ones(len(report.labels)), resample_weights(report.labels, n_resamples, seed)])
     found = {}

@@ -28,8 +28,8 @@ ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_
 class Report:
     """A model's predictions on a test set, with metrics computed on first access.
 
-    A metric without meaning is NaN: an image metric without both classes, or a pixel metric unless the masks have both
-    normal and defect pixels. Maps, scores and masks may be given as tensors.
+    Image metrics are NaN unless both classes are present. Pixel metrics are NaN unless the masks have normal and defect
+    pixels. Maps, scores and masks may be given as tensors.
     """
 
     dataset: AnomalyDataset
@@ -122,7 +122,7 @@ class Report:
         """Evaluate each defect type against all good images.
 
         Returns:
-            One row per defect type, with the columns images, image_auroc, pixel_auroc and aupro.
+            One row per defect type, with the columns `images`, `image_auroc`, `pixel_auroc` and `aupro`.
         """
         rows = {}
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
