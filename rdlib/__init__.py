@@ -1,7 +1,7 @@
 """rdlib: anomaly detection by reverse distillation (Deng & Li, CVPR 2022), a library to read and to use.
 
 `import rdlib` is quick: each name, and each module of the library, is imported when it is first used. The names and
-their modules stand in `__init__.pyi`, which editors and type checkers read as well.
+their modules are listed in `__init__.pyi`, which editors and type checkers read as well.
 """
 import ast
 import importlib.util

@@ -189,9 +189,9 @@ class Distillation(Detector):
 
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, None]:
-    """Run a block in eval mode, without gradient, in the device's memory format and with the caller's switches off.
+    """Run a block in eval mode, without gradient, and in the device's memory format.
 
-    The model's mode is restored afterwards.
+    The caller's autocast and default dtype do not apply inside, see `neutral`. The model's mode is restored afterwards.
     """
     was_training = model.training
     try:

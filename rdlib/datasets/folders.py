@@ -170,9 +170,10 @@ def _masks(images: list[Path], folder: Path, suffixes: set[str] = EXTENSIONS) ->
 
 
 def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
-    """Read MT_TYPE/Imgs/*.jpg and the masks *.png beside them. 80 % of the good images train, in a fixed shuffle.
+    """Read MT_TYPE/Imgs/*.jpg and the masks *.png beside them.
 
-    Raises DataError if folders or files are missing.
+    In a fixed random order, the first 80 % of the good images are for training, the others for testing. Raises
+    DataError if folders or files are missing.
     """
     root = data_folder("magnetic_tile", root)
     if not (root / "MT_Free" / "Imgs").is_dir():

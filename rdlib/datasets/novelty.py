@@ -1,7 +1,7 @@
 """Load data for one-class novelty detection: one class is normal, all others are anomalous.
 
-The train split of the normal class trains, the whole test split tests. scikit-learn's digits have no splits; theirs are
-this kit's own.
+Training uses the train split of the normal class, testing uses the whole test split. scikit-learn's digits have no
+splits, so this kit defines them.
 """
 from pathlib import Path
 

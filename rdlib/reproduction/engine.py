@@ -80,7 +80,7 @@ def _on_this_machine(configs: list[RunConfig], store: ResultStore, machine: Mach
 
 
 def _on_cluster(configs: list[RunConfig], store: ResultStore, machine: Machine, scheduler: str) -> Iterator[tuple]:
-    """Use dask directly: through joblib, a run that dask gives up would be waited for without end."""
+    """Execute the runs with dask directly. Through joblib, a run that dask gives up would never return."""
     try:
         from dask.distributed import Client, KilledWorker, as_completed
     except ImportError as error:

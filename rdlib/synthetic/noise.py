@@ -138,8 +138,7 @@ def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
 def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     """Blur a field in [0, 1] over `radius` image sides and move it by `shift` (x, y); dark beyond the edges.
 
-    The weights of a bell of few pixels do not add up to 1: at 1 to 2 pixels, what is 1 all around comes out between 0.8
-    and 1.5.
+    The weights of a bell of few pixels do not add up to 1. At 1 to 2 pixels, a field of 1 becomes 0.8 to 1.5.
     """
     size = len(cover)
     right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)

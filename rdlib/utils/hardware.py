@@ -44,9 +44,9 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 @contextmanager
 def neutral(device: torch.device = torch.device("cpu")) -> Generator[None, None, None]:  # noqa: B008 - never changes
-    """Run a block (or, as a decorator, a function) with torch's switches as in a fresh process, then restore them.
+    """Run a block (or, as a decorator, a function) with torch's settings of a fresh process, then restore the caller's.
 
-    These are autocast on the CPU and on `device`, the default dtype, inference mode and grad mode.
+    The settings are autocast on the CPU and on `device`, the default dtype, inference mode and grad mode.
     """
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
