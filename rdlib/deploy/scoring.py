@@ -50,7 +50,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         One row per file, sorted by name. `file` is its path below `folder`, `score` its image score. `anomalous` is 1
         or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
         file. `height` and `width` are the size of that file in pixels. `error` says what is wrong with the file or its
-        score, or is empty. With an error, the values of all columns but `file` are missing.
+        score, or is empty. With an error, only `file` and `error` have values.
 
     Raises:
         DataError: the folder does not exist or holds no image file.
