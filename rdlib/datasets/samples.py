@@ -51,7 +51,15 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class FileSample:
-    """An image file with an optional mask file."""
+    """An image file with an optional mask file.
+
+    Args:
+        path: the image file.
+        name: short name for tables and messages.
+        defect: "good" or the defect type.
+        mask: the mask file; None: an empty mask.
+        mask_threshold: mask values above it are defect; None: see `images.read_mask`.
+    """
 
     path: Path
     name: str
@@ -73,9 +81,15 @@ class FileSample:
 
 @dataclass(frozen=True, eq=False)
 class ArraySample:
-    """An image in memory, from a classification data set: anomalous if its class is not the normal one."""
+    """An image in memory, from a classification data set: anomalous if its class is not the normal one.
 
-    pixels: np.ndarray  # (h, w) gray or (h, w, 3) RGB, uint8
+    Args:
+        pixels: (h, w) gray or (h, w, 3) RGB, uint8.
+        name: short name for tables and messages.
+        defect: "good", or the name of an anomalous class.
+    """
+
+    pixels: np.ndarray
     name: str
     defect: str = GOOD
 
@@ -86,7 +100,12 @@ class ArraySample:
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A procedural scene, rendered when it is loaded."""
+    """A procedural scene, rendered when it is loaded.
+
+    Args:
+        scene: parameters of the image.
+        name: short name for tables and messages.
+    """
 
     scene: Scene
     name: str

@@ -22,7 +22,8 @@ KEY_DEFAULTS: dict[str, Any] = {
 class RunConfig:
     """The settings that change a run's result. The defaults are the official protocol.
 
-    Equal settings are the same run: it is executed once, and every table that needs it reads the same file.
+    Equal settings are the same run: it is executed once, and every table that needs it reads the same file. Fields
+    without a comment are arguments of `ReverseDistillation` and `fit`; `train_scales` are the `scales` of `fit`.
     """
 
     dataset: str  # as `load_dataset` takes it

@@ -16,11 +16,17 @@ KILLED = ("A worker process was killed, perhaps because the memory was full. Sta
 
 
 class Outcome(NamedTuple):
-    """The outcome of each run of a set."""
+    """The outcome of each run of a set.
+
+    Args:
+        done: runs that finished.
+        failed: runs that failed, each with its error in one line.
+        skipped: runs whose results were stored already.
+    """
 
     done: list[RunConfig]
-    failed: dict[RunConfig, str]  # with the error in one line
-    skipped: list[RunConfig]  # their results were stored already
+    failed: dict[RunConfig, str]
+    skipped: list[RunConfig]
 
 
 def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,

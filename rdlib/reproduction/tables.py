@@ -12,35 +12,61 @@ from rdlib.utils.errors import check_choice
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: the settings that it changes, and the way in which its maps are scored."""
+    """A row of a table: the settings that it changes, and the way in which its maps are scored.
+
+    Args:
+        label: name of the row, unique in its table.
+        change: settings of `RunConfig` by name, in place of the benchmark's.
+        scored_by: a key of a result's "scored_by".
+    """
 
     label: str
     change: dict = field(default_factory=dict, hash=False)
-    scored_by: str = MAIN  # a key of a result's "scored_by"
+    scored_by: str = MAIN
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper: the rows that are compared."""
+    """A table of the paper: the rows that are compared.
+
+    Args:
+        name: key in `TABLES`, and name of the written files.
+        title: title above the table.
+        rows: the rows, in order.
+        published: label of a row -> its backbone in published.csv, or "" where no backbone is named.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
-    published: dict[str, str] = field(default_factory=dict, hash=False)  # row -> backbone in published.csv, or ""
+    published: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The data on which a table's rows are compared, and the settings that they share."""
+    """The data on which a table's rows are compared, and the settings that they share.
+
+    Args:
+        title: name of the data set in a title.
+        categories: categories of the data set.
+        base: shared settings; their data set is the family, as `load_dataset` takes it.
+        seeds: seeds of the runs of each row and category.
+    """
 
     title: str
     categories: tuple[str, ...]
-    base: RunConfig  # its data set is the family, as `load_dataset` takes it
+    base: RunConfig
     seeds: tuple[int, ...] = (0,)
 
 
 class GridPoint(NamedTuple):
-    """A run and its place in a table."""
+    """A run and its place in a table.
+
+    Args:
+        row: row of the table.
+        category: category of the benchmark.
+        config: settings of the run.
+    """
 
     row: Row
     category: str

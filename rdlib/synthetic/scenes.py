@@ -48,7 +48,14 @@ DAMAGE: dict[str, Damage] = {f.__name__: f for f in (
 
 @dataclass(frozen=True)
 class Scene:
-    """The parameters of one image. `defect` is None for a good one; `strength` then has no effect."""
+    """The parameters of one image.
+
+    Args:
+        category: one of `CATEGORIES`.
+        seed: 0 or more; chooses the scene and the defect's place.
+        defect: None for a good image, or one of `DEFECTS[category]`.
+        strength: above 0 (barely visible) to 1 (obvious); no effect on a good image.
+    """
 
     category: str
     seed: int

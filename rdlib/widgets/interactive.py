@@ -47,12 +47,19 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings for the way from three distance maps to one anomaly map and its threshold."""
+    """Settings for the way from three distance maps to one anomaly map and its threshold.
+
+    Args:
+        weights: weight of each scale, fine to coarse, 0 or more; 0 leaves the scale out.
+        sigma: standard deviation of the Gaussian, in pixels.
+        fusion: "add" or "multiply".
+        factor: threshold, in multiples of the highest value on good training images.
+    """
 
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    sigma: float = 4.0  # pixels
+    sigma: float = 4.0
     fusion: str = "add"
-    factor: float = 1.0  # threshold, in multiples of the highest value on good training images
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
