@@ -126,10 +126,10 @@ class TeacherEncoder(Frozen, CutResNet):
     Args:
         backbone: a name in `BACKBONES`.
         weights: a word, or the path of a .safetensors, .pth or .pt state dict with torchvision's keys. Its layer4, fc
-            and prefix "module." are ignored. The words: "auto" ("embedded" for a ResNet-18, else "imagenet");
-            "embedded" (ships with the kit, ResNet-18 only, trained on procedural images); "imagenet" (torchvision's,
-            downloaded); "random_calibrated" (a baseline: random, with BatchNorm statistics measured on colored
-            noise); "random" or None.
+            and prefix "module." are ignored. "auto" means "embedded" for a ResNet-18, else "imagenet". "embedded" ships
+            with the kit, for a ResNet-18 only; it was trained on procedural images. "imagenet" is torchvision's file,
+            downloaded. "random_calibrated" is a baseline: random, with BatchNorm statistics measured on colored noise.
+            "random", or None, is random without calibration.
         seed: seed of the random weights.
 
     Raises:

@@ -18,13 +18,13 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
     """Load a data set by its name, split into train and test.
 
     Args:
-        name: "synthetic/CATEGORY", see `synthetic.CATEGORIES` (no download); "mvtec/CATEGORY", "visa/CATEGORY",
-            "btad/CATEGORY", see `datasets.folders`; "magnetic_tile"; "folder:PATH", your own images: the layout of
-            MVTec AD (train/good, test/..., ground_truth/...) or a folder of good images.
+        name: "synthetic/CATEGORY", see `synthetic.CATEGORIES`, needs no download. "mvtec/CATEGORY", "visa/CATEGORY",
+            "btad/CATEGORY" and "magnetic_tile": see `datasets.folders`. "folder:PATH": your own images, in the layout
+            of MVTec AD (train/good, test/..., ground_truth/...) or as a folder of good images.
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
             "fashion_mnist/Dress", "cifar10/cat".
-        root: the folder that holds the data set. Default: a folder of its name in `data_root()`; a missing data set is
-            downloaded into it (MVTec AD and magnetic_tile have no direct link).
+        root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
+            downloaded into that; MVTec AD and magnetic_tile have no direct link.
         size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
             protocol: 32 for one class against the rest, else 256.
         n_train: keep only the first `n_train` training images.
