@@ -220,7 +220,7 @@ def _above(value: float) -> float:
 def _share(name: str, value: float) -> float:
     if not 0 < value < 1:
         example = "0.95" if name == "confidence" else "0.05"
-        raise ValueError(f"{name} lies between 0 and 1, such as {example}; got {value}.")
+        raise ValueError(f"{name} must lie between 0 and 1, such as {example}; got {value}.")
     return value
 
 

@@ -38,7 +38,8 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
         KeyError: a column of `differences` does not exist.
     """
     if unknown := set(differences) - set(frame.columns):
-        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose {', '.join(map(str, frame))}.")
+        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose from "
+                       f"{', '.join(map(str, frame))}.")
 
     def difference(value: float) -> str:
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"

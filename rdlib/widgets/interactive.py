@@ -28,7 +28,7 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
 
     Args:
         scales: (B, 3, H, W) distances, fine to coarse.
-        weights: three numbers, 0 or more, one above 0.
+        weights: three numbers, 0 or more, at least one above 0.
         sigma: standard deviation of the Gaussian, in pixels.
         fusion: "add" or "multiply".
 
@@ -39,7 +39,8 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
         ValueError: weights that are negative or all zero, another word for `fusion`, or a negative sigma.
     """
     if len(weights) != len(SCALES) or min(weights) < 0 or max(weights) == 0:
-        raise ValueError(f"weights must be three numbers, none negative and one above 0; got {tuple(weights)}.")
+        raise ValueError(f"weights must be three numbers, none negative and at least one above 0; got "
+                         f"{tuple(weights)}.")
     factors = torch.tensor(weights, dtype=scales.dtype, device=scales.device)[:, None, None]
     weighted = scales * factors if fusion == "add" else scales.clamp(min=0) ** factors
     return gaussian_smooth(fuse(weighted, fusion), sigma)
