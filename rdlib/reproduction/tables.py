@@ -30,7 +30,7 @@ class Table:
     """A table of the paper: the rows that are compared.
 
     Args:
-        name: key in `TABLES`, and name of the written files.
+        name: key in `TABLES`; the names of the written files begin with it.
         title: title above the table.
         rows: the rows, in order.
         published: label of a row -> its backbone in published.csv, or "" where no backbone is named.
