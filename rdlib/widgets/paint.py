@@ -40,7 +40,7 @@ class DrawDefect(widgets.VBox):
         height, width = self._images[0].shape[1:]
         self.number = whole("good image", 0, 0, len(self._images) - 1)
         self.factor = slider("threshold", 1, 0.2, 3, 0.05, FACTOR_HINT)
-        self.colour = widgets.ColorPicker(value=DIRT, description="colour", style=parts.LABEL,
+        self.colour = widgets.ColorPicker(value=DIRT, description="color", style=parts.LABEL,
                                           layout=widgets.Layout(width=parts.WIDTH, max_width="98%"))
         self.size = whole("brush (px)", max(2, height // 24), 1, height // 4, "Diameter, in image pixels.")
         wipe = widgets.Button(description="wipe off", layout=widgets.Layout(width="8em"))
