@@ -50,7 +50,8 @@ class PixelRanking:
     every metric.
 
     Args:
-        masks: (N, H, W), True = defect, see above. An empty mask adds normal pixels but no region.
+        masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect. An empty mask adds normal pixels
+            but no region.
         maps: (N, H, W) scores.
 
     Raises:
@@ -145,7 +146,7 @@ def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDAr
     the marked share of all normal pixels, those of good images included.
 
     Args:
-        masks: (N, H, W), True = defect.
+        masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect.
         maps: (N, H, W) scores.
 
     Returns:
@@ -163,7 +164,7 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     Exact: every distinct score is a threshold, and the curve is interpolated at the limit.
 
     Args:
-        masks: (N, H, W), True = defect.
+        masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect.
         maps: (N, H, W) scores.
         fpr_limit: upper limit of the FPR, in (0, 1].
 
@@ -193,7 +194,7 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
     Images whose curve has no width, for which the official code fails, are left out.
 
     Args:
-        masks: (N, H, W), True = defect.
+        masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect.
         maps: (N, H, W) scores.
         n_thresholds: number of steps of a curve.
 

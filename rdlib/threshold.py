@@ -119,10 +119,10 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
 
 
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
-    """Compute the false-alarm rate of a threshold that `alarms` of n good images reach, on later good images.
+    """Compute a threshold's false-alarm rate on later good images from its alarms among n good images.
 
     Args:
-        alarms: number of these n images with score >= threshold, 0 to n - 1.
+        alarms: number of good images with score >= threshold, 0 to n - 1.
         n: number of good images that the threshold was chosen on.
         confidence: None for the mean rate; or a probability in (0, 1) with which the rate is not exceeded.
 
@@ -130,7 +130,7 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
         The rate, in (0, 1].
 
     Raises:
-        ValueError: alarms outside 0 to n - 1, a confidence outside (0, 1).
+        ValueError: alarms outside 0 to n - 1, or a confidence outside (0, 1).
     """
     if not 0 <= alarms < n:
         raise ValueError(f"alarms is a number of good images from 0 to n - 1, got alarms={alarms} and n={n}. Pass the "
@@ -154,7 +154,7 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
         The lower and the upper end, in [0, 1].
 
     Raises:
-        ValueError: count or n are not whole numbers in this range, a confidence outside (0, 1).
+        ValueError: count or n is not a whole number in its range, or confidence is outside (0, 1).
     """
     if not (n >= 1 and 0 <= count <= n) or count % 1 or n % 1:
         raise ValueError(f"count is a whole number from 0 to n, and n is 1 or more; got count={count} and n={n}. Pass "

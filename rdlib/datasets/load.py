@@ -24,7 +24,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
             "fashion_mnist/Dress", "cifar10/cat".
         root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
-            downloaded into that; MVTec AD and magnetic_tile have no direct link.
+            downloaded into the default folder only; MVTec AD and magnetic_tile have no direct link.
         size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
             protocol: 32 for one class against the rest, else 256.
         n_train: keep only the first `n_train` training images.

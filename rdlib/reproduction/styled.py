@@ -68,7 +68,8 @@ def compare(results: Results, reference: str) -> Styler:
         reference: label of the row to compare with.
 
     Returns:
-        The table, with a line for every row, run or not: by metric, value, difference and verdict of `Results.effects`.
+        A pandas Styler with a line for every row, run or not. It shows `value`, `difference` and `verdict` of
+        `Results.effects` for each metric, and `seeds`.
 
     Raises:
         ValueError: the table has no such row.
