@@ -204,7 +204,8 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat gray images to 3 channels.")
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat gray images to 3 channels; "
+                         "pass a single image as image[None].")
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
     if images.shape[2] % 32 or images.shape[3] % 32:

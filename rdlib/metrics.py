@@ -209,7 +209,8 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
     found = (_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any())
     areas = [area for area in found if area is not None]
     if not areas:
-        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which needs no such curve.")
+        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which takes one curve over "
+                         "all images.")
     return float(np.mean(areas))
 
 
