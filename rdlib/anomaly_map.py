@@ -25,14 +25,33 @@ def checked_scales(scales: Sequence[int]) -> tuple[int, ...]:
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Compute eq. 1, M(h, w) = 1 - cos(t(h, w), s(h, w)) over channels: two (B, C, H, W) -> (B, H, W) in [0, 2]."""
+    """Compute eq. 1, M(h, w) = 1 - cos(t(h, w), s(h, w)), over the channels.
+
+    Args:
+        teacher: (B, C, H, W) features, floating point.
+        student: features of the same shape and dtype.
+
+    Returns:
+        (B, H, W) distances in [0, 2], in the dtype of the features.
+    """
     return 1 - cosine_similarity(teacher, student, dim=1)
 
 
 def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Compute eq. 1 at every scale and resize it to `size`: S pairs (B, C_k, H_k, W_k) -> (B, S, H, W) in [0, 2].
+    """Compute eq. 1 at every scale and resize the distances to `size`.
 
-    Bilinear with align_corners=True, as in the official code: corner values stay at the corners.
+    Resizing is bilinear with align_corners=True, as in the official code: corner values stay at the corners.
+
+    Args:
+        teacher: S feature maps, the k-th (B, C_k, H_k, W_k), floating point.
+        student: S feature maps of the same shapes and dtype.
+        size: (H, W) of the result, in pixels.
+
+    Returns:
+        (B, S, H, W) distances in [0, 2], in the dtype of the features.
+
+    Raises:
+        ValueError: the numbers of scales differ.
     """
     maps = [interpolate(cosine_distance(t, s)[:, None], size, mode="bilinear", align_corners=True)
             for t, s in zip(teacher, student, strict=True)]
@@ -44,10 +63,13 @@ def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES,
     """Join the maps of the scales: (..., 3, H, W) -> (..., H, W).
 
     Args:
-        maps: the distances of the three scales.
+        maps: the distances of the three scales, floating point.
         fusion: "add", the sum (paper, official code), or "multiply", the product (once used by anomalib).
-        scales: the scales that are joined, some of 1, 2 and 3.
+        scales: the scales to join, some of 1 (fine), 2 and 3 (coarse), each once.
         weights: three factors for "add", three exponents for "multiply"; None is 1 for every scale.
+
+    Returns:
+        (..., H, W) joined maps, in the dtype of `maps`.
 
     Raises:
         ValueError: unknown fusion.
@@ -62,10 +84,20 @@ def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES,
 
 
 def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
-    """Blur maps (B, H, W) with a Gaussian of `sigma` pixels; 0 changes nothing. Same shape, dtype and device.
+    """Blur maps with a Gaussian.
 
-    Equal to scipy.ndimage.gaussian_filter in the official code: kernel cut at 4 sigma, image mirrored at the border.
-    A blur along an axis is linear, so each axis takes one matrix product. Raises ValueError for a negative sigma.
+    The result equals that of scipy.ndimage.gaussian_filter in the official code. The kernel is cut at 4 sigma, and the
+    map is mirrored at its border. A blur along an axis is linear, so each axis takes one matrix product.
+
+    Args:
+        maps: (B, H, W), floating point.
+        sigma: standard deviation in pixels, at least 0; 0 changes nothing.
+
+    Returns:
+        Blurred maps of the same shape, dtype and device.
+
+    Raises:
+        ValueError: a negative sigma.
     """
     if sigma < 0:
         raise ValueError(f"sigma is a width in pixels and cannot be negative, got {sigma}. Use 0 for no smoothing.")
@@ -81,9 +113,16 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # the cached matrix is also used outside inference mode
 def blur_matrix(n: int, sigma: float) -> Tensor:
-    """Compute the (n, n) float64 matrix that blurs n pixels: row i contains the Gaussian weights of pixel i, sum 1.
+    """Compute the matrix that blurs a line of pixels. Row i contains the Gaussian weights of pixel i.
 
-    Weights outside the image are mirrored at its border, as often as the kernel needs: d c b a | a b c d | d c b a.
+    Weights outside the line are mirrored at its ends, as often as the kernel needs: d c b a | a b c d | d c b a.
+
+    Args:
+        n: number of pixels, 1 or more.
+        sigma: standard deviation in pixels, above 0.
+
+    Returns:
+        (n, n) float64; every row sums to 1.
     """
     radius = int(4 * sigma + 0.5)
     offset = torch.arange(-radius, radius + 1)
@@ -95,17 +134,35 @@ def blur_matrix(n: int, sigma: float) -> Tensor:
 
 
 def image_score(maps: Tensor, score: str = "max") -> Tensor:
-    """Compute the image scores from smoothed maps: (B, H, W) -> (B,).
+    """Compute the image scores from smoothed maps.
 
     "max" (paper) responds to a defect of any size. "sum" suits images that are anomalous as a whole, as in one-class
-    novelty detection (official test.py:384-423). Raises ValueError for another word.
+    novelty detection (official test.py:384-423).
+
+    Args:
+        maps: (B, H, W), floating point.
+        score: "max" or "sum" of a map.
+
+    Returns:
+        (B,) scores in the dtype of the maps; higher is more anomalous.
+
+    Raises:
+        ValueError: unknown score.
     """
     check_choice("score", score, SCORES)
     return maps.amax(dim=(-2, -1)) if score == "max" else maps.sum(dim=(-2, -1))
 
 
 def check_finite(maps: Tensor, scores: Tensor | None = None) -> None:
-    """Raise NotFiniteError, with the images' indices, for NaN or infinity in maps (B, ...) or scores (B,)."""
+    """Check that maps and scores contain no NaN or infinity.
+
+    Args:
+        maps: (B, ...), floating point.
+        scores: (B,), floating point, or None.
+
+    Raises:
+        NotFiniteError: an image has NaN or infinity; the error gives the indices of such images.
+    """
     finite = maps.flatten(1).isfinite().all(1)
     finite = finite if scores is None else finite & scores.isfinite()
     if not finite.all():

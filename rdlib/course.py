@@ -1,4 +1,4 @@
-"""Provide the settings, trained models and checks of answers that the notebooks share.
+"""Provide the settings, trained models and answer checks that the notebooks share.
 
 The environment variable `RDLIB_PROFILE` chooses the settings. "cpu", the default, is small enough for two cores and
 works offline. "paper" is the paper's protocol, for a GPU and ImageNet's weights.
@@ -67,15 +67,21 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
     The run is stored as a checkpoint in `data_root()`/lessons. Equal arguments reuse it on the same kind of hardware,
-    until the library's code changes. A damaged file, or one of other images, is replaced.
+    until the library's code changes. A checkpoint that is damaged or belongs to other images is replaced.
 
     Args:
-        name: the data set.
+        name: the data set, such as "synthetic/weave".
         cfg: the settings; None for those of `profile()`.
         seed: seed of the student's weights and of the order of the images; another seed trains another model.
 
     Returns:
         The data, the trained model and its run.
+
+    Raises:
+        ValueError: `RDLIB_PROFILE` or `name` is unknown.
+        DataError: the data set is missing or unreadable.
+        WeightsError: the teacher's weights cannot be downloaded or read.
+        FloatingPointError: the loss or a weight became NaN or infinite.
     """
     cfg = cfg or profile()
     data, model = load_dataset(name, size=cfg.size, n_train=cfg.n_train), _untrained(cfg, seed)
@@ -107,7 +113,7 @@ def _key(name: str, cfg: Profile, seed: int, model: ReverseDistillation) -> str:
 
 
 def source_hash(library: Path) -> str:
-    """Compute the SHA-256 of the library's code, without the packages that only show or compare results."""
+    """Compute the SHA-256 of the library's code, in hexadecimal, without the modules that only show results."""
     files = (path for path in sorted(library.rglob("*.py")) if path.relative_to(library).parts[0] not in SHOWING)
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
@@ -116,14 +122,14 @@ def agree(what: str, got: Any, expected: ArrayLike, hint: str = "", *, tolerance
     """Check a student's answer: `got` must have the shape of `expected` and equal numbers within `tolerance`.
 
     Args:
-        what: name of the answer; the message begins with it.
+        what: name of the answer, at the start of the message.
         got: a number, nested list, array or tensor of any dtype and device; None means "not answered yet".
         expected: a number, nested list, array or tensor.
-        hint: the message ends with it.
-        tolerance: absolute tolerance, and tolerance relative to the expected number.
+        hint: advice at the end of the message.
+        tolerance: absolute tolerance, and also tolerance relative to the expected number; at least 0.
 
     Raises:
-        AssertionError: the answer is missing, not numeric, or differs. The message says where.
+        AssertionError: the answer is missing or not numeric, or its shape or a number differs.
     """
     end = f" {hint}" if hint else ""
     if got is None or got is NotImplemented:

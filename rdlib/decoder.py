@@ -17,8 +17,17 @@ def _double(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int) -> nn.Sequential:
     """Build a residual stage that doubles the resolution: (B, in_channels, H, W) -> (B, planes * e, 2H, 2W).
 
-    In its first block, a transposed convolution replaces the one that has a stride in an encoder. This is the first
-    convolution of a basic block, the middle one of a bottleneck block. The shortcut's is transposed too.
+    In its first block, a transposed convolution replaces the convolution that has a stride in an encoder. This is the
+    first one of a basic block and the middle one of a bottleneck block. The shortcut's convolution is transposed too.
+
+    Args:
+        backbone: the row of the teacher in the backbone table.
+        in_channels: channels of the stage's input.
+        planes: base width of the blocks; the output has `planes` times e channels, e = the block's expansion.
+        blocks: number of residual blocks, 1 or more.
+
+    Returns:
+        The stage, with torch's default weights.
     """
     out_channels = planes * backbone.block.expansion
     width = {"base_width": backbone.base_width}
@@ -40,6 +49,9 @@ class StudentDecoder(nn.Module):
 
     Args:
         backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+
+    Raises:
+        ValueError: unknown backbone.
     """
 
     def __init__(self, backbone: str = "resnet18"):

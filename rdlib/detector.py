@@ -1,7 +1,7 @@
-"""Define the base of all methods: a frozen teacher at the start, anomaly maps and scores at the end.
+"""Define the base class of all methods: a frozen teacher at the start, anomaly maps and scores at the end.
 
-Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so that a comparison
-is not one of their post-processing.
+Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so a comparison of
+methods does not depend on them.
 """
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ class Scorer(Protocol):
     threshold: Threshold | None
 
     def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
-        """Compute finite maps (B, H, W) and scores (B,) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Compute maps (B, H, W) and scores (B,), all finite, of images (B, 3, H, W), RGB in [0, 1]."""
 
 
 @dataclass(kw_only=True)
@@ -57,17 +57,22 @@ class Config:
     def __post_init__(self) -> None:
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels, at least 0 (no smoothing); got {self.sigma}.")
+            raise ValueError(f"sigma is a width in pixels and cannot be negative, got {self.sigma}. Use 0 for no "
+                             "smoothing.")
         check_choice("score", self.score, SCORES)
 
 
 class Detector(nn.Module):
-    """A frozen teacher and the steps from its features to anomaly maps: the base of `ReverseDistillation` and others.
+    """A frozen teacher and the steps from anomaly maps to scores: the base class of all models.
 
     Args:
         config: the model's settings; `config.weights` is set here.
         weights: the teacher's weights, see `TeacherEncoder`.
-        seed: seed of random teacher weights.
+        seed: seed of the teacher's weights if they are random.
+
+    Raises:
+        ValueError: unknown backbone.
+        WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
     mean: Tensor
@@ -115,16 +120,16 @@ class Detector(nn.Module):
         caller's autocast, default dtype and grad mode have no effect.
 
         Args:
-            images: (B, 3, H, W), RGB in [0, 1], any B, sides multiples of 32.
-            batch_size: images that are processed together.
-            precision: precision of the networks: "float32", "bf16", or "auto" (bf16 if the hardware is fast at it).
+            images: (B, 3, H, W) floating point, RGB in [0, 1], any B, sides multiples of 32.
+            batch_size: number of images at a time, 1 or more.
+            precision: precision of the networks: "float32", "bf16", or "auto" (bf16 on hardware where it is fast).
 
         Returns:
-            Maps (B, H, W) and scores (B,), their maximum or sum, never in bfloat16.
+            Maps (B, H, W) and scores (B,), the maximum or sum of each map; never bfloat16.
 
         Raises:
-            ValueError: images of another shape or dtype.
-            NotFiniteError: maps or scores are NaN or infinite, because the weights or images are.
+            ValueError: images of another shape or dtype, or an unknown precision.
+            NotFiniteError: maps or scores are NaN or infinite, because images or weights are.
         """
         with eval_mode(self, self.device):
             maps = torch.cat([self.anomaly_maps(batch, precision) for batch in images.split(batch_size)])
@@ -136,7 +141,7 @@ class Detector(nn.Module):
 
 @dataclass(kw_only=True)
 class DistillationConfig(Config):
-    """The settings of a teacher-student model: `Config` and how the maps of the scales are joined."""
+    """The settings of a teacher-student model: those of `Config`, and how the maps of the scales are joined."""
 
     fusion: str = "add"
 
@@ -146,7 +151,7 @@ class DistillationConfig(Config):
 
 
 class Distillation(Detector):
-    """A frozen teacher and a student that predicts its features: the base of all teacher-student models."""
+    """A frozen teacher and a student that predicts its features: the base class of all teacher-student models."""
 
     config: DistillationConfig
     student_sees_images = False  # whether `student_features` uses the images, or the teacher's features alone
@@ -174,8 +179,9 @@ class Distillation(Detector):
     def scale_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Compute eq. 1 at each scale, before fusion and smoothing: images (B, 3, H, W) -> (B, 3, H, W) in [0, 2].
 
-        Runs in eval mode and without gradient on the model's device. With precision="bf16" the networks run in
-        bfloat16, but not the distances: 1 - cos is a small difference.
+        Runs in eval mode and without gradient on the model's device. With precision="bf16", the networks run in
+        bfloat16. The distances stay in float32, since 1 - cos is a small difference. Raises ValueError for other images
+        or an unknown precision.
         """
         with eval_mode(self, self.device):
             with autocast(precision, self.device):
@@ -189,9 +195,13 @@ class Distillation(Detector):
 
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, None]:
-    """Run a block in eval mode, without gradient, and in the device's memory format.
+    """Run a block with the model in eval mode and in the device's memory format, without gradient.
 
     The caller's autocast and default dtype do not apply inside, see `neutral`. The model's mode is restored afterwards.
+
+    Args:
+        model: the model to put into eval mode.
+        device: the model's device.
     """
     was_training = model.training
     try:
@@ -209,5 +219,5 @@ def _check_images(images: Tensor) -> None:
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
     if images.shape[2] % 32 or images.shape[3] % 32:
-        raise ValueError(f"The sides of the images must be multiples of 32, because the bottleneck halves them five "
+        raise ValueError(f"The sides of the images must be multiples of 32, because the networks halve them five "
                          f"times; got {images.shape[2]} x {images.shape[3]}. Resize them; the paper uses 256 x 256.")

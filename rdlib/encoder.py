@@ -43,16 +43,25 @@ TEACHER_STREAM = 1_000_003  # added to the seed: a random teacher and a student 
 
 
 def get_backbone(name: str) -> Backbone:
-    """Return the row of `BACKBONES` called `name`. Raises ValueError, with the known names, for another one."""
+    """Return the row of `BACKBONES` called `name`. Raises ValueError, with the known names, for others."""
     check_choice("backbone", name, BACKBONES)
     return BACKBONES[name]
 
 
 def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-    """Build one stage of a ResNet: `blocks` residual blocks; the first one changes resolution and channels.
+    """Build one stage of a ResNet: (B, in_channels, H, W) -> (B, planes * e, H / stride, W / stride).
 
-    (B, in_channels, H, W) -> (B, planes * e, H / stride, W / stride). The teacher has three stages, the one-class
-    embedding is a fourth.
+    The first residual block changes resolution and channels. The teacher has three stages, and OCE is a fourth.
+
+    Args:
+        backbone: the row of the teacher in the backbone table.
+        in_channels: channels of the stage's input.
+        planes: base width of the blocks; the output has `planes` times e channels, e = the block's expansion.
+        blocks: number of residual blocks, 1 or more.
+        stride: factor by which the resolution is divided, 1 or 2.
+
+    Returns:
+        The stage, with torch's default weights.
     """
     out_channels = planes * backbone.block.expansion
     shortcut = None
@@ -67,7 +76,7 @@ def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: in
 class CutResNet(nn.Module):
     """A torchvision ResNet without layer4 and classifier, built with uninitialized weights.
 
-    The teacher is one, frozen; the student of the forward baseline is a trainable one.
+    The teacher is a frozen `CutResNet`. The forward baseline's student is a trainable one.
     """
 
     def __init__(self, backbone: str):
@@ -86,7 +95,7 @@ class CutResNet(nn.Module):
         self.to_empty(device="cpu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Extract features of (B, 3, H, W) normalized images, sides multiples of 32, in the images' dtype.
+        """Extract features of normalized images (B, 3, H, W), sides multiples of 32, in the images' dtype.
 
         Returns t1 (B, 64e, H/4, W/4), t2 (B, 128e, H/8, W/8) and t3 (B, 256e, H/16, W/16).
         """
@@ -109,28 +118,28 @@ class Frozen(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Return self in eval mode: with other BatchNorm statistics it would be another network."""
+        """Stay in eval mode and return self: in train mode, BatchNorm's statistics would change the features."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, x: Any) -> Any:
-        """Run the network without gradient; shapes as in the class that it is mixed into."""
+        """Run the network without gradient. Input and output are those of the class that uses this mixin."""
         return super().forward(x)
 
 
 class TeacherEncoder(Frozen, CutResNet):
     """The teacher E: a `CutResNet` that never changes.
 
-    The attribute `weights` says which weights were taken: a word below other than "auto", or the name of a file.
+    The attribute `weights` names the weights in use: one of the words below, never "auto", or the name of a file.
 
     Args:
         backbone: a name in `BACKBONES`.
         weights: a word, or the path of a .safetensors, .pth or .pt state dict with torchvision's keys. Its layer4, fc
             and prefix "module." are ignored. "auto" means "embedded" for a ResNet-18, else "imagenet". "embedded" ships
-            with the kit, for a ResNet-18 only; it was trained on procedural images. "imagenet" is torchvision's file,
+            with the kit, for a ResNet-18 only. It was trained on procedural images. "imagenet" is torchvision's file,
             downloaded. "random_calibrated" is a baseline: random, with BatchNorm statistics measured on colored noise.
             "random", or None, is random without calibration.
-        seed: seed of the random weights.
+        seed: seed of the random weights, 0 or more.
 
     Raises:
         ValueError: unknown backbone.

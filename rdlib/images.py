@@ -12,14 +12,14 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files directly in `folder`, sorted by name; hidden files are left out."""
+    """List the image files in `folder`, sorted by name, without hidden files and subfolders."""
     files = (path for path in folder.iterdir()
              if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."))
     return sorted(files, key=lambda path: path.name)  # a Path sorts differently on Windows
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode a whole file and rotate it upright (EXIF). Raises DataError for a file that is no readable image."""
+    """Decode an image file and rotate the image upright (EXIF). Raises DataError if it is missing or unreadable."""
     try:
         # Not by its path: Pillow would map an uncompressed TIFF into memory and scramble it when EXIF rotates it.
         with path.open("rb") as file, Image.open(file) as image:
@@ -31,9 +31,14 @@ def open_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
-    """Split an image into its three RGB channels: 8-bit "L" images, or "F" images in [0, 255] for 16-bit input.
+    """Split an image into its three RGB channels. A gray image gives three equal channels.
 
-    Alpha is composited on `background`. A gray image gives three equal channels.
+    Args:
+        image: an image of any mode.
+        background: color that shows through transparent pixels.
+
+    Returns:
+        Three images of mode "L" (8-bit), or of mode "F" for 16-bit input (scaled to [0, 255]) and float input.
     """
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray arrives as I;16, I;16B or I
         values = np.asarray(image, dtype=np.float32)
@@ -47,27 +52,51 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
 
 
 def read_image(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """Read an image as (3, H, W) uint8 RGB at `size` = (H, W). Return it and its own (height, width).
+    """Read an image and resize it. The whole image is kept, as in the official protocol.
 
-    The whole image is resized, bilinear with antialiasing, as in the official protocol. Raises DataError for an
-    unreadable file.
+    Args:
+        path: the image file.
+        size: (H, W) of the result, in pixels; resized bilinearly with antialiasing.
+
+    Returns:
+        The image, (3, H, W) uint8 RGB, and (height, width) of the file's image.
+
+    Raises:
+        DataError: the file is missing or no readable image.
     """
     image = open_image(path)
     return to_pixels(image, size), (image.height, image.width)
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """Convert an image of any mode to (3, H, W) uint8 RGB at `size` = (H, W), resized as in `read_image`."""
+    """Convert an image to a tensor, resized as in `read_image`.
+
+    Args:
+        image: an image of any mode.
+        size: (H, W) of the result, in pixels.
+
+    Returns:
+        (3, H, W) uint8 RGB.
+    """
     height, width = size
     channels = [np.asarray(channel.resize((width, height), Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
     return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """Read a mask as (H, W) bool at `size` = (H, W), True = defect. Return it and its own (height, width).
+    """Read a mask and resize it with the nearest neighbor. Transparent pixels are normal.
 
-    A defect pixel exceeds `threshold`, by default half of the mask's maximum: 0/1, 0/255 and 16-bit masks all work.
-    Transparent pixels are normal. Masks are resized with the nearest neighbor. Raises DataError for an unreadable file.
+    Args:
+        path: the mask file.
+        size: (H, W) of the result, in pixels.
+        threshold: values above it are defect, in the file's units. None is half of the mask's maximum, for masks of 0
+            and 1, of 0 and 255, and of 16 bits.
+
+    Returns:
+        The mask, (H, W) bool, True = defect, and (height, width) of the file's mask.
+
+    Raises:
+        DataError: the file is missing or no readable image.
     """
     image = open_image(path)
     deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits

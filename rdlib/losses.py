@@ -1,9 +1,9 @@
 """Compute the distillation loss in two forms: as the paper prints it, and as the official code computes it.
 
-With t_k and s_k the teacher's and the student's feature maps at scale k, (B, C_k, H_k, W_k) each:
+The feature maps of teacher and student at scale k are t_k and s_k, (B, C_k, H_k, W_k) each.
 
-- the paper's eq. 1 and 2 take one cosine per position, over the channels, and average the distances over positions;
-- the official code (main.py:41-42) takes one cosine per image, over all C_k * H_k * W_k numbers of the flattened map.
+- The paper's eq. 1 and 2 take one cosine per position, over the channels. The distances are averaged over positions.
+- The official code (main.py:41-42) takes one cosine per image, over all C_k * H_k * W_k numbers of the flattened map.
 
 In the flattened form, positions with long feature vectors weigh more. Users who trained with the printed formula
 reported far lower scores (official issue 22; anomalib's port, PR 1389). The flattened form is therefore the default.
@@ -26,7 +26,7 @@ def flattened_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) 
         student: S feature maps of the same shapes and dtype.
 
     Returns:
-        Scalar tensor in [0, 2S], with the gradient of `student`.
+        Scalar tensor in [0, 2S], differentiable with respect to `student`.
 
     Raises:
         ValueError: the numbers of scales or the shapes differ.
@@ -43,7 +43,7 @@ def positional_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor])
         student: S feature maps of the same shapes and dtype.
 
     Returns:
-        Scalar tensor in [0, 2S], with the gradient of `student`.
+        Scalar tensor in [0, 2S], differentiable with respect to `student`.
 
     Raises:
         ValueError: the numbers of scales or the shapes differ.

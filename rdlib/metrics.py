@@ -5,7 +5,7 @@ arrays, lists or tensors of any device and dtype. Labels are bool or 0 and 1; ma
 are more anomalous. Every function raises ValueError for other values, for shapes that differ, and for scores that are
 NaN or infinite. It also raises ValueError if one of the two classes is missing.
 
-Functions import scikit-learn themselves: the import is slow, and training and predicting do not need it.
+Functions import scikit-learn themselves, since the import is slow and training and prediction do not need it.
 """
 from collections.abc import Iterable
 
@@ -19,21 +19,53 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Compute the area under the ROC curve, in [0, 1]; 0.5 is chance."""
+    """Compute the area under the ROC curve. Chance is 0.5.
+
+    Args:
+        labels: (N,) labels, or (N, H, W) masks; 1, True and 255 = anomalous.
+        scores: scores of the same shape.
+
+    Returns:
+        The area, in [0, 1].
+
+    Raises:
+        ValueError: shapes differ, other labels, scores that are not finite numbers, or only one class.
+    """
     from sklearn.metrics import roc_auc_score
     return float(roc_auc_score(*_checked(labels, scores)))
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Compute the average precision, in [0, 1]; chance is the share of anomalous samples."""
+    """Compute the average precision. Chance is the share of anomalous samples.
+
+    Args:
+        labels: (N,) labels, or (N, H, W) masks; 1, True and 255 = anomalous.
+        scores: scores of the same shape.
+
+    Returns:
+        The average precision, in [0, 1].
+
+    Raises:
+        ValueError: shapes differ, other labels, scores that are not finite numbers, or only one class.
+    """
     from sklearn.metrics import average_precision_score
     return float(average_precision_score(*_checked(labels, scores)))
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Compute the highest F1 of all thresholds, in [0, 1], and its threshold (score >= threshold is anomalous).
+    """Compute the highest F1 of all thresholds, and its threshold.
 
-    Threshold and F1 use the same labels: this is an upper bound, not an estimate for new images.
+    The threshold is chosen with these labels. The F1 is therefore an upper bound, not an estimate for new images.
+
+    Args:
+        labels: (N,) labels, or (N, H, W) masks; 1, True and 255 = anomalous.
+        scores: scores of the same shape.
+
+    Returns:
+        F1 in [0, 1], and the threshold in the unit of the scores; score >= threshold is anomalous.
+
+    Raises:
+        ValueError: shapes differ, other labels, scores that are not finite numbers, or only one class.
     """
     from sklearn.metrics import precision_recall_curve
     precision, recall, thresholds = precision_recall_curve(*_checked(labels, scores))
@@ -45,9 +77,9 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 class PixelRanking:
     """A ranking of all pixels of a test set, from which every pixel metric is computed exactly.
 
-    TPR and PRO change only at scores of defect pixels; the curve is linear in between. So it is enough to count the
-    normal pixels above those scores. Sorting plain numbers once is much faster than sorting (score, label) pairs for
-    every metric.
+    TPR and PRO change only at scores of defect pixels, and the curves are linear in between. So it is enough to count
+    the normal pixels above those scores. Sorting plain numbers once is much faster than sorting (score, label) pairs
+    for every metric.
 
     Args:
         masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect. An empty mask adds normal pixels
@@ -107,10 +139,13 @@ class PixelRanking:
         return float(f1[best]), float(self.thresholds[best])
 
     def aupro(self, fpr_limit: float = 0.3) -> float:
-        """Compute the area under the PRO curve up to `fpr_limit`, in [0, 1], see the function `aupro`."""
+        """Compute the area under the PRO curve up to `fpr_limit`, in [0, 1], see the function `aupro`.
+
+        Raises ValueError for a limit outside (0, 1].
+        """
         if not 0 < fpr_limit <= 1:
             raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], got {fpr_limit}. "
-                             "The usual one is 0.3.")
+                             "Use 0.3, the limit of MVTec AD.")
         fpr, pro, _ = self.pro_curve()
         return area_up_to(fpr, pro, fpr_limit)
 
@@ -124,14 +159,14 @@ def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
     Returns:
         Regions, (H, W) int32: 0 for normal pixels, else the region's number from 1 on.
         The number of regions.
-        Shares, (P,) float64: 1 / area of each True pixel's region, in the order of `image[mask]`.
+        Shares, (P,) float64: 1 / (area in pixels) of each True pixel's region, in the order of `image[mask]`.
     """
     components, count = connected_components(mask, EIGHT_NEIGHBOURS)
     return components, count, 1 / np.bincount(components.ravel())[components[mask]]
 
 
 def region_shares(masks: Iterable[NDArray]) -> NDArray:
-    """Compute what each defect pixel adds to PRO when it is marked: 1 / (area of its region * number of regions).
+    """Compute the share of PRO that each defect pixel adds: 1 / (area of its region * number of regions).
 
     (N, H, W) bool with P True pixels -> (P,) float64, in the order of `maps[masks]`, sum 1.
     """
@@ -179,7 +214,16 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
 
 
 def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
-    """Compute the area under the curve (fpr, height), (K,) each, from FPR 0 to the limit, divided by the limit."""
+    """Compute the area under a curve from FPR 0 to the limit, divided by the limit.
+
+    Args:
+        fpr: (K,) false-positive rates in [0, 1], ascending.
+        height: (K,) values of the curve at these rates.
+        fpr_limit: upper limit of the FPR, in (0, 1].
+
+    Returns:
+        The area, in [0, 1] for a curve in [0, 1].
+    """
     inside = fpr <= fpr_limit
     x, y = np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
     return _area(x, y) / fpr_limit
@@ -196,21 +240,21 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
     Args:
         masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect.
         maps: (N, H, W) scores.
-        n_thresholds: number of steps of a curve.
+        n_thresholds: number of steps of a curve, 1 or more.
 
     Returns:
         The mean area, in [0, 1].
 
     Raises:
         ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, or no image
-            has a curve of any width.
+            whose curve has a width.
     """
     masks, maps = _checked(masks, maps, flat=False)
     found = (_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any())
     areas = [area for area in found if area is not None]
     if not areas:
-        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which takes one curve over "
-                         "all images.")
+        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which computes one curve "
+                         "over all images.")
     return float(np.mean(areas))
 
 

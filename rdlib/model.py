@@ -23,7 +23,7 @@ from rdlib.weights import check_fit, check_values, initialize, load_strictly
 
 @dataclass(kw_only=True)
 class ReverseConfig(DistillationConfig):
-    """The settings of a `ReverseDistillation`: `DistillationConfig` and the bottleneck."""
+    """The settings of a `ReverseDistillation`: those of `DistillationConfig`, and the bottleneck."""
 
     bottleneck: str = "mff_oce"
 
@@ -48,19 +48,19 @@ class OfTheClass(classmethod):
 class ReverseDistillation(Distillation):
     """A frozen teacher, and a student that reconstructs the teacher's features from a one-class embedding.
 
-    `parameters()` are those of bottleneck and student. `repr(model)` names the teacher's weights that were taken.
+    `parameters()` returns the parameters of bottleneck and student. `repr(model)` names the teacher's weights in use.
 
     Args:
         backbone: "resnet18", "resnet34", "resnet50" or "wide_resnet50_2" (paper).
         weights: the teacher's weights, see `TeacherEncoder`. "auto" takes those that ship with the kit for a ResNet-18,
-            else ImageNet's. Results like the paper's need "imagenet".
+            else ImageNet's. The paper uses "imagenet".
         bottleneck: "mff_oce", the paper's OCBE; "pre", "pre_random" or "oce" for its ablation, see `rdlib.ocbe`.
-        scales: scales that the map is made of, 1 (fine) to 3 (coarse); `fit` chooses those of the loss.
-        sigma: standard deviation of the Gaussian smoothing in pixels, 0 for none; official: 4 at 256 x 256.
-        fusion: "add" (paper) or "multiply".
+        scales: scales that the map is made of, some of 1 (fine), 2 and 3 (coarse); `fit` has its own for the loss.
+        sigma: standard deviation of the smoothing in pixels of the input, 0 for none; official code: 4 at 256 x 256.
+        fusion: "add" (paper) or "multiply" the scales' maps.
         score: "max" of the map (paper), or its "sum", for one-class novelty detection.
-        normalize: subtract ImageNet's mean and divide by its standard deviation, as ImageNet teachers expect.
-        seed: seed of the initial weights of the student and of a random teacher.
+        normalize: whether to normalize images with ImageNet's mean and standard deviation.
+        seed: seed of the initial weights of bottleneck and student, and of the teacher's if they are random.
 
     Raises:
         ValueError: unknown backbone, bottleneck, scale, fusion or score, or a negative sigma.
@@ -100,7 +100,7 @@ class ReverseDistillation(Distillation):
         return {"ocbe": self.ocbe, "student": self.student}
 
     def signature(self) -> dict:
-        """Return the settings in which a run and its checkpoint must agree, see `Distillation`."""
+        """Return the settings in which a training run and its checkpoint must agree, see `Distillation`."""
         return super().signature() | {"bottleneck": self.config.bottleneck}
 
     def reconstruct(self, features: Features) -> Features:
@@ -130,8 +130,8 @@ class ReverseDistillation(Distillation):
     def load(cls: "type[ReverseDistillation]", path: str | Path) -> "ReverseDistillation":
         """Build the model that `save` wrote, in eval mode: `model = ReverseDistillation.load(path)`.
 
-        Raises WeightsError for a missing, damaged or foreign file and for weights that are NaN or infinite. Raises
-        TypeError if it is called on an instance.
+        Raises WeightsError if the file is missing, damaged or no model of this kit, or if weights are NaN or infinite.
+        Raises TypeError if it is called on an instance.
         """
         path = Path(path)
         if not path.is_file():
@@ -144,8 +144,9 @@ class ReverseDistillation(Distillation):
             raise WeightsError(f"{path} cannot be read as a saved model ({error}). Save it again with "
                                "model.save(path).") from error
         if "rdlib" not in metadata:
-            raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights use "
-                               "ReverseDistillation(weights=path), for an official checkpoint load_official(path).")
+            raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use "
+                               "ReverseDistillation(weights=path). For an official checkpoint, use "
+                               "model.load_official(path).")
         try:
             config = ReverseConfig(**json.loads(metadata["rdlib"]))
             weights = config.weights
@@ -164,8 +165,10 @@ class ReverseDistillation(Distillation):
         """Load OCBE and student from a checkpoint {"bn": ..., "decoder": ...} of the official code. Return self.
 
         Such a file has no teacher: build the model with weights="imagenet". Layers that the official OCBE never uses
-        are ignored, and so are keys with "memory", as in the official test script. Raises WeightsError if the file does
-        not fit or contains NaN or infinity.
+        are ignored, and so are keys with "memory", as in the official test script. The threshold becomes None.
+
+        Raises WeightsError if the file is missing, unreadable or does not fit, if it contains NaN or infinity, or if
+        the model's bottleneck is not "mff_oce".
         """
         if self.config.bottleneck != "mff_oce":
             raise WeightsError(f"An official checkpoint contains the full OCBE, but this model's bottleneck is "

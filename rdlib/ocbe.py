@@ -23,7 +23,7 @@ def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class MultiScaleFeatureFusion(nn.Module):
-    """MFF: stack three feature maps at the coarsest resolution. t1 is halved twice, t2 once, t3 not at all."""
+    """MFF: stack three feature maps at the coarsest resolution. t1 is halved twice, and t2 once."""
 
     def __init__(self, channels: tuple[int, int, int]):
         super().__init__()
@@ -40,7 +40,7 @@ class MultiScaleFeatureFusion(nn.Module):
 class OneClassEmbedding(nn.Sequential):
     """OCE: a residual stage of the teacher's block type, planes 512, that halves the resolution.
 
-    (B, in_channels, H, W) -> (B, 512e, H/2, W/2). Two blocks for a ResNet-18, three otherwise, as in its layer4.
+    (B, in_channels, H, W) -> (B, 512e, H/2, W/2). It has two blocks for a ResNet-18 and three otherwise, like layer4.
     """
 
     def __init__(self, backbone: Backbone, in_channels: int):
@@ -56,6 +56,9 @@ class OneClassBottleneckEmbedding(nn.Module):
 
     Args:
         backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+
+    Raises:
+        ValueError: unknown backbone.
     """
 
     def __init__(self, backbone: str = "resnet18"):
@@ -97,13 +100,33 @@ class FrozenEmbedding(Frozen, SingleScaleEmbedding):
 
 
 def build_bottleneck(name: str, backbone: str) -> nn.Module:
-    """Build the bottleneck called `name`, one of `BOTTLENECKS`, with uninitialized weights."""
+    """Build a bottleneck, without pre-trained or calibrated weights.
+
+    Args:
+        name: one of `BOTTLENECKS`.
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+
+    Returns:
+        The network: teacher features t1, t2, t3 -> embedding phi.
+
+    Raises:
+        ValueError: unknown backbone.
+    """
     networks = {"mff_oce": OneClassBottleneckEmbedding, "oce": SingleScaleEmbedding}
     return networks.get(name, FrozenEmbedding)(backbone)
 
 
 def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path | None) -> None:
-    """Load the layer4 of the teacher's weights into `pre`. Raises WeightsError if the weights contain none."""
+    """Load layer4 of the teacher's weights into the bottleneck "pre".
+
+    Args:
+        bottleneck: changed in place.
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+        weights: the teacher's weights, see `TeacherEncoder`.
+
+    Raises:
+        WeightsError: weights that cannot be downloaded or read, contain no layer4, do not fit, or are not finite.
+    """
     if weights in (None, "random", "random_calibrated"):
         raise WeightsError("bottleneck='pre' is the teacher's own pre-trained layer4, and a random teacher has none. "
                            "Use bottleneck='pre_random', or weights='imagenet'.")
@@ -117,9 +140,14 @@ def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path 
 
 
 def calibrate_frozen(bottleneck: FrozenEmbedding, teacher: TeacherEncoder, generator: torch.Generator) -> None:
-    """Set the BatchNorm statistics of `pre_random` to those of the teacher's features of colored noise.
+    """Calibrate the BatchNorm statistics of the bottleneck "pre_random" on the teacher's features of colored noise.
 
-    A frozen BatchNorm does not learn its statistics. With the default ones the embedding grows from block to block;
-    calibrated, it has the scale of a trained bottleneck's embedding.
+    A frozen BatchNorm does not learn its statistics. With the default ones, activations grow from block to block. With
+    calibrated ones, the embedding has the scale of a trained bottleneck's embedding.
+
+    Args:
+        bottleneck: changed in place.
+        teacher: the frozen teacher.
+        generator: source of the random noise.
     """
     calibrate_batchnorm(bottleneck, teacher(coloured_noise(32, 128, generator)))

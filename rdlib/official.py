@@ -14,9 +14,16 @@ OFFICIAL_STUDENT = {"layer1.": "stage3.", "layer2.": "stage2.", "layer3.": "stag
 
 
 def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
-    """Rename the keys of the official OCBE's or decoder's state dict; `prefixes` is one of the tables above.
+    """Rename the keys of the official OCBE's or decoder's state dict.
 
     Layers that the official code never uses are left out, and so are keys with "memory", which its test script drops.
+
+    Args:
+        state: state dict with official keys.
+        prefixes: `OFFICIAL_OCBE` or `OFFICIAL_STUDENT`.
+
+    Returns:
+        State dict with this kit's keys and the same tensors.
     """
     renamed = {}
     for key, value in without_module({key: value for key, value in state.items() if "memory" not in key}).items():
@@ -31,12 +38,12 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
 def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
     """Read the two state dicts of an official checkpoint, under their own keys.
 
-    Raises WeightsError if the file is missing, unreadable, or of another format.
+    Raises WeightsError if the file is missing, unreadable or of another format.
     """
     checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
         raise WeightsError(f"{path} is no official checkpoint, which has the keys 'bn' and 'decoder'. "
-                           "For a model saved by this kit use ReverseDistillation.load(path).")
+                           "For a model saved by this kit, use ReverseDistillation.load(path).")
     for part in ("bn", "decoder"):
         check_state_dict(checkpoint[part], f"{path}, '{part}'")
     return checkpoint

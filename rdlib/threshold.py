@@ -1,10 +1,10 @@
 """Choose the decision threshold, from good images alone or from good and defective ones.
 
-A bound on false alarms needs scores of n good images. The model was *not* trained on them, and they are drawn like
-later ones. Put the threshold just above the (n - k)-th lowest score, so that k of the n images raise an alarm. The
-false-alarm rate on later good images then has the distribution Beta(k + 1, n - k). This holds for any distribution of
-the scores (order statistics; Wilks 1941). Its mean is (k + 1) / (n + 1). Its upper quantile is Clopper and Pearson's
-bound.
+A bound on false alarms needs scores of n good images. The model must *not* be trained on them, and later images must be
+drawn in the same way. Put the threshold just above the (n - k)-th lowest score, so that k of the n images raise an
+alarm. The false-alarm rate on later good images then has the distribution Beta(k + 1, n - k). This holds for any
+distribution of the scores (order statistics; Wilks 1941). The mean of the rate is (k + 1) / (n + 1). Its upper quantile
+is Clopper and Pearson's bound.
 
 A score >= threshold means anomalous, here as in `rdlib.metrics`.
 """
@@ -48,21 +48,21 @@ class Threshold:
 
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
                         confidence: float | None = None) -> Threshold:
-    """Choose the lowest threshold that keeps the false-alarm rate to `rate`, from good images alone.
+    """Choose the lowest threshold with a false-alarm rate of at most `rate`, from good images alone.
 
     Args:
         scores: (N,) image scores of good images that the model was not trained on.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
         rate: allowed false-alarm rate, in (0, 1).
-        confidence: None: the rate is at most `rate` on average over samples of N images. Or a probability in (0, 1)
-            with which the threshold of this sample keeps to `rate`; that needs more images.
+        confidence: None bounds the false-alarm rate on average over samples of N images. A probability in (0, 1) bounds
+            it for this sample with at least this probability, which needs more images.
 
     Returns:
         The threshold, with the number of good images and of false alarms among them.
 
     Raises:
-        ValueError: too few images for `rate`; the message says how many are needed and which rate N images allow. Also
-            scores or maps that are not finite numbers, and a rate or confidence outside (0, 1).
+        ValueError: too few images for `rate`, scores or maps of other shapes or not finite, or a rate or confidence
+            outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
     n, allowed = len(scores), _alarms_allowed(len(scores), rate, confidence)
@@ -79,11 +79,11 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
 
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
                         recall: float | None = None) -> Threshold:
-    """Choose the threshold of the best F1, or the highest one that reaches a given recall.
+    """Choose the threshold of the best F1, or the highest threshold that reaches a given recall.
 
-    Use images that are neither trained on nor tested on: on its own images a threshold looks better than it is. The
-    threshold lies in the middle of the gap between two scores. F1 depends on the share of defective images: if defects
-    are rarer in use than here, it accepts too many false alarms.
+    Use images of neither the training set nor the test set: on its own images, a threshold looks better than it is. The
+    threshold lies in the middle of the gap between two scores. F1 depends on the share of defective images. If defects
+    are rarer in use than here, the threshold of the best F1 accepts too many false alarms.
 
     Args:
         labels: (N,) 0 normal, 1 anomalous, or bool; both classes.
@@ -95,12 +95,13 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
         The threshold, with the numbers of good and defective images, false alarms and defects found.
 
     Raises:
-        ValueError: one class only, other labels, scores or maps that are not finite numbers, a recall outside (0, 1].
+        ValueError: only one class, other labels, scores or maps of other shapes or not finite, or a recall outside
+            (0, 1].
     """
     scores, maps = _checked(scores, maps)
     bad = as_truth(labels)
     if bad.shape != scores.shape or not bad.any() or bad.all():
-        raise ValueError(f"Labels for {len(scores)} scores and of both classes are needed, got {bad.size}, of which "
+        raise ValueError(f"{len(scores)} labels, of both classes, are needed for the scores; got {bad.size}, of which "
                          f"{bad.sum()} are anomalous. With good images alone, use threshold_from_good.")
     if recall is None:
         lowest, rule = f1_max(bad, scores)[1], "best F1"
@@ -119,15 +120,15 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
 
 
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
-    """Compute a threshold's false-alarm rate on later good images from its alarms among n good images.
+    """Compute the mean, or an upper bound, of a threshold's false-alarm rate on later good images.
 
     Args:
         alarms: number of good images with score >= threshold, 0 to n - 1.
         n: number of good images that the threshold was chosen on.
-        confidence: None for the mean rate; or a probability in (0, 1) with which the rate is not exceeded.
+        confidence: None for the mean; or a probability in (0, 1) that the rate is not above the bound.
 
     Returns:
-        The rate, in (0, 1].
+        The mean or the bound, in (0, 1].
 
     Raises:
         ValueError: alarms outside 0 to n - 1, or a confidence outside (0, 1).
@@ -146,12 +147,12 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
     Use it on images that the threshold was not chosen on: FP among good test images, or TP among defective ones.
 
     Args:
-        count: number of images that were called anomalous, 0 to n.
+        count: number of images with score >= threshold, 0 to n.
         n: number of images, 1 or more.
         confidence: probability in (0, 1) that the interval contains the rate.
 
     Returns:
-        The lower and the upper end, in [0, 1].
+        The lower and the upper end of the interval, in [0, 1].
 
     Raises:
         ValueError: count or n is not a whole number in its range, or confidence is outside (0, 1).
@@ -165,15 +166,17 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
 
 
 def images_needed(rate: float, confidence: float | None = None) -> int:
-    """Compute how many good images, not trained on, a threshold with a false-alarm rate of at most `rate` needs.
+    """Compute the number of good images that a threshold with a false-alarm rate of at most `rate` needs.
+
+    The model must not be trained on these images.
 
     Args:
         rate: allowed false-alarm rate, in (0, 1).
-        confidence: None: on average over samples, 1 / rate - 1 images. Or a probability c in (0, 1) with which the rate
-            holds: log(1 - c) / log(1 - rate) images.
+        confidence: None bounds the rate on average, with 1 / rate - 1 images. A probability c in (0, 1) bounds it with
+            at least this probability, with log(1 - c) / log(1 - rate) images.
 
     Returns:
-        The number, rounded up.
+        The number of images, rounded up.
 
     Raises:
         ValueError: a rate or confidence outside (0, 1).
@@ -185,14 +188,17 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
 
 
 def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Return the image size (H, W) to use a model at: that of its threshold, or without one, `size`.
+    """Return the image size to use a model at: the size of its threshold or, without a threshold, `size`.
 
     Args:
         threshold: the model's threshold, if it has one.
-        size: (H, W), the side of a square, or None.
+        size: (H, W), the side of a square, or None; in pixels.
+
+    Returns:
+        (H, W) in pixels.
 
     Raises:
-        ValueError: both are missing, or they differ.
+        ValueError: both sizes are missing, or they differ.
     """
     if size is None:
         if threshold is None:

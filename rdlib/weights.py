@@ -19,10 +19,14 @@ EMBEDDED = "resnet18_procedural.safetensors"
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Initialize a network as the official code does; random numbers come from `generator` alone.
+    """Initialize a network as the official code does.
 
     Conv2d: Kaiming normal, fan_out. ConvTranspose2d: torch's default, as in the official decoder (de_resnet.py:203).
     BatchNorm: weight 1, bias 0, mean 0, variance 1.
+
+    Args:
+        module: the network, without bias in its convolutions; changed in place.
+        generator: the only source of random numbers.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
@@ -35,9 +39,17 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 
 @neutral()
 def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Draw (n, 3, size, size) float32 noise images with mean 0 and standard deviation 1 in each channel.
+    """Draw images of colored noise, with a spectrum like that of natural images.
 
-    The amplitude falls as 1 / frequency^a, a from 0.5 to 2, similar to the spectra of natural images.
+    The amplitude falls as 1 / frequency^a, with a random a from 0.5 to 2 for each image.
+
+    Args:
+        n: number of images.
+        size: side of the images, in pixels.
+        generator: source of random numbers.
+
+    Returns:
+        (n, 3, size, size) float32, with mean 0 and standard deviation 1 in each channel.
     """
     fy = torch.fft.fftfreq(size)[:, None]
     fx = torch.fft.rfftfreq(size)[None, :]
@@ -50,10 +62,14 @@ def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
-    """Set the running mean and variance of every BatchNorm to those of one batch `images` (B, 3, H, W), normalized.
+    """Set the running mean and variance of every BatchNorm to those of one batch.
 
     With BatchNorm's default statistics (mean 0, variance 1), activations of random convolutions grow from layer to
     layer. Calibrated statistics keep every layer near unit variance.
+
+    Args:
+        module: the network; changed in place.
+        images: the network's input, such as normalized images (B, 3, H, W).
     """
     norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -87,8 +103,8 @@ def hub_path(url: str) -> Path:
 def download_state_dict(url: str) -> dict[str, Tensor]:
     """Download a state dict into torch's hub folder ($TORCH_HOME), check its hash, and read it.
 
-    A file that is already there is checked and read. Its name ends in the first digits of its SHA-256, as torchvision's
-    do. Raises WeightsError if the download fails or the file is damaged.
+    A file that is already there is not downloaded again. As in torchvision, a file's name ends in the first digits of
+    its SHA-256. Raises WeightsError if the download fails or the file is damaged.
     """
     path = hub_path(url)
     prefix = path.stem.rpartition("-")[2]
@@ -110,9 +126,9 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a .safetensors, .pth or .pt file; the prefix "module." is removed, see `without_module`.
+    """Read a state dict from a .safetensors, .pth or .pt file, without the prefix "module.", see `without_module`.
 
-    Raises WeightsError if the file is missing, unreadable, or not a plain dict of tensors.
+    Raises WeightsError if the file is missing, unreadable or not a plain dict of tensors.
     """
     state = read_file(path)
     check_state_dict(state, str(path))
@@ -120,7 +136,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> Any:
-    """Read what a .safetensors, .pth or .pt file contains, with weights_only=True: a file can run no code.
+    """Read the content of a .safetensors, .pth or .pt file. No code in the file can run (weights_only=True).
 
     Raises WeightsError if the file is missing or unreadable.
     """
@@ -138,16 +154,33 @@ def read_file(path: Path) -> Any:
 
 
 def resolve_weights(backbone: str, weights: str | Path | None) -> str | Path:
-    """Return a word or path for "auto" ("embedded" for a ResNet-18, else "imagenet") and None ("random")."""
+    """Replace "auto" and None by the words that they stand for.
+
+    Args:
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+        weights: a word, the path of a file, or None.
+
+    Returns:
+        "embedded" (ResNet-18) or "imagenet" for "auto", "random" for None, else `weights`.
+    """
     if weights == "auto":
         return "embedded" if backbone == "resnet18" else "imagenet"
     return "random" if weights is None else weights
 
 
 def read_teacher(backbone: str, weights: str | Path, url: str) -> tuple[dict[str, Tensor], str]:
-    """Read the state dict of "auto", "embedded", "imagenet" (at `url`) or a path. Return it and its name for messages.
+    """Read the state dict of a teacher that is not random.
 
-    Raises WeightsError if it cannot be downloaded or read, or belongs to another backbone.
+    Args:
+        backbone: the teacher's name in `rdlib.encoder.BACKBONES`.
+        weights: "auto", "embedded", "imagenet" or the path of a file.
+        url: address of the weights for "imagenet".
+
+    Returns:
+        The state dict, and its name for messages.
+
+    Raises:
+        WeightsError: weights that cannot be downloaded or read, or "embedded" for another backbone than a ResNet-18.
     """
     weights = resolve_weights(backbone, weights)
     if weights == "imagenet":
@@ -168,16 +201,33 @@ def without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` into `module`. Raises WeightsError, with the module unchanged, if it does not fit: `check_fit`."""
+    """Load a state dict into a network. After an error, the network is unchanged.
+
+    Args:
+        module: the network; changed in place.
+        state: state dict that passes `check_fit`.
+        source: name of the state dict for messages.
+
+    Raises:
+        WeightsError: the state dict does not fit or is not finite, see `check_fit`.
+    """
     check_fit(module, state, source)
     module.load_state_dict({key: state[key] for key in module.state_dict() if key in state}, strict=False)
 
 
 def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Raise WeightsError unless `state` has exactly the module's keys, in their shapes, with finite values.
+    """Check that a state dict has exactly the network's keys and shapes, with finite values.
 
-    The message names `source` and the first wrong key. Keys under layer4 and fc are ignored: a whole ResNet's state
-    dict is accepted. `num_batches_tracked` may be missing, as in old files.
+    Keys under layer4 and fc are ignored, so a whole ResNet's state dict is accepted. `num_batches_tracked` may be
+    missing, as in old files.
+
+    Args:
+        module: the network.
+        state: the state dict.
+        source: name of the state dict for messages.
+
+    Raises:
+        WeightsError: a key is missing or unknown, a shape differs, or a value is NaN or infinite.
     """
     check_state_dict(state, source)
     own = module.state_dict()
@@ -198,14 +248,31 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
 
 
 def check_values(key: str, value: Tensor, source: str) -> None:
-    """Raise WeightsError, naming `source` and `key`, if `value` contains NaN or infinity."""
+    """Check that a tensor is finite.
+
+    Args:
+        key: the tensor's name in the state dict.
+        value: the tensor.
+        source: name of the state dict for messages.
+
+    Raises:
+        WeightsError: the tensor contains NaN or infinity.
+    """
     if not value.isfinite().all():
         raise WeightsError(f"{source}: '{key}' holds NaN or infinity. If training has diverged, train again with a "
-                           "smaller lr; if the file is damaged, get it again.")
+                           "smaller lr. If the file is damaged, get it again.")
 
 
 def check_state_dict(state: object, source: str) -> None:
-    """Raise WeightsError, naming `source`, unless `state` is a plain dict of names and tensors."""
+    """Check that an object is a state dict, a plain dict from names to tensors.
+
+    Args:
+        state: any object.
+        source: name of the object for messages.
+
+    Raises:
+        WeightsError: the object is no state dict.
+    """
     if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor)
                                               for key, value in state.items()):
         raise WeightsError(f"{source} does not hold a plain state dict (key -> tensor). "

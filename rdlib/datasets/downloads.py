@@ -1,4 +1,4 @@
-"""List the downloads with address, SHA-256, size and license, and find the folder for data."""
+"""List the downloads with address, SHA-256, size and license, and find the folders for data."""
 import os
 from pathlib import Path
 
@@ -46,9 +46,10 @@ def data_root() -> Path:
 
 
 def data_folder(family: str, root: str | Path | None) -> Path:
-    """Return the folder of a data set: `root`, or by default a folder of its name in `data_root()`.
+    """Return the folder of a data set: `root`, or by default the folder `family` in `data_root()`.
 
-    A data set of `SOURCES` is downloaded into the default folder if it is missing. Raises DataError if that fails.
+    A data set of `SOURCES` is downloaded into the default folder if it is missing. Raises DataError if the download
+    fails.
     """
     if root is not None:
         return Path(root).expanduser()

@@ -1,4 +1,4 @@
-"""Read industrial data sets in folders: an image's mask and label follow from folder and file names."""
+"""Read industrial data sets in folders. Folder and file names give the mask and the label of an image."""
 import csv
 import random
 from pathlib import Path
@@ -17,18 +17,20 @@ BTAD_CATEGORIES = ("01", "02", "03")
 MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
 1. Check the name. The categories are {categories}.
 2. Accept the license (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
-3. Unpack it so that {folder}/train/good exists, or pass root= (or set RDLIB_DATA) to its folder.
+3. Unpack it so that {folder}/train/good exists. Or pass root=, the folder that holds
+   the categories, or set RDLIB_DATA, the folder that holds mvtec.
 4. Without a network, use load_dataset("synthetic/weave")."""
 TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
 1. Download the repository abin24/Magnetic-tile-defect-datasets from GitHub.
-2. Copy its folders MT_Free, MT_Blowhole, MT_Break, MT_Crack, MT_Fray and MT_Uneven there, or pass root=.
+2. Copy its folders MT_Free, MT_Blowhole, MT_Break, MT_Crack, MT_Fray and MT_Uneven there, or pass root=, their folder.
 3. Without a network, use load_dataset("synthetic/weave")."""
 
 
 def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
-    """Read a category of MVTec AD. Its license has to be accepted first, so nothing is downloaded.
+    """Read a category of MVTec AD. The user has to accept its license first, so nothing is downloaded.
 
-    Any folder with the layout of MVTec AD below `root` is read as a category. Raises DataError if it is missing.
+    Any folder in `root` with the layout of MVTec AD is a category. Raises DataError if folders, images or masks are
+    missing.
     """
     root = data_folder("mvtec", root)
     folder = root / category
@@ -39,7 +41,10 @@ def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> Anom
 
 
 def own_folder(folder: Path, size: tuple[int, int]) -> AnomalyData:
-    """Read the user's images: a folder with the layout of MVTec AD, or good images only. Raises DataError."""
+    """Read the user's images from a folder with the layout of MVTec AD, or a folder of good images.
+
+    Raises DataError if folders, images or masks are missing.
+    """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
     if any((folder / part).is_dir() for part in ("train", "test", "ground_truth")):
@@ -50,8 +55,9 @@ def own_folder(folder: Path, size: tuple[int, int]) -> AnomalyData:
 def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
     """Read a category of VisA (Zou et al., ECCV 2022), in its one-class split.
 
-    Both layouts are read: as published, and as its authors' script converts it to that of MVTec AD. Mask values are
-    numbers of defect types: all above 0 is foreground. Raises ValueError (unknown category) and DataError.
+    The layout is the published one, or the one like MVTec AD that the authors' script writes. Mask values are numbers
+    of defect types, so every value above 0 is foreground. Raises ValueError for an unknown category. Raises DataError
+    if files are missing or a download failed.
     """
     _check("visa", category, VISA_CATEGORIES)
     root = data_folder("visa", root)
@@ -95,7 +101,7 @@ def _visa_split(category: str, split: Path, root: Path) -> tuple[list[FileSample
 def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
     """Read a category of BTAD (Mishra et al., 2021): train/ok, test/ok, test/ko, ground_truth/ko.
 
-    Raises ValueError (unknown category) and DataError.
+    Raises ValueError for an unknown category. Raises DataError if files are missing or a download failed.
     """
     _check("btad", category, BTAD_CATEGORIES)
     root = data_folder("btad", root)
@@ -122,11 +128,13 @@ def mvtec_layout(name: str, folder: Path, size: tuple[int, int], good: str = GOO
                  mask_threshold: float | None = None) -> AnomalyData:
     """Read train/good/*, test/good/*, test/TYPE/*, and the masks ground_truth/TYPE/STEM_mask.* or STEM.*.
 
+    TYPE is the defect type, and STEM is the image's file name without extension.
+
     Args:
         name: name of the data set.
-        folder: folder that holds train, test and ground_truth; without test, `AnomalyData.test` is None.
+        folder: folder that holds train, test and ground_truth; without test, the test set is None.
         size: (H, W) of every item, in pixels.
-        good: name of the data set's folders of good images.
+        good: name of the folders of good images.
         mask_threshold: mask values above it are foreground; None: see `images.read_mask`.
 
     Returns:
@@ -137,7 +145,7 @@ def mvtec_layout(name: str, folder: Path, size: tuple[int, int], good: str = GOO
     """
     if not (folder / "train" / good).is_dir():
         raise DataError(f"{folder} has no folder train/{good}. Put good training images there, test images into "
-                        f"test/{good} and test/DEFECT_TYPE, masks into ground_truth/DEFECT_TYPE.")
+                        f"test/{good} and test/DEFECT_TYPE, and masks into ground_truth/DEFECT_TYPE.")
     train = AnomalyDataset(_good(folder / "train" / good, folder), size)
     if not (folder / "test").is_dir():
         return AnomalyData(name, train, None)
@@ -170,9 +178,9 @@ def _masks(images: list[Path], folder: Path, suffixes: set[str] = EXTENSIONS) ->
 
 
 def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
-    """Read MT_TYPE/Imgs/*.jpg and the masks *.png beside them.
+    """Read the magnetic-tile images MT_TYPE/Imgs/*.jpg and the masks *.png beside them.
 
-    In a fixed random order, the first 80 % of the good images are for training, the others for testing. Raises
+    In a fixed random order, the first 80 % of the good images are for training and the others for testing. Raises
     DataError if folders or files are missing.
     """
     root = data_folder("magnetic_tile", root)

@@ -22,23 +22,23 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
             "btad/CATEGORY" and "magnetic_tile": see `datasets.folders`. "folder:PATH": your own images, in the layout
             of MVTec AD (train/good, test/..., ground_truth/...) or as a folder of good images.
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
-            "fashion_mnist/Dress", "cifar10/cat".
+            "fashion_mnist/Dress" or "cifar10/cat".
         root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
-            downloaded into the default folder only; MVTec AD and magnetic_tile have no direct link.
+            downloaded into the default folder only. MVTec AD and magnetic_tile are never downloaded.
         size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
             protocol: 32 for one class against the rest, else 256.
-        n_train: keep only the first `n_train` training images.
-        seed: seed of the synthetic scenes.
+        n_train: number of training images to keep, from the first on, 1 or more. Default: all.
+        seed: seed of the synthetic scenes, 0 or more.
 
     Returns:
         Train and test set; `test` is None for a folder of good images.
 
     Raises:
-        ValueError: unknown name, or n_train below 1.
-        DataError: folders or files are missing, or a download failed.
+        ValueError: unknown name, or `n_train` below 1.
+        DataError: folders or files are missing or damaged, or a download failed.
     """
     if n_train is not None and n_train < 1:
-        raise ValueError(f"n_train must be 1 or more, got {n_train}.")
+        raise ValueError(f"n_train must be 1 or more, got {n_train}. Leave it out for all training images.")
     family, _, category = name.partition("/")
     usual = novelty.SIZE if family in novelty.CLASSES else SIZE
     shape = as_size(usual if size is None else size)

@@ -1,6 +1,6 @@
 """Load data for one-class novelty detection: one class is normal, all others are anomalous.
 
-Training uses the train split of the normal class, testing uses the whole test split. scikit-learn's digits have no
+Training uses the train split of the normal class, and testing uses the whole test split. scikit-learn's digits have no
 splits, so this kit defines them.
 """
 from pathlib import Path
@@ -26,14 +26,18 @@ Split = tuple[np.ndarray, np.ndarray]  # (N, h, w) or (N, h, w, 3) uint8 images,
 def one_against_rest(family: str, category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
     """Read a classification data set with one of its classes as the normal one.
 
-    The defect type of a test image is "good" or the name of its class. Every class thus has its own result. Masks are
+    The defect type of a test image is "good" or the name of its class, so every class has its own result. Masks are
     empty. Gray images get three equal channels.
 
     Args:
         family: a key of `CLASSES`.
         category: the normal class, by number or name: "3" or "Dress".
-        root: torchvision's root, which holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-py; None: downloaded.
+        root: torchvision's root, which holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-py. None is the default
+            folder, see `data_folder`. The digits need none.
         size: (H, W) of every item, in pixels; the official protocol has 32 x 32.
+
+    Returns:
+        Train set of the normal class, and test set of all classes.
 
     Raises:
         ValueError: unknown class.

@@ -26,12 +26,19 @@ KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory if the who
 
 
 class Item(NamedTuple):
-    """An item of a data set; after collation, a batch with one more dimension in front."""
+    """An item of a data set. A batch of items has the same fields, with one more dimension in front.
 
-    image: Tensor  # (3, H, W) float32 RGB in [0, 1]
-    label: int  # 0 normal, 1 anomalous
-    mask: Tensor  # (H, W) bool, True = defect; all False where there is none
-    index: int  # type: ignore[assignment]  # position in the data set; it hides tuple.index
+    Args:
+        image: (3, H, W) float32, RGB in [0, 1].
+        label: 0 normal, 1 anomalous.
+        mask: (H, W) bool, True = defect; all False without a mask.
+        index: position in the data set.
+    """
+
+    image: Tensor
+    label: int
+    mask: Tensor
+    index: int  # type: ignore[assignment]  # it hides tuple.index
 
 
 class Sample(Protocol):
@@ -39,7 +46,7 @@ class Sample(Protocol):
 
     @property
     def defect(self) -> str:
-        """Return "good" or the defect type, which gives the label: a mask may be empty or vanish when resized."""
+        """Return "good" or the defect type. It gives the label, since a mask may be empty or vanish when resized."""
 
     @property
     def name(self) -> str:
@@ -68,7 +75,7 @@ class FileSample:
     mask_threshold: float | None = None
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load image and mask; raise DataError if one is unreadable or they differ in size."""
+        """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
         image, image_size = read_image(self.path, size)
         if self.mask is None:
             return image, torch.zeros(size, dtype=torch.bool)
@@ -81,7 +88,7 @@ class FileSample:
 
 @dataclass(frozen=True, eq=False)
 class ArraySample:
-    """An image in memory, from a classification data set: anomalous if its class is not the normal one.
+    """An image in memory from a classification data set. It is anomalous if its class is not the normal one.
 
     Args:
         pixels: (h, w) gray or (h, w, 3) RGB, uint8.
@@ -94,7 +101,7 @@ class ArraySample:
     defect: str = GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load the image and an empty mask: an anomalous image is anomalous as a whole."""
+        """Load image and mask as `Sample.load` does. The mask is empty: the image is anomalous as a whole, or good."""
         return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 
@@ -116,9 +123,9 @@ class SceneSample:
         return self.scene.defect or GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Render image and mask; raise DataError unless `size` is square."""
+        """Render image and mask as `Sample.load` does. Raises DataError unless `size` is square."""
         if size[0] != size[1]:
-            raise DataError(f"Synthetic images are square, got size={size}. Pass one number.")
+            raise DataError(f"Synthetic images are square, got size={size}. Pass one number, such as size=256.")
         image, mask = self.scene.render(size[0])
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
@@ -129,7 +136,7 @@ class AnomalyDataset(Dataset[Item]):
     Args:
         samples: images with masks and labels.
         size: (H, W) of every item, in pixels.
-        has_masks: False where defective images have no ground truth; pixel metrics are then left out.
+        has_masks: False if defective images have no masks; pixel metrics are then left out.
     """
 
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True):
@@ -171,10 +178,10 @@ def check_dataset(dataset: Any, *, test: bool = False) -> Callable[[list[Item]],
         test: True to evaluate it, which needs all attributes of an `AnomalyDataset`.
 
     Returns:
-        The `collate_fn` for a DataLoader. It checks every item in the same way, and that all images have one size.
+        The `collate_fn` for a DataLoader. It checks every item in the same way and requires images of one size.
 
     Raises:
-        ValueError: attributes are missing, or an item is not like `Item`.
+        ValueError: attributes are missing, the first item is not like `Item`, or its size is not that of the data set.
     """
     needed = ("__len__", "__getitem__") + ("samples", "size", "labels", "defect_types", "has_masks") * test
     if missing := [name for name in needed if not hasattr(dataset, name)]:
@@ -208,8 +215,8 @@ def _collate(shape: Sequence[int], items: list[Item]) -> Item:
 def augments(dataset: Dataset) -> bool:
     """Return whether an image may differ between two reads, so that its features must not be cached.
 
-    The attribute `augmented` decides; for torch's `Subset`, that of the data set inside. Without it, only data sets
-    that read their items as `AnomalyDataset` does count as not augmented.
+    The attribute `augmented` decides. For torch's `Subset`, the attribute of the data set inside decides. Without the
+    attribute, a data set counts as augmented unless it reads its items as `AnomalyDataset` does.
     """
     while type(dataset) is Subset:  # not a subclass of it, which may augment
         dataset = dataset.dataset
@@ -219,7 +226,7 @@ def augments(dataset: Dataset) -> bool:
 class Seeded(Dataset[Item]):
     """A data set whose augmentation depends only on seed, epoch and index, in any worker process.
 
-    This holds for augmentation that draws from the global generators of torch, numpy or Python. Their states are
+    This holds for augmentation that draws from the global generators of torch, NumPy or Python. Their states are
     restored after each item.
     """
 
@@ -254,9 +261,16 @@ def _seeded(*numbers: int) -> Generator[None, None, None]:
 
 @dataclass(frozen=True)
 class AnomalyData:
-    """A data set for one-class learning: good images to train, good and defective ones to test."""
+    """A data set for one-class learning.
+
+    Args:
+        name: name of the data set, such as "synthetic/weave".
+        train: good images.
+        test: good and defective images, or None for a folder of good images.
+        normalize: whether the official protocol normalizes with ImageNet's mean and standard deviation.
+    """
 
     name: str
     train: AnomalyDataset
-    test: AnomalyDataset | None  # None for a folder of good images
-    normalize: bool = True  # whether the official protocol normalizes by ImageNet's mean and standard deviation
+    test: AnomalyDataset | None
+    normalize: bool = True

@@ -1,6 +1,6 @@
-"""Average the trained weights (exponential moving average, EMA), which varies less than the weights do.
+"""Average the trained weights (exponential moving average, EMA). The average varies less than the weights.
 
-The paper does not use it. The average starts at the weights after the first step. Every further step changes it to
+The paper uses no average. The average starts at the weights after the first step. Every further step changes it to
 decay * average + (1 - decay) * weights (torch.optim.swa_utils). BatchNorm's running statistics are averaged as well,
 since those of the last step belong to the weights of the last step.
 """
@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    """Exponential moving average of some modules over the steps of a run.
+    """Exponential moving average of a run's trainable modules over its steps.
 
     Args:
         modules: trainable modules, by name.

@@ -16,7 +16,7 @@ from rdlib.utils.files import written_atomically
 def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
     """Save trainable modules, their average, optimizer, losses and settings atomically.
 
-    The teacher is not saved, only its fingerprint.
+    Of the teacher, only the fingerprint is saved.
     """
     parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
     state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
@@ -34,7 +34,8 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
         optimizer: optimizer of the run's model; changed in place.
 
     Raises:
-        CheckpointError: the file is damaged, has other settings, images or another teacher, or has more epochs.
+        CheckpointError: the file is damaged, belongs to other settings, other images or another teacher, or holds more
+            epochs than the run.
     """
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
@@ -67,7 +68,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
     would pair the wrong numbers.
 
     Args:
-        optimizer: changed in place.
+        optimizer: the optimizer; changed in place.
         state: state dict of an optimizer with the same parameters.
     """
     optimizer.load_state_dict(state)

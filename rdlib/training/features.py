@@ -59,8 +59,8 @@ class CachedFeatures:
     For an augmented data set, teacher and student see the images of epoch 0 in every epoch.
 
     Args:
-        source: computes the features.
-        batch_size: number of images at a time.
+        source: object that computes the features.
+        batch_size: number of images at a time, 1 or more.
         progress: show a progress bar.
     """
 
@@ -88,7 +88,8 @@ class CachedFeatures:
 def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     """Decide whether to cache the features of a source.
 
-    With "auto": if the images never change and the features take less than `MEMORY_SHARE` of the free memory.
+    With cache="auto", they are cached if the images never change and the features take less than `MEMORY_SHARE` of the
+    free memory.
     """
     if cache != "auto":
         return bool(cache)

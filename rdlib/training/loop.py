@@ -50,30 +50,31 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         model: `ReverseDistillation` or `ForwardStudent`; changed in place. Afterwards it is in eval mode and has no
             threshold.
         dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.datasets.samples.Item`.
-            Random augmentation with torch's, numpy's or Python's global generator follows `seed` and epoch.
+            Random augmentation with torch's, NumPy's or Python's global generator follows `seed` and epoch.
         epochs: total number of epochs, 1 or more; a resumed run continues up to this number.
-        batch_size: images per step. The last batch of an epoch may be smaller. A last batch of one 32 x 32 image is
-            dropped, since BatchNorm cannot train on a single value per channel.
-        lr: learning rate of Adam, without weight decay.
-        betas: Adam's coefficients of the running averages.
+        batch_size: images per step, 1 or more. The last batch of an epoch may be smaller. A last batch of one 32 x 32
+            image is dropped, since BatchNorm cannot train on a single value per channel.
+        lr: learning rate of Adam, at least 0, without weight decay.
+        betas: Adam's coefficients of the running averages, in [0, 1).
         loss: "flattened" (official code) or "positional" (the paper's eq. 2).
-        scales: scales whose losses are summed, some of 1, 2, 3. The model chooses the scales of its map itself.
+        scales: scales whose losses are summed, some of 1, 2, 3. The model has its own scales for its map.
         schedule: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
-        ema: decay per step of a moving average of the weights, such as 0.99, or None (paper). With it, the model holds
-            the averaged weights afterwards, see `rdlib.training.averaging`.
-        seed: seed of the order of the images and of random augmentation.
-        cache: whether to keep the teacher's features in memory. "auto": without augmentation, if memory allows.
-        precision: "float32", "bf16" (autocast) or "auto" (bf16 where the hardware has it).
-        num_workers: number of processes that read images if features are not cached.
-        callbacks: called with the `Run` after every step; one may set `run.stop`. If a callback has a method `on_end`,
-            it is called with the `Run` when training ends, also after an error.
+        ema: decay per step of a moving average of the weights, in (0, 1), such as 0.99; None for no average (paper).
+            With an average, the model holds the averaged weights afterwards, see `rdlib.training.averaging`.
+        seed: seed of the order of the images and of random augmentation, 0 or more.
+        cache: whether to keep the teacher's features in memory. "auto" keeps them without augmentation, if memory
+            allows.
+        precision: "float32", "bf16" (autocast) or "auto" (bf16 on hardware where it is fast).
+        num_workers: number of processes that read images, 0 or more; 0 reads in this process.
+        callbacks: functions called with the `Run` after every step; one may set `run.stop`. If a callback has a method
+            `on_end`, it is called with the `Run` when training ends, also after an error.
         checkpoint: file written every `checkpoint_every` epochs and at the end. If it exists, the run resumes from it.
         checkpoint_every: epochs between two checkpoints, 1 or more.
         progress: show a progress bar with loss and images per second.
 
     Returns:
-        The `Run`. Cached and recomputed features may differ by rounding, so a resumed run keeps its first choice,
-        `run.settings["cached"]`.
+        The `Run`. Cached and recomputed features may differ by rounding, so a resumed run ignores `cache` and keeps its
+        first choice, `run.settings["cached"]`.
 
     Raises:
         ValueError: the data set is empty or of another form, or an argument has an invalid value.
@@ -138,13 +139,13 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     """Shuffle the images of an epoch into batches, by seed and epoch only.
 
     Args:
-        dataset: N images.
-        batch_size: largest number of images in a batch.
-        seed: seed of the run.
+        dataset: data set of N items with an `.image`.
+        batch_size: largest number of images in a batch, 1 or more.
+        seed: seed of the run, 0 or more.
         epoch: number of the epoch, from 0.
 
     Returns:
-        One (B,) int64 tensor of indices into the data set per batch.
+        A list with one (B,) int64 tensor per batch: indices into the data set, in [0, N).
 
     Raises:
         ValueError: no batch is left to train on.
@@ -223,5 +224,5 @@ def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: t
 def _diverged(what: str, step: int, run: Run) -> FloatingPointError:
     epoch = (step - 1) // run.steps_per_epoch + 1
     return FloatingPointError(
-        f"Training has diverged: {what} in step {step} (epoch {epoch}). This model can no longer be used: train a new "
-        "one with a smaller lr or precision='float32'. A checkpoint file, if you keep one, is intact.")
+        f"Training has diverged: {what} in step {step} (epoch {epoch}). This model can no longer be used. Train a new "
+        "one with a smaller lr or precision='float32'. The checkpoint file, if you gave one, is intact.")

@@ -9,17 +9,29 @@ from rdlib.training.averaging import MovingAverage
 
 @dataclass(repr=False)
 class Run:
-    """A training run: settings, losses and progress. Callbacks receive it after every step."""
+    """A training run: settings, losses and progress. Callbacks receive it after every step.
+
+    Args:
+        model: the model that is trained.
+        epochs: total number of epochs asked for.
+        steps_per_epoch: number of batches in an epoch.
+        images_per_epoch: number of images that an epoch trains on, see `batch_size` of `fit`.
+        settings: settings that `fit` was given or chose, such as batch size, precision and cache.
+        losses: one loss per step.
+        seconds: time spent in training steps, also before an interruption, without feature cache and callbacks.
+        stop: a callback sets it to True to end the run after this step.
+        average: moving average of the weights while `fit` runs with `ema`, else None.
+    """
 
     model: Distillation
-    epochs: int  # total number of epochs asked for
+    epochs: int
     steps_per_epoch: int
-    images_per_epoch: int  # images that an epoch trains on, see `batch_size` of `fit`
-    settings: dict  # what `fit` was asked for and what it chose: batch size, cache, precision, ...
-    losses: list[float] = field(default_factory=list)  # one per step
-    seconds: float = 0.0  # time spent in steps, summed over interruptions, without feature cache and callbacks
-    stop: bool = False  # a callback sets it to end the run after this step
-    average: MovingAverage | None = None  # of the weights, while `fit` runs with `ema`
+    images_per_epoch: int
+    settings: dict
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    stop: bool = False
+    average: MovingAverage | None = None
 
     def __repr__(self) -> str:
         loss = f"{self.losses[-1]:.4f}" if self.losses else "none"
@@ -49,7 +61,7 @@ class Run:
 
     @contextmanager
     def averaged(self) -> Generator[None]:
-        """Give the model its averaged weights inside a block, so that a callback can evaluate them.
+        """Run a block with the averaged weights in the model, so that a callback can evaluate them.
 
         Without `ema`, and after `fit`, the block leaves the model as it is.
         """

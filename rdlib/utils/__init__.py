@@ -1,1 +1,1 @@
-"""Provide helpers that know nothing of the method: files, hardware, arrays, errors, version."""
+"""Provide helpers that do not depend on the method: files, hardware, arrays, errors, version."""

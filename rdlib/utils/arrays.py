@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def as_array(values: ArrayLike | Tensor, dtype: DTypeLike | None = None) -> NDArray:
-    """Convert a number, list, array or tensor to a NumPy array; floats of fewer than 32 bits become float32."""
+    """Convert a number, list, array or tensor to a NumPy array. Floats of fewer than 32 bits become float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()  # NumPy has no bfloat16
         values = (values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values).numpy()
@@ -33,8 +33,8 @@ def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
 def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
     """Convert labels (N,) or masks (..., H, W) to bool, True = anomalous.
 
-    They are bool or contain only 0 and 1; masks may contain 0 and 255. Raises ValueError, with the values found,
-    otherwise.
+    Labels and masks are bool or contain only 0 and 1. Masks may also contain 0 and 255. Raises ValueError, with the
+    values found, for other values.
     """
     values = as_array(values)
     if values.dtype == bool:

@@ -11,7 +11,7 @@ class NotFiniteError(ValueError):
 
     Args:
         indices: positions of these images in the batch or data set.
-        names: names of these images for the message; without them it gives the indices.
+        names: names of these images for the message; without names, the message gives the indices.
     """
 
     def __init__(self, indices: list[int], names: Sequence[str] = ()):
@@ -21,8 +21,8 @@ class NotFiniteError(ValueError):
     def __str__(self) -> str:
         which = [str(name) for name in self.names or self.indices]
         return (f"The maps or scores of these images are NaN or infinite: {', '.join(which[:5])}"
-                f"{', ...' * (len(which) > 5)}. Either the images contain such values, or the model's weights do, "
-                "since training has diverged: look at the loss curve, and train again with a smaller lr.")
+                f"{', ...' * (len(which) > 5)}. Check the images for such values. If they have none, training has "
+                "diverged: look at the loss curve, and train again with a smaller lr.")
 
 
 class WeightsError(RuntimeError):
@@ -34,6 +34,6 @@ class CheckpointError(RuntimeError):
 
 
 def check_choice(kind: str, value: object, choices: Iterable) -> None:
-    """Raise ValueError, with the choices, unless `value` is one of them; `kind` names what is chosen."""
+    """Raise ValueError, with the choices, unless `value` is one of them. `kind` is their name in the message."""
     if value not in choices:
         raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}.")

@@ -30,6 +30,9 @@ def shipped(folder: str, name: str) -> Path:
         folder: data/FOLDER in a checkout, FOLDER beside the library where it is installed.
         name: name of the file in that folder.
 
+    Returns:
+        Path of the file.
+
     Raises:
         FileNotFoundError: neither place has the file.
     """
@@ -45,7 +48,7 @@ def shipped(folder: str, name: str) -> Path:
 def written_atomically(path: str | Path) -> Generator[Path, None, None]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
 
-    After an error, a full disk or a kill, `path` is unchanged. Missing folders are created.
+    If the block fails or the process is killed, `path` is unchanged. Missing folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
 def folder_written_atomically(folder: Path) -> Generator[Path, None, None]:
     """Yield a temporary folder, and rename it to `folder` if the block succeeds.
 
-    After an error, `folder` is unchanged. It must be missing or empty, else OSError is raised.
+    If the block fails, `folder` is unchanged. Raises OSError if `folder` has content.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as temporary:
@@ -84,12 +87,12 @@ class Source:
     offline: str = "synthetic/weave"  # a data set that needs no download
 
     def missing(self, folder: Path, reason: object) -> DataError:
-        """Return the error for files that are missing, damaged or cannot be downloaded."""
+        """Build the error for files that are missing, damaged or cannot be downloaded."""
         megabytes = sum(size for _, _, size in self.archives) / 1e6
         return DataError(
             f"{self.title} could not be read from {folder} ({reason}).\n"
             f"1. With a network, leave root= out: it is downloaded ({megabytes:,.0f} MB; license: {self.licence}).\n"
-            f"2. Or unpack {', '.join(url for url, _, _ in self.archives)} into {folder} yourself.\n"
+            f"2. Or download and unpack {', '.join(url for url, _, _ in self.archives)} into {folder} yourself.\n"
             "3. Set RDLIB_DATA if another disk has more space or if you cannot write there.\n"
             f"4. Without a network, use load_dataset(\"{self.offline}\").")
 
@@ -97,11 +100,11 @@ class Source:
 def provide(source: Source, folder: Path) -> None:
     """Download archives and unpack them into `folder`, unless it already has content.
 
-    `folder` gets all files or none. Safe for several processes: one works, the others wait.
+    `folder` gets all files or none. If several processes call this at once, one of them works and the others wait.
 
     Args:
-        source: the archives; until they are unpacked, they lie beside `folder`.
-        folder: created if it is missing.
+        source: the archives; they lie beside `folder` until they are unpacked.
+        folder: folder to unpack into; created if it is missing.
 
     Raises:
         DataError: a download failed, an archive is damaged, or the files cannot be written.
@@ -128,15 +131,18 @@ def _has_content(folder: Path) -> bool:
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:
-    """Download a file over https, check its SHA-256, and return its path.
+    """Download a file over https and check its SHA-256.
 
     Args:
         url: address of the file. Redirects are followed to https only.
         sha256: hash in hexadecimal. A file in `folder` that has this hash is not downloaded again.
-        folder: created if it is missing.
+        folder: folder for the file; created if it is missing.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        ValueError: the address is not https, or the hash is wrong; no file is left then.
+        ValueError: the address is not https, or the hash is wrong. A file with a wrong hash is not kept.
         OSError: the server cannot be reached or fails.
     """
     _check_scheme(url)
@@ -147,7 +153,7 @@ def download(url: str, sha256: str, folder: Path) -> Path:
 
 
 def is_reachable(url: str, timeout: float = 3.0) -> bool:
-    """Return whether a server answers within `timeout` seconds. The file itself is not downloaded."""
+    """Return whether the server of `url` answers within `timeout` seconds. The file is not downloaded."""
     try:
         with urlopen(Request(url, method="HEAD"), timeout=timeout):
             return True
@@ -166,7 +172,10 @@ def _check_redirect(response: Any, **options: object) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar (also compressed), zip, or gz of a single file into an existing folder; refuse paths outside it."""
+    """Unpack a tar (also compressed), a zip, or a gz of a single file into an existing folder.
+
+    Raises ValueError if a tar contains links, devices or paths outside the folder.
+    """
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none

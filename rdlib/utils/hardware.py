@@ -28,15 +28,16 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for another word."""
+    """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for an unknown precision."""
     check_choice("precision", precision, ("float32", "bf16", "auto"))
     return "bf16" if precision == "bf16" or precision == "auto" and has_fast_bf16(device) else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return a context in which networks run in `precision`, see `resolve_precision`; with float32, autocast is off.
+    """Return a context in which networks run in `precision`, see `resolve_precision`.
 
-    Weights are not cached: inside a caller's autocast the cache would outlive the step that changes them.
+    With float32, autocast is off. Weights are not cached, since a cache inside a caller's autocast would outlive the
+    step that changes them. Raises ValueError for an unknown precision.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16",
                           cache_enabled=False)
@@ -44,7 +45,7 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 @contextmanager
 def neutral(device: torch.device = torch.device("cpu")) -> Generator[None, None, None]:  # noqa: B008 - never changes
-    """Run a block (or, as a decorator, a function) with torch's settings of a fresh process, then restore the caller's.
+    """Run a block, or as a decorator a function, with torch's default settings, then restore the caller's settings.
 
     The settings are autocast on the CPU and on `device`, the default dtype, inference mode and grad mode.
     """
@@ -76,9 +77,9 @@ def available_memory() -> int:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether the hardware multiplies bfloat16: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX.
+    """Return whether the hardware multiplies bfloat16: NVIDIA from Ampere on, or x86 with AVX512-BF16 or AMX.
 
-    Elsewhere, as on a T4, bfloat16 is emulated and slow.
+    On other hardware, such as a T4, bfloat16 is emulated and slow.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -88,7 +89,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def cpu_flags() -> Mapping[str, bool]:
-    """Return the processor's features as torch reports them or, for older versions of torch, Linux."""
+    """Return the processor's features, as torch reports them. With older versions of torch, Linux reports them."""
     if hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu.get_capabilities()
     try:

@@ -1,4 +1,4 @@
-"""Provide other methods that share teacher, maps and scores with reverse distillation."""
+"""Provide other methods, with the same teacher, smoothing and scores as reverse distillation."""
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 __all__ = ["MemoryBank", "ForwardStudent"]

@@ -1,7 +1,7 @@
 """Build the baselines that the paper compares reverse distillation with: a forward student and a memory bank.
 
 Both use the same teacher, and their maps are smoothed and scored like those of `ReverseDistillation`. The forward
-student has its own loss, so it differs from the reverse student in direction and in loss.
+student is trained with the positional loss, so it differs from the reverse student in direction and in loss.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +27,8 @@ DISTANCES = 1 << 24  # entries of a distance matrix that are computed at a time:
 class ForwardStudent(Distillation):
     """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's architecture and input.
 
-    The student is randomly initialized and learns the teacher's features of good images. It sees the image through the
-    same architecture, so it may follow the teacher on defects too. This is the paper's argument against it.
+    The student is randomly initialized and learns to predict the teacher's features of good images. It sees the image
+    through the same architecture, so it may follow the teacher on defects too. This is the paper's argument against it.
 
     Train it with `fit(model, data.train, loss="positional")`. STFPM's loss is half the squared distance of features
     that are normalized at every position. This equals 1 - cos, the positional loss. The optimizer is `fit`'s.
@@ -36,7 +36,7 @@ class ForwardStudent(Distillation):
     Args:
         backbone: architecture of teacher and student, a name in `rdlib.encoder.BACKBONES`.
         weights: the teacher's weights, see `TeacherEncoder`.
-        scales: scales that the map is made of, some of 1, 2, 3.
+        scales: scales that the map is made of, some of 1 (fine), 2 and 3 (coarse).
         sigma: standard deviation of the smoothing in pixels of the input, at least 0.
         fusion: "add" or "multiply" the scales' maps.
         score: "max" or "sum" of the map.
@@ -44,8 +44,8 @@ class ForwardStudent(Distillation):
         seed: seed of the student's random weights, and of the teacher's if they are random.
 
     Raises:
-        ValueError: an argument has an invalid value.
-        WeightsError: the teacher's weights cannot be reached, read or loaded.
+        ValueError: unknown backbone, scale, fusion or score, or a negative sigma.
+        WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
     student_sees_images = True
@@ -71,27 +71,27 @@ class ForwardStudent(Distillation):
 
 
 class MemoryBank(Detector):
-    """Memory bank of good patches (PatchCore, Roth et al. 2022), with the distance to the nearest one as anomaly map.
+    """A memory bank of good patches (PatchCore, Roth et al. 2022). The map is the distance to the nearest patch.
 
-    A patch stacks the teacher's features of the chosen scales. Each scale is averaged over 3 x 3 positions and resized
-    to the finest grid. The distance is Euclidean. PatchCore's re-weighting of the image score and its crop of the
-    images are left out.
+    A patch stacks the teacher's features of the chosen scales at one position. Each scale is averaged over 3 x 3
+    positions and resized to the finest grid. The distance is Euclidean. PatchCore's re-weighting of the image score and
+    its crop of the images are left out.
 
     Args:
         backbone: the teacher's architecture, a name in `rdlib.encoder.BACKBONES`.
         weights: the teacher's weights, see `TeacherEncoder`.
-        scales: scales that make a patch, some of 1, 2, 3; PatchCore uses the middle and the coarse one.
+        scales: scales that make a patch, some of 1 (fine), 2 and 3 (coarse); PatchCore uses 2 and 3.
         size: largest number of patches in the bank, 1 or more.
-        coreset: choose patches far from each other: greedy k-center on a random projection, among 10 times as many
-            random patches. Otherwise choose random patches.
+        coreset: True chooses patches far from each other: greedy k-center on a random projection, among 10 times as
+            many random patches. False chooses random patches.
         sigma: standard deviation of the smoothing in pixels of the input, at least 0.
         score: "max" or "sum" of the map.
         normalize: whether to normalize images with ImageNet's mean and standard deviation.
         seed: seed of the random choices.
 
     Raises:
-        ValueError: an argument has an invalid value.
-        WeightsError: the teacher's weights cannot be reached, read or loaded.
+        ValueError: unknown backbone, scale or score, a negative sigma, or a size below 1.
+        WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
     bank: Tensor  # (size, C) float32 patches; C = 384 for a ResNet-18 and scales 2 and 3
@@ -108,14 +108,17 @@ class MemoryBank(Detector):
         self.register_buffer("bank", torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Extract patches from images.
+        """Extract the patches of images.
 
         Args:
-            images: (B, 3, H, W) float32 RGB in [0, 1].
+            images: (B, 3, H, W) float32 RGB in [0, 1], sides multiples of 32.
             precision: precision of the teacher, "float32", "bf16" or "auto".
 
         Returns:
             (B, C, H / s, W / s) float32, where s is the stride of the finest chosen scale.
+
+        Raises:
+            ValueError: images of another shape or dtype, or an unknown precision.
         """
         with eval_mode(self, self.device), autocast(precision, self.device):
             features = self.extract_features(images.to(self.device))
@@ -126,11 +129,11 @@ class MemoryBank(Detector):
             progress: bool = True) -> "MemoryBank":
         """Fill the bank from good images in one pass. Equal arguments give an equal bank.
 
-        Main memory holds the sampled patches only, not the features of all images.
+        Only the sampled patches are kept in memory, not the features of all images.
 
         Args:
             dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1].
-            batch_size: images at a time.
+            batch_size: number of images at a time, 1 or more.
             precision: precision of the teacher, "float32", "bf16" or "auto".
             progress: show a progress bar.
 
@@ -138,7 +141,7 @@ class MemoryBank(Detector):
             The model itself, without a threshold.
 
         Raises:
-            ValueError: the data set is empty or of another form.
+            ValueError: the data set is empty or of another form, or the precision is unknown.
         """
         generator = torch.Generator().manual_seed(self.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
@@ -167,7 +170,7 @@ class MemoryBank(Detector):
         return torch.cat(kept)
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Compute each patch's distance to its nearest one in the bank: (B, 3, H, W) images -> (B, H, W).
+        """Compute each patch's distance to the nearest patch of the bank: images (B, 3, H, W) -> (B, H, W).
 
         Raises RuntimeError before `fit`.
         """
@@ -186,7 +189,7 @@ def greedy_coreset(points: Tensor, size: int) -> Tensor:
 
     Args:
         points: (M, C) float32.
-        size: number of points to choose, at most M.
+        size: number of points to choose, 1 to M.
 
     Returns:
         (size,) int64 indices of the chosen points.
