@@ -1,4 +1,4 @@
-"""Report what this machine has, in ten lines, with the next step for what is missing."""
+"""Report in ten lines what this machine has, with the next step for anything missing."""
 import platform
 import shutil
 import sys
@@ -16,7 +16,7 @@ from rdlib.weights import hub_path
 
 
 def report_lines() -> list[str]:
-    """Return the ten lines. Each begins with "ok" or, if something is missing, with "--" and ends in what to do."""
+    """Return the ten lines. A line begins with "ok", or with "--" and ends with advice if something is missing."""
     memory, free, disk = psutil.virtual_memory().total, available_memory(), shutil.disk_usage(Path.cwd()).free
     cores, mvtec = psutil.cpu_count(logical=False) or psutil.cpu_count(), data_root() / "mvtec"
     categories = len(list(mvtec.glob("*/train/good")))

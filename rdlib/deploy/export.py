@@ -1,8 +1,8 @@
 """Export the complete pipeline to ONNX, from image to score, and run the file with onnxruntime.
 
 The graph contains everything that `predict` does: normalization, teacher, bottleneck, student, distances, upsampling,
-fusion, smoothing and score. Reading and resizing (`rdlib.images.read_image`) and the comparison with the threshold stay
-outside. The file stores the threshold. Needs `pip install 'rdlib[export]'`.
+fusion, smoothing and score. It does not contain reading and resizing (`rdlib.images.read_image`) or the comparison with
+the threshold, but the file stores the threshold. Both need `pip install 'rdlib[export]'`.
 """
 import copy
 import json
@@ -28,7 +28,7 @@ OPSET = 18  # onnxruntime runs it from version 1.14 on
 
 
 class Pipeline(nn.Module):
-    """`predict` in a form that can be traced, for images of one size, in float32 on the CPU."""
+    """A traceable form of `predict` for images of one size, in float32 on the CPU."""
 
     rows: Tensor
     columns: Tensor
@@ -56,21 +56,21 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
     The file takes `images` (B, 3, H, W) float32 RGB in [0, 1], with any B. It returns `maps` (B, H, W) and `scores`
-    (B,). Its metadata store size, threshold (or None) and configuration under "rdlib", as JSON.
+    (B,). Its metadata hold a JSON text, "rdlib", with size, threshold (or None) and configuration.
 
     Args:
-        model: `ReverseDistillation` or `ForwardStudent`; unchanged.
+        model: `ReverseDistillation` or `ForwardStudent`; it is not changed.
         path: file to write. It is written atomically, and not at all if the comparison fails.
         size: (H, W) or the side of a square in pixels, multiples of 32; default: the size of the model's threshold.
-        images: (N, 3, H, W) float32 in [0, 1] to compare on, all at once and one alone; default: 3 of noise.
+        images: (N, 3, H, W) float32 in [0, 1] for the comparison; default: three images of noise.
         tolerance: largest accepted difference.
 
     Returns:
-        The largest difference of maps and scores, relative where they exceed 1.
+        The largest difference of maps and scores: relative for values above 1, absolute for others.
 
     Raises:
-        ImportError: a package is missing.
-        ValueError: the size is unknown or differs from the threshold's, or `images` have another size.
+        ImportError: onnx, onnxscript or onnxruntime is not installed.
+        ValueError: `size` is missing, invalid or not the threshold's, or `images` is empty or has another size.
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
@@ -82,7 +82,7 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
     if tuple(images.shape[1:]) != (3, height, width) or not len(images):
         raise ValueError(f"The images to compare on must be (N, 3, {height}, {width}), got {tuple(images.shape)}. "
-                         "Resize them.")
+                         "Pass one or more images of this size.")
     proto = _traced(model, (height, width))
     about = {"size": (height, width), "threshold": asdict(model.threshold) if model.threshold else None,
              "config": asdict(model.config)}
@@ -104,8 +104,8 @@ class OnnxDetector:
         path: .onnx file that `export_onnx` wrote.
 
     Raises:
-        WeightsError: the file is missing, unreadable or was not written by `export_onnx`.
-        ImportError: onnxruntime is missing.
+        WeightsError: the file is missing or unreadable, or `export_onnx` did not write it.
+        ImportError: onnxruntime is not installed.
     """
 
     def __init__(self, path: str | Path):
@@ -127,13 +127,13 @@ class OnnxDetector:
         Args:
             images: (B, 3, H, W) RGB in [0, 1], of the size that the model was exported for.
             batch_size: images at a time.
-            precision: "float32" or "auto", which means float32 here.
+            precision: "float32" or "auto"; both mean float32 here.
 
         Returns:
             Maps (B, H, W) and scores (B,), float32 on the CPU; higher is more anomalous.
 
         Raises:
-            ValueError: another size or precision.
+            ValueError: the images have another shape, or `precision` has another value.
             NotFiniteError: maps or scores are NaN or infinite.
         """
         if precision not in ("float32", "auto"):
@@ -160,7 +160,7 @@ def _traced(model: Distillation, size: tuple[int, int]) -> Any:
 
 
 def _import(name: str) -> Any:
-    """Import an optional package. Raise ImportError with the command that installs it."""
+    """Import an optional package. Raises ImportError, with the command that installs it, if it is missing."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -169,7 +169,7 @@ def _import(name: str) -> Any:
 
 
 def _difference(model: Distillation, path: Path, images: Tensor) -> float:
-    """Compute the largest difference of onnxruntime from PyTorch in maps and scores, relative above 1.
+    """Compute the largest difference between onnxruntime and PyTorch in maps and scores, relative above 1.
 
     Both run on the CPU, since a GPU may round convolutions to TF32.
     """

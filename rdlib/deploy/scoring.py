@@ -1,4 +1,4 @@
-"""Score a folder of images: a table of scores, and overlays that show where each image is anomalous."""
+"""Score a folder of images: write a table of scores, and overlays that show where each image is anomalous."""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,12 +33,13 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
                  progress: bool = True) -> pd.DataFrame:
     """Score every image file below a folder, and write a table and overlays.
 
-    OUT/scores.csv is the returned table. OUT/overlays/FILE.png is the overlay of a file. Each file is written
-    atomically. Overlays of an earlier run that no longer apply are removed.
+    OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. Each file is written
+    atomically. Outdated overlays of an earlier run are removed.
 
     Args:
         model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
-        folder: images of any size, of a kind that `rdlib.images` reads. Hidden folders and `out` are skipped.
+        folder: folder of images of any size, in a format that `rdlib.images` reads. Hidden folders and `out` are
+            skipped.
         out: folder for the results; created if necessary.
         size: (H, W) or the side of a square, in pixels, to resize images to; default: the size of the threshold.
         overlays: images to draw: "anomalous", "all" or "none".
@@ -49,12 +50,12 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     Returns:
         One row per file, sorted by name. `file` is its path below `folder`, `score` its image score. `anomalous` is 1
         or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
-        file. `height` and `width` are the size of that file in pixels. `error` says what is wrong with the file or its
-        score, or is empty. With an error, only `file` and `error` have values.
+        image. `height` and `width` are the size of this image in pixels. `error` describes what is wrong with the file
+        or its score; it is empty if nothing is. With an error, only `file` and `error` have values.
 
     Raises:
         DataError: the folder does not exist or holds no image file.
-        ValueError: the size is unknown or differs from the threshold's, or `overlays` has an invalid value.
+        ValueError: `size` is missing, invalid or not the threshold's, or `overlays` is unknown.
     """
     folder, out = Path(folder), Path(out)
     check_choice("choice of overlays", overlays, OVERLAYS)
@@ -75,7 +76,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
 def find_images(folder: Path, out: Path) -> list[Path]:
     """Find all image files in a folder and below, sorted by name in the same way on every system.
 
-    Hidden files and folders and those in `out` are skipped. Raises DataError if no image is left.
+    Hidden files and folders, and those in `out`, are skipped. Raises DataError if the folder does not exist or no image
+    is left.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
@@ -88,7 +90,7 @@ def find_images(folder: Path, out: Path) -> list[Path]:
 
 
 class _Files(Dataset):
-    """Image files as index, image (3, H, W) float32, height and width of the file, and error, empty if none."""
+    """Image files as index, image (3, H, W) float32, height and width of the file, and error ("" if none)."""
 
     def __init__(self, paths: list[Path], size: tuple[int, int]):
         self.paths, self.size = paths, size
@@ -106,7 +108,7 @@ class _Files(Dataset):
 
 def _scored(model: Scorer, files: _Files, batch_size: int,
             num_workers: int) -> Iterator[tuple[Path, dict, NDArray | None]]:
-    """Yield the path of every file, its row of the table, and its map, None if there is none."""
+    """Yield the path of every file, its row of the table, and its map, or None without a map."""
     loader = DataLoader(files, batch_size, num_workers=num_workers,
                         generator=torch.Generator())  # else torch draws from its global one
     for indices, images, heights, widths, errors in loader:
@@ -119,7 +121,7 @@ def _scored(model: Scorer, files: _Files, batch_size: int,
 
 
 def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, float]]:
-    """Predict map and score of each image. Images whose results are not finite have None and NaN."""
+    """Predict map and score of each image. An image whose map or score is not finite gets None and NaN."""
     if not len(images):
         return []
     try:
@@ -132,7 +134,7 @@ def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, floa
 
 
 def _row(values: NDArray, score: float, height: int, width: int, threshold: Threshold | None) -> dict:
-    """Make an image's row of the table, without its name."""
+    """Create an image's row of the table, without its name."""
     row, column = np.unravel_index(values.argmax(), values.shape)
     decision = {"anomalous": int(score >= threshold.score)} if threshold else {}
     return {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
@@ -141,7 +143,7 @@ def _row(values: NDArray, score: float, height: int, width: int, threshold: Thre
 
 
 def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | None, overlays: str, out: Path) -> None:
-    """Write the overlay of a file if it is asked for, otherwise remove that of an earlier run."""
+    """Write the overlay of a file if `overlays` selects it. Otherwise remove the overlay of an earlier run."""
     target = out / "overlays" / f"{row['file']}.png"
     if values is None or not {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
         target.unlink(missing_ok=True)
@@ -155,7 +157,7 @@ def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | 
 def load_scorer(path: str | Path) -> Scorer:
     """Load a model file: .onnx with onnxruntime, any other as a `ReverseDistillation` on the best device.
 
-    Raises WeightsError if the file is missing or unreadable.
+    Raises WeightsError if the file is missing or unreadable, and ImportError if onnxruntime is not installed.
     """
     if Path(path).suffix.lower() == ".onnx":
         return OnnxDetector(path)
@@ -163,7 +165,7 @@ def load_scorer(path: str | Path) -> Scorer:
 
 
 def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, str]:
-    """Summarize the result of `score_folder` in one line, with a warning, empty if all scores are finite."""
+    """Summarize the result of `score_folder` in a line and a warning, which is empty if all scores are finite."""
     not_finite = int((table["error"] == NOT_FINITE).sum())
     unread = int((table["error"] != "").sum()) - not_finite
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else

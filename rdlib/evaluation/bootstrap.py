@@ -1,9 +1,9 @@
 """Compute bootstrap intervals of AUROC and AUPRO: how much a result changes with other test images.
 
-Images are drawn with replacement, good and defective ones separately, so both classes keep their size. How often an
-image is drawn is its weight, so nothing is sorted again. The image AUROC is exact. For the pixel metrics, millions of
-scores are sorted once into bins. Every image is then a row of counts, and a resample is a weighted sum of rows. The
-error of the bins is measured on the test set itself and reported.
+Images are drawn with replacement, good and defective ones separately, so both classes keep their size. The number of
+times that an image is drawn is its weight, so scores are sorted only once. The image AUROC is exact. For the pixel
+metrics, millions of scores are sorted into bins. Every image is then a row of counts, and a resample is a weighted sum
+of rows. The error of the bins is measured on the test set itself and reported.
 """
 from dataclasses import dataclass
 
@@ -20,20 +20,21 @@ AT_A_TIME = 100  # resamples whose curves are in memory together: a few arrays (
 
 
 def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Compute percentile intervals over test images of image AUROC, pixel AUROC and AUPRO.
+    """Compute bootstrap intervals of image AUROC, pixel AUROC and AUPRO by resampling the test images.
 
     Args:
         report: predictions on a test set.
         n_resamples: number of resampled test sets, 1 or more.
         level: share of the resamples inside an interval, in (0, 1).
-        seed: seed of the resampling.
+        seed: seed of the resampling, 0 or more.
 
     Returns:
-        One row per metric, NaN for a metric that is undefined. `value` is the exact metric, `low` and `high` are the
-        interval. `binning` is the error that the bins cause on the whole test set, 0 for the image AUROC.
+        One row per metric, NaN for an undefined metric. `value` is the exact metric, in [0, 1]. `low` and `high` are
+        the ends of the interval. `binning` is the error that the bins cause on the whole test set, 0 for the image
+        AUROC.
 
     Raises:
-        ValueError: `n_resamples` or `level` is outside its range.
+        ValueError: an argument is outside its range, or scores or maps hold NaN or infinity.
     """
     if n_resamples < 1 or not 0 < level < 1:
         raise ValueError(f"n_resamples must be 1 or more and level between 0 and 1, got {n_resamples} and {level}.")
@@ -48,9 +49,10 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
 def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[str, NDArray]:
     """Compute the metrics of resampled test sets.
 
-    Test sets with the same labels are resampled alike, so that runs can be averaged.
+    Test sets with the same labels are resampled in the same way, so that runs can be averaged.
 
-    Returns (1 + n_resamples,) float64 per metric, first that of the test set itself. Undefined metrics are left out.
+    Returns (1 + n_resamples,) float64 per metric; the first value is for the test set itself. Undefined metrics are
+    left out.
     """
     weights = np.vstack([np.ones(len(report.labels)), resample_weights(report.labels, n_resamples, seed)])
     found = {}
@@ -63,7 +65,7 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
 
 
 def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
-    """Draw how often each image occurs: (N,) labels -> (R, N) float64 whole numbers; every class keeps its size."""
+    """Draw how often each image occurs: (N,) labels -> (R, N) float64 whole numbers. Every class keeps its size."""
     labels, draw = as_truth(labels), np.random.default_rng(seed)
     weights = np.zeros((n_resamples, len(labels)))
     for label in np.unique(labels):
@@ -75,7 +77,7 @@ def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
 def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray:
     """Compute exact AUROCs where image i counts weights[r, i] times: (N,), (N,), (R, N) -> (R,).
 
-    An anomalous and a good image with equal scores count half.
+    A pair of an anomalous and a good image with equal scores counts half.
     """
     bad, scores, weights = as_truth(labels), as_finite(scores, "scores"), as_array(weights)
     good = ~bad
@@ -100,8 +102,9 @@ class PixelCounts:
     def of(cls, masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> "PixelCounts":
         """Count (N, H, W) masks and (N, H, W) float maps, in at most `bins` bins.
 
-        Half of the edges are quantiles of the normal pixels, half of the defect pixels. The latter have bins of their
-        own. Curves rise only at scores of defect pixels, so up to bins / 4 defect pixels are counted without loss.
+        Half of the edges are quantiles of the normal pixels, half of the defect pixels. Each quantile of the defect
+        pixels has its own bin. Curves rise only at scores of defect pixels, so up to bins / 4 defect pixels are counted
+        without loss.
         """
         masks, maps = as_truth(masks), as_finite(maps, "maps")
         steps = _quantiles(maps[masks], bins // 4)
@@ -121,7 +124,7 @@ class PixelCounts:
     def metrics(self, weights: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
         """Compute pixel AUROC and AUPRO where image i counts weights[r, i] times: (R, N) -> (R,), (R,).
 
-        Curves are linear inside a bin. A resample without any region has NaN.
+        Curves are linear inside a bin. The AUPRO of a resample without regions is NaN.
         """
         aurocs, aupros = [], []
         with np.errstate(invalid="ignore"):

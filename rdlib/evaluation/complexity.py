@@ -16,14 +16,17 @@ def count_parameters(network: nn.Module) -> int:
 def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
     """Count the floating-point operations of a model's convolutions for one image.
 
-    A copy of the model runs on torch's meta device, which computes shapes only, so this takes little time.
+    A copy of the model runs on torch's meta device, which computes only shapes. This takes little time.
 
     Args:
-        model: takes (B, 3, H, W) images; unchanged.
-        size: (H, W) of the image in pixels.
+        model: takes (B, 3, H, W) images; it is not changed.
+        size: (H, W) of the image in pixels; for a `Detector`, multiples of 32.
 
     Returns:
         Number of operations; a multiplication and an addition count as two.
+
+    Raises:
+        ValueError: a `Detector` cannot take images of this `size`.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Evaluate a model on a test set: one pass over the images, one report with maps, scores and every metric."""
+"""Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,15 +29,26 @@ class Report:
     """A model's predictions on a test set, with metrics computed on first access.
 
     Image metrics are NaN unless both classes are present. Pixel metrics are NaN unless the masks have normal and defect
-    pixels. Maps, scores and masks may be given as tensors.
+    pixels.
+
+    Args:
+        dataset: the test set of N images.
+        maps: (N, H, W) float32 array or tensor; higher is more anomalous.
+        scores: (N,) float32 array or tensor; higher is more anomalous.
+        masks: (N, H, W) bool array or tensor, True = defect.
+        fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
+        seconds: time for reading, prediction and smoothing, without the metrics.
+
+    Raises:
+        ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
     """
 
     dataset: AnomalyDataset
-    maps: NDArray  # (N, H, W) float32, higher is more anomalous
-    scores: NDArray  # (N,) float32, higher is more anomalous
-    masks: NDArray  # (N, H, W) bool, True = defect
-    fpr_limit: float  # upper limit of the FPR for AUPRO, in (0, 1]
-    seconds: float  # time for reading, prediction and smoothing, without the metrics
+    maps: NDArray
+    scores: NDArray
+    masks: NDArray
+    fpr_limit: float
+    seconds: float
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
@@ -66,7 +77,7 @@ class Report:
 
     @cached_property
     def pixels(self) -> PixelRanking | None:
-        """Rank all pixels, the base of every pixel metric and curve; None without ground truth."""
+        """Rank all pixels for the pixel metrics and curves. None unless the masks have normal and defect pixels."""
         both = self.masks.any() and not self.masks.all()
         return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
 
@@ -82,7 +93,7 @@ class Report:
 
     @cached_property
     def image_f1_max(self) -> float:
-        """Compute the highest F1 of any threshold on the image scores."""
+        """Compute the highest F1 over all thresholds on the image scores."""
         return f1_max(self.labels, self.scores)[0] if self._has_classes else np.nan
 
     @cached_property
@@ -97,7 +108,7 @@ class Report:
 
     @cached_property
     def pixel_f1_max(self) -> float:
-        """Compute the highest F1 of any threshold on the pixels."""
+        """Compute the highest F1 over all thresholds on the pixels."""
         return self.pixels.f1_max()[0] if self.pixels else np.nan
 
     @cached_property
@@ -107,7 +118,7 @@ class Report:
 
     @cached_property
     def aupro_per_image(self) -> float:
-        """Compute the official code's per-image PRO. Compare it with the paper's numbers, not with `aupro`."""
+        """Compute the official code's AUPRO per image. Compare it with the paper's AUPRO, not with `aupro`."""
         try:
             return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
         except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
@@ -115,14 +126,14 @@ class Report:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Compute every metric, by name."""
+        """Return every metric by its name."""
         return {name: float(getattr(self, name)) for name in ALL_METRICS}
 
     def per_defect(self) -> pd.DataFrame:
         """Evaluate each defect type against all good images.
 
         Returns:
-            One row per defect type, with the columns `images`, `image_auroc`, `pixel_auroc` and `aupro`.
+            One row per defect type. `images` counts its images; `image_auroc`, `pixel_auroc` and `aupro` are metrics.
         """
         rows = {}
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
@@ -141,9 +152,9 @@ def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int =
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
-        dataset: test images, with masks if there are any. If the model has a threshold, their size must be its size.
-        batch_size: images at a time. It changes speed and memory, and the result only by rounding.
-        fpr_limit: upper limit of the FPR for AUPRO, in (0, 1]; 0.3 is MVTec AD's.
+        dataset: test images, with or without masks. If the model has a threshold, they must have its size.
+        batch_size: images at a time. It affects speed and memory; results differ only by rounding.
+        fpr_limit: upper limit of the FPR for AUPRO, in (0, 1]; MVTec AD uses 0.3.
         precision: precision of the networks: "float32", "bf16" or "auto". Maps and scores are always float32.
         num_workers: number of processes that read images.
         progress: show a progress bar.
@@ -152,7 +163,7 @@ def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int =
         The report.
 
     Raises:
-        ValueError: the data set is empty, no `AnomalyDataset`, or has images of another size.
+        ValueError: `dataset` is empty, no `AnomalyDataset` or of a wrong size, or `precision` is unknown.
         DataError: an image or mask cannot be read.
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """

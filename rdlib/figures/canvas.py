@@ -1,4 +1,4 @@
-"""Provide what all figures share: canvas, outlines and words; and `show`, which displays a figure."""
+"""Provide what all figures share: the canvas, outlines and words, and `show`, which displays a figure."""
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from rdlib.utils.arrays import as_finite
 
 
 class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure with a summary: a sentence that is computed from the figure's data."""
+    """A matplotlib figure with a summary, a sentence computed from the figure's data."""
 
     summary: str = ""
 
@@ -38,7 +38,9 @@ def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple
 
 
 def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
-    """Display a figure in a notebook with its summary as alt text, and print the summary; elsewhere print only.
+    """Display a figure in a notebook with its summary as alt text, and print the summary.
+
+    Outside a notebook, only print the summary.
 
     Args:
         figure: a figure of this package, or one of your own.
@@ -71,7 +73,7 @@ def stored(figure: matplotlib.figure.Figure) -> bytes:
 
 
 def outline(axis: Axes, region: NDArray, style: dict) -> None:
-    """Draw the border of an (H, W) bool region; a region that reaches the image's edge is closed there."""
+    """Draw the border of an (H, W) bool region. At the image's edge, the border follows the edge."""
     if region.any():
         height, width = region.shape
         lines = axis.contour(np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(region, 1).astype(float),
@@ -81,20 +83,20 @@ def outline(axis: Axes, region: NDArray, style: dict) -> None:
 
 
 def head(row: Sequence[Axes], names: Sequence[str]) -> None:
-    """Write the names of the columns above the first row and its titles."""
+    """Write the names of the columns above the first row, over its titles."""
     for axis, name in zip(row, names, strict=True):
         axis.annotate(name, (0.5, 1), (0, 20), ha="center", xycoords="axes fraction", textcoords="offset points",
                       weight="bold", annotation_clip=False)
 
 
 def handle(style: dict, label: str) -> Line2D:
-    """Make the legend's line for an `outline`."""
+    """Create the legend entry of an `outline`."""
     return Line2D([], [], color=style["colors"], linestyle=style["linestyles"], linewidth=style["linewidths"],
                   path_effects=HALO, label=label)
 
 
 def thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    """Keep at most 2001 points of a rising curve, which may have millions. It moves by 0.001 at most."""
+    """Keep at most 2001 points of a rising curve, which may have millions. The curve moves by 0.001 at most."""
     along = x + y
     keep = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], 2001)))
     return x[keep], y[keep]

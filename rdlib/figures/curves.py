@@ -1,4 +1,4 @@
-"""Draw the results of a whole test set, and of a training run, as curves and distributions."""
+"""Draw the results of a test set and of a training run as curves and histograms."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +15,11 @@ from rdlib.training.run import Run
 def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
     """Draw the histograms of the image scores of good and of anomalous images.
 
-    Heights are shares of each class, so that the sizes of the classes do not count, as in AUROC.
+    Heights are shares of each class. So the sizes of the classes have no effect, as in AUROC.
 
     Args:
-        report: predictions on one test image or more.
-        unit: unit of the scores.
+        report: predictions on one or more test images.
+        unit: unit of the scores, for the label of the axis.
 
     Returns:
         The figure; its summary gives AUROC and the range of the scores in each class.
@@ -53,10 +53,11 @@ def score_histogram(report: Report, *, unit: str = UNIT) -> Figure:
 def roc_and_pro(report: Report) -> Figure:
     """Draw the ROC curves of images and pixels, and the PRO curve with its area up to the FPR limit.
 
-    A curve for which the test set has no ground truth is left out. Raises ValueError if no curve remains.
+    A curve is left out if the test set lacks the ground truth for it. Raises ValueError if no curve remains.
     """
     if report.pixels is None and np.isnan(report.image_auroc):
-        raise ValueError("A ROC curve needs both good and anomalous test images, or masks. Add what is missing.")
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. This "
+                         "report has images of one class and no such masks. Add what is missing.")
     with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
         areas = draw_roc_and_pro(axes, report)
     figure.summary = "Areas: " + ", ".join(areas)
@@ -65,7 +66,7 @@ def roc_and_pro(report: Report) -> Figure:
 
 
 def draw_roc_and_pro(axes: Sequence[Axes], report: Report) -> list[str]:
-    """Draw the ROC curves on the first axes, the PRO curve on the second. Return the ROC curves' areas in words."""
+    """Draw the ROC curves on the first axes and the PRO curve on the second. Return the ROC curves' areas in words."""
     from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
@@ -99,9 +100,9 @@ def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:
 
 
 def loss_curve(run: Run) -> Figure:
-    """Draw the loss of every step and the mean of every epoch, logarithmic once it spans a factor of ten.
+    """Draw the loss of every step and the mean of every epoch.
 
-    Raises ValueError if the run has not done a step.
+    The axis is logarithmic if the losses differ by more than a factor of ten. Raises ValueError before the first step.
     """
     if not run.losses:
         raise ValueError("The run has no loss before its first step. Train with fit(model, data.train, epochs) first.")

@@ -16,22 +16,22 @@ from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
 def examples(report: Report, n: int = 6) -> list[int]:
     """Choose images that represent a test set: typical ones first, then hard ones.
 
-    Each defect type, "good" included, gives its image of median score. Then, up to n images, it gives its hardest
-    ones: the good images with the highest scores, the defective images with the lowest. With more defect types than n,
+    Each defect type, "good" included, first gives its image of median score. The remaining places go to its hardest
+    images: the good ones with the highest scores, the defective ones with the lowest. With more defect types than n,
     the chosen types are spread evenly over the median scores.
 
     Args:
-        report: predictions on one test image or more.
-        n: highest number of images, 1 or more.
+        report: predictions on one or more test images.
+        n: largest number of images, 1 or more.
 
     Returns:
-        Indices in the test set, good images first, then by defect type. Equal reports give equal indices.
+        Indices in the test set, good images first, then each defect type. Equal reports give equal indices.
 
     Raises:
         ValueError: n is below 1.
     """
     if n < 1:
-        raise ValueError(f"n must be 1 or more, got n={n}.")
+        raise ValueError(f"n, the number of images, must be 1 or more, got n={n}.")
     good: list[list[int]] = []
     kinds: list[list[int]] = []
     for kind in sorted(set(report.defect_types)):
@@ -50,37 +50,39 @@ def examples(report: Report, n: int = 6) -> list[int]:
 
 
 def contour_threshold(report: Report) -> tuple[float, str]:
-    """Choose the threshold for the outlines of `gallery`. Return it and, in words, where it comes from.
+    """Choose the threshold for the outlines of `gallery`. Return it and the rule that gives it, in words.
 
-    With masks it is the threshold of the highest pixel F1 on these masks. Without masks it is the next number above
-    all maps of good images. Raises ValueError if the report has neither masks nor good images.
+    With masks, the threshold is the one with the highest pixel F1 on this test set. Without masks, it is the next
+    number above the maximum of all good images' maps. Raises ValueError without masks and without good images.
     """
     if report.pixels:
         return report.pixels.f1_max()[1], "best pixel F1 on this test set"
     good = report.maps[report.labels == 0]
     if not len(good):
-        raise ValueError("No threshold can be chosen without masks and without good test images. Pass threshold=.")
+        raise ValueError("This report has neither masks nor good test images, so no threshold can be chosen. Pass "
+                         "threshold=.")
     return float(np.nextafter(good.max(), np.float32(np.inf))), "above all good test images"
 
 
 def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *, threshold: float | None = None,
             unit: str = UNIT) -> Figure:
-    """Draw a row for each image: the image, its ground truth, its anomaly map, and both outlines on the image.
+    """Draw a row for each image: the image, its ground truth, its anomaly map, and the outlines on the image.
 
-    The maps share one color scale, so that equal colors are equal values. Without masks the ground truth is left out.
+    The outlines show the ground truth and the thresholded map. The maps share one color scale, so that equal colors are
+    equal values. Without masks, the ground truth is left out.
 
     Args:
         report: predictions on the test set.
-        n: number of images, chosen by `examples`.
-        indices: indices of the images to draw, instead of n.
-        threshold: threshold of the outline, in the maps' unit; default: `contour_threshold`.
-        unit: unit of the maps.
+        n: number of images, 1 or more; `examples` chooses them.
+        indices: indices of the images to draw, one or more; `n` is then ignored.
+        threshold: threshold of the outline, in the maps' unit; default: that of `contour_threshold`.
+        unit: unit of the maps, for the label of the color bar.
 
     Returns:
-        The figure; its summary counts where the thresholded map marks pixels.
+        The figure; its summary counts the images in which the thresholded map marks pixels.
 
     Raises:
-        ValueError: an index outside the test set, no image, maps with NaN or infinity, or no threshold.
+        ValueError: `n` or `indices` is invalid, scores or maps hold NaN or infinity, or no threshold can be chosen.
     """
     check_finite(report)
     indices = examples(report, n) if indices is None else list(indices)

@@ -1,4 +1,4 @@
-"""Draw what the lessons compare: images in a grid, and maps of several methods."""
+"""Draw comparisons for the lessons: images in a grid, and the maps of several methods."""
 from collections.abc import Mapping, Sequence
 
 from matplotlib.colors import Normalize
@@ -18,18 +18,19 @@ def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary
     Args:
         items: elements of a data set; the images (3, H, W) in [0, 1] have one size.
         titles: one title for each item.
-        columns: number of images in a row.
+        columns: number of images in a row, 1 or more.
         summary: what a reader should see in the images, in a sentence.
         outlines: draw the outlines of the masks.
 
     Returns:
-        The figure, with `summary`.
+        The figure, with `summary` as its summary.
 
     Raises:
-        ValueError: no image, or another number of titles.
+        ValueError: `items` is empty, or `titles` has another length.
     """
     if not items or len(items) != len(titles):
-        raise ValueError(f"Give one image or more and a title for each; got {len(items)} images, {len(titles)} titles.")
+        raise ValueError(f"Give one or more images and a title for each; got {len(items)} images, {len(titles)} "
+                         "titles.")
     cells = [Panel(item.image, title, region=item.mask if outlines else None)
              for item, title in zip(items, titles, strict=True)]
     grid = [*cells, *[None] * (-len(cells) % columns)]
@@ -44,20 +45,20 @@ def side_by_side(dataset: AnomalyDataset, maps: Mapping[str, ArrayLike], indices
 
     Args:
         dataset: the test images.
-        maps: (N, H, W) over the whole test set by the method's name; higher is more anomalous.
-        indices: indices of the images to draw.
-        unit: unit of the maps.
-        shared: one color scale for all maps; False: one for each method.
+        maps: (N, H, W) maps of the whole test set by the method's name; higher is more anomalous.
+        indices: indices of the images to draw, one or more.
+        unit: unit of the maps, for the label of the color bar.
+        shared: True: one color scale for all maps; False: one for each method.
 
     Returns:
         The figure; its summary lists each map's highest value.
 
     Raises:
-        ValueError: an index outside the test set, no maps, or maps that hold NaN or infinity.
+        ValueError: `indices` is empty or invalid, `maps` is empty, or maps hold NaN or infinity.
     """
     check_indices(indices, len(dataset))
     if not maps:
-        raise ValueError("No maps to compare, got an empty mapping. Give the maps of one method or more.")
+        raise ValueError("No maps to compare, got an empty mapping. Give the maps of one or more methods.")
     chosen = {name: as_finite(values, f"maps of {name}")[list(indices)] for name, values in maps.items()}
     parts = list(chosen.values())
     norms = [Normalize(min(p.min() for p in part), max(p.max() for p in part)) for part in

@@ -1,4 +1,4 @@
-"""Draw what happens inside the networks: shapes of tensors, and images and maps in a grid."""
+"""Draw what happens inside the networks: the shapes of tensors, and grids of images and maps."""
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -17,35 +17,43 @@ from rdlib.utils.arrays import as_array, as_truth
 
 
 class Panel(NamedTuple):
-    """An image (3, H, W) in [0, 1] or a map (H, W) for `panels`, and what is drawn on it."""
+    """An image or a map for `panels`, and what is drawn on it.
+
+    Args:
+        values: an image (3, H, W) in [0, 1], or a map (H, W).
+        title: title above the panel.
+        mark: (row, column) of a cross, in pixels, or None.
+        region: (H, W) bool, a region to outline, or None.
+        box: (top, left, height, width) of a frame, in pixels, or None.
+    """
 
     values: ArrayLike | Tensor
     title: str = ""
-    mark: tuple[float, float] | None = None  # row and column of a cross, in the panel's pixels
-    region: ArrayLike | Tensor | None = None  # (H, W) bool, outlined
-    box: tuple[float, float, float, float] | None = None  # top, left, height, width of a frame, in pixels
+    mark: tuple[float, float] | None = None
+    region: ArrayLike | Tensor | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: str = "row") -> Figure:
-    """Draw images and maps in a grid; the colors of a map are its values, dark for low.
+    """Draw images and maps in a grid. Dark colors of a map are low values.
 
     Args:
         rows: rows of equal length; None leaves a place empty.
-        label: what the maps show, with its unit; next to the color bars.
-        scale: the maps that share a color scale. "row": those of a row, with one bar each. "all": all maps, with one
-            bar. "own": none; each goes from its lowest value to its highest, without a bar.
+        label: what the maps show, with its unit, for the color bars.
+        scale: "row": the maps of a row share a color scale and a bar. "all": all maps share one scale and one bar.
+            "own": each map has its own scale, from its lowest to its highest value, without a bar.
 
     Returns:
         The figure; its summary gives the lowest and the highest value of every map.
 
     Raises:
-        ValueError: rows of unequal length, no panel, or another word for `scale`.
+        ValueError: the rows have unequal lengths or no panel, or `scale` is unknown.
     """
     if scale not in ("row", "all", "own"):
-        raise ValueError(f"scale must be one of row, all, own; got {scale!r}.")
+        raise ValueError(f"scale must be 'row', 'all' or 'own'; got {scale!r}.")
     if not any(p for row in rows for p in row) or len({len(row) for row in rows}) > 1:
-        raise ValueError(f"Rows of panels must have equal lengths and one panel or more; got the lengths "
-                         f"{[len(row) for row in rows]}. None leaves a place empty.")
+        raise ValueError(f"Rows of panels must have equal lengths and one or more panels; got the lengths "
+                         f"{[len(row) for row in rows]}. Use None for an empty place.")
     grid = [[(p, as_array(p.values, np.float64)) if p else None for p in row] for row in rows]
     maps = [[(p.title.replace("\n", " "), v) for p, v in filter(None, row) if v.ndim == 2] for row in grid]
     every = list(chain(*maps))
@@ -91,7 +99,7 @@ def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | Non
 def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figure:
     """Draw the shapes of tensors on their way through a network as a row of blocks.
 
-    A block's height is the square root of the resolution, its width the square root of the channels.
+    A block's height grows with the square root of H, its width with the square root of C.
 
     Args:
         blocks: (C, H, W) of each tensor by its name.
@@ -101,7 +109,7 @@ def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figur
         The figure; its summary lists the shapes.
 
     Raises:
-        ValueError: no blocks.
+        ValueError: `blocks` is empty.
     """
     if not blocks:
         raise ValueError("No blocks to draw, got an empty mapping. Give the shapes by name: {'f1': (C, H, W)}.")

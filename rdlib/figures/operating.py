@@ -1,4 +1,4 @@
-"""Draw what one threshold does to a test set: confusion matrix, and points on the ROC and the PRO curve."""
+"""Draw the results of one threshold: the confusion matrix, and its points on the ROC and the PRO curve."""
 from math import isnan
 
 import numpy as np
@@ -14,22 +14,23 @@ from rdlib.figures.style import ORANGE
 def threshold_view(report: Report, threshold: float) -> Figure:
     """Draw the confusion matrix at a threshold, and the threshold's points on the ROC and the PRO curve.
 
-    A threshold chosen by this figure is chosen on test data: its numbers flatter the model.
+    A threshold chosen with this figure is chosen on test data, so its numbers flatter the model.
 
     Args:
         report: predictions on good and anomalous test images, each scored by the maximum of its map.
         threshold: threshold in the unit of maps and scores; a value >= threshold is called anomalous.
 
     Returns:
-        The figure; its summary is `describe`'s sentence.
+        The figure; its summary counts TP, FN and FP.
 
     Raises:
-        ValueError: good or anomalous images are missing, or the scores are not the maxima of the maps.
+        ValueError: good or anomalous images are missing, or the scores are not the finite maxima of the maps.
     """
     check_finite(report)
     point = operating_point(report, threshold)
     if np.isnan(report.image_auroc):
-        raise ValueError("A threshold needs good and anomalous test images to be judged. Add the missing ones.")
+        raise ValueError("The view of a threshold needs good and anomalous test images, and one class is missing. Add "
+                         "images of that class.")
     with canvas(1, 2 + (report.pixels is not None), 3.1) as (figure, (axes,)):
         figure.suptitle(f"Threshold {number(threshold)}")
         _draw_confusion(axes[0], point)
@@ -53,7 +54,7 @@ def describe(point: OperatingPoint) -> str:
 
 
 def _draw_confusion(axis: Axes, point: OperatingPoint) -> None:
-    """Draw the confusion matrix; colors are the shares of a row."""
+    """Draw the confusion matrix. A cell's color is its share of the row."""
     names = (("TN: passed", "FP: false alarm"), ("FN: missed", "TP: found"))  # row: good, anomalous
     counts = np.array([[point.tn, point.fp], [point.fn, point.tp]])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

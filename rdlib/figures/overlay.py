@@ -1,4 +1,4 @@
-"""Draw one image with the model's decision, for a reader of a folder of images."""
+"""Draw one image with the model's decision, for people who look through a folder of images."""
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -13,21 +13,21 @@ FONT, GAP = 20, 8  # pixels: smallest height of the letters, width of the gap be
 
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
-    """Compute the (height, width) at which `overlay` draws an image: in proportion, longer side 320 to 1024 pixels."""
+    """Compute the (height, width) at which `overlay` is drawn: in proportion, longer side 320 to 1024 pixels."""
     return proportional(height, width, float(np.clip(max(height, width), *SIDES)))
 
 
 def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshold | None) -> Image.Image:
     """Draw an image with its thresholded map outlined, its anomaly map beside it, and the decision above.
 
-    A cross marks the map's highest value. The colors run from 0 to twice the pixel threshold, so that they mean the
-    same for every image; without a threshold they run to the map's maximum.
+    A cross marks the map's highest value. The colors run from 0 to twice the pixel threshold, so they mean the same for
+    every image. Without a threshold, they run to the map's maximum.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         values: (H, W) anomaly map of any size, an array or tensor.
         score: image score.
-        threshold: threshold of scores and pixels, or None.
+        threshold: thresholds of score and pixels, or None.
 
     Returns:
         An RGB image of about twice the image's width.

@@ -1,6 +1,7 @@
 """Draw maps and outlines on images with PIL, which is much faster than matplotlib.
 
-Colors and lines are those of the other figures: viridis; ground truth solid white, thresholded map dashed orange.
+Colors and lines are those of the other figures. Maps are viridis, ground truth is solid white, and the thresholded map
+is dashed orange.
 """
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -23,17 +24,17 @@ def proportional(height: int, width: int, side: float) -> tuple[int, int]:
 
 
 def enlarged(values: NDArray, size: tuple[int, int]) -> NDArray:
-    """Resize an (H, W) map to the (width, height) of a PIL image: the numbers first, colors afterwards."""
+    """Resize the values of an (H, W) map to the (width, height) of a PIL image. Colors are added afterwards."""
     return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
 
 
 def heat(values: NDArray, top: float) -> Image.Image:
-    """Draw an (H, W) map in viridis, dark at 0, bright at `top` and above."""
+    """Draw an (H, W) map in viridis, dark at 0 and bright at `top` and above."""
     return Image.fromarray(matplotlib.colormaps["viridis"](values / max(top, 1e-12), bytes=True)[..., :3])
 
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray | None = None) -> Image.Image:
-    """Outline on an image, in place, the region where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
+    """Outline on an image, in place, where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
     draw = ImageDraw.Draw(picture)
     scale = np.array(picture.size) / values.shape[::-1]
     if mask is not None and mask.any():
@@ -46,7 +47,7 @@ def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask:
 
 
 def border(values: NDArray, level: float) -> list[NDArray]:
-    """Find the lines along which an (H, W) field passes `level`, closed at its edge.
+    """Find the contour lines of an (H, W) map at `level`. Lines that reach the map's edge are closed there.
 
     Each line is (n, 2), x right and y down, in pixels from the upper left corner.
     """
@@ -57,7 +58,7 @@ def border(values: NDArray, level: float) -> list[NDArray]:
 
 
 def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:
-    """Cut a line (n, 2) into pieces of `length` and return every other one."""
+    """Cut a line (n, 2) into pieces of `length` pixels and yield every other piece."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     for start in np.arange(0, along[-1], 2 * length):
         end = min(start + length, along[-1])

@@ -1,4 +1,4 @@
-"""Reproduce the paper's tables as grids of runs, with one result file per run, so that a grid can be resumed.
+"""Reproduce the paper's tables as grids of runs. Each run has its own result file, so a grid can be resumed.
 
     python -m rdlib reproduce TABLE
 """

@@ -13,7 +13,7 @@ from rdlib.reproduction.store import ResultStore
 
 
 def parse_pair(text: str) -> tuple[str, str]:
-    """Split NAME=PATH, as --weights and --root take it, and make the path absolute."""
+    """Split NAME=PATH, a value of --weights or --root, and make the path absolute."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
@@ -24,8 +24,8 @@ def reproduce(args: argparse.Namespace) -> int:
     """Execute the missing runs, write the table, and return the exit status."""
     results = _load(args)
     if not results.points:
-        raise ValueError("No row of this table has a teacher: the embedded one is a ResNet-18. Choose another teacher "
-                         "(--teacher imagenet) or --backbone resnet18.")
+        raise ValueError("No row of this table has a teacher, since the embedded teacher is a ResNet-18. Choose "
+                         "--teacher imagenet or --backbone resnet18.")
     if left_out := [row.label for row in results.table.rows if row not in {point.row for point in results.points}]:
         print(f"Left out, since the embedded teacher is a ResNet-18: {', '.join(left_out)}.", file=sys.stderr)
     if args.list:

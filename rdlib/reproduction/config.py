@@ -22,18 +22,32 @@ KEY_DEFAULTS: dict[str, Any] = {
 class RunConfig:
     """The settings that change a run's result. The defaults are the official protocol.
 
-    Equal settings are the same run: it is executed once, and every table that needs it reads the same file. Fields
-    without a comment are arguments of `ReverseDistillation` and `fit`; `train_scales` are the `scales` of `fit`.
+    Equal settings are the same run. It is executed once, and every table that needs it reads the same file.
+
+    Args:
+        dataset: name of the data set for `load_dataset`.
+        seed: seed of the student's weights, the order of the images, and a random teacher.
+        size: side of the square images, in pixels.
+        n_train: use only the first n_train training images; None: all.
+        method: "reverse", "forward" (forward student) or "memory" (memory bank).
+        backbone: network of the teacher, a key of `BACKBONES`.
+        weights: the teacher's weights: "embedded", "imagenet", "random" or "random_calibrated".
+        weights_id: signature of the teacher's file, see the function `weights_id`.
+        bottleneck, sigma, normalize, score: see `ReverseDistillation`.
+        loss, epochs, batch_size, lr, schedule, ema, precision: see `fit`.
+        train_scales: `scales` of `fit`.
+        curve_every: evaluate on the test set every curve_every epochs; None: only at the end.
+        threads: number of torch's threads in the run; another number may change the last bit of a sum.
     """
 
-    dataset: str  # as `load_dataset` takes it
-    seed: int = 0  # of the student's weights, the order of the images, and a random teacher
-    size: int = 256  # side of the square images, pixels
-    n_train: int | None = None  # use only the first n_train training images
-    method: str = "reverse"  # "reverse", "forward" (forward student) or "memory" (memory bank)
+    dataset: str
+    seed: int = 0
+    size: int = 256
+    n_train: int | None = None
+    method: str = "reverse"
     backbone: str = "wide_resnet50_2"
-    weights: str = "imagenet"  # of the teacher: "embedded", "imagenet", "random" or "random_calibrated"
-    weights_id: str | None = None  # of the teacher's file, see `weights_id`
+    weights: str = "imagenet"
+    weights_id: str | None = None
     bottleneck: str = "mff_oce"
     loss: str = "flattened"
     train_scales: tuple[int, ...] = (1, 2, 3)
@@ -45,13 +59,13 @@ class RunConfig:
     lr: float = 0.005
     schedule: str = "constant"
     ema: float | None = None
-    curve_every: int | None = None  # evaluate on the test set every curve_every epochs; None: at the end only
+    curve_every: int | None = None
     precision: str = "float32"
-    threads: int = 1  # of torch, inside the run: another order of additions changes the last bit
+    threads: int = 1
 
     @property
     def changes(self) -> dict[str, Any]:
-        """Return the settings that differ from `KEY_DEFAULTS`; the data set always does."""
+        """Return the settings that differ from `KEY_DEFAULTS`, always with the data set."""
         return {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
 
     @property
@@ -63,24 +77,27 @@ class RunConfig:
 
     @property
     def label(self) -> str:
-        """Describe the run in one line, for progress bars and errors."""
+        """Describe the run in one line, for progress messages and errors."""
         return ", ".join(f"{name} {value}" for name, value in self.changes.items() if name != "weights_id")
 
 
 def weights_id(weights: str, file: str | Path | None = None) -> str | None:
-    """Return the first 12 digits of the SHA-256 of the teacher's file.
+    """Compute the signature of the teacher's file: the first 12 digits of its SHA-256.
 
     Args:
         weights: the teacher's weights, as in `RunConfig`.
-        file: the file they come from, where one was given by hand.
+        file: the file to read these weights from, or None.
 
     Returns:
-        The digits for such a file or for the embedded teacher; None where the name alone determines the weights.
+        The digits for a given file or for the embedded teacher; None if `weights` alone determines the weights.
+
+    Raises:
+        OSError: the file cannot be read.
     """
     path = Path(file) if file else embedded_teacher() if weights == "embedded" else None
     return sha256(path.read_bytes()).hexdigest()[:12] if path else None
 
 
 def from_dict(settings: dict) -> RunConfig:
-    """Convert the settings of a result file to a `RunConfig`. Raise TypeError or KeyError for other settings."""
+    """Convert the settings of a result file to a `RunConfig`. Raises TypeError or KeyError if they do not fit."""
     return RunConfig(**{**settings, "train_scales": tuple(settings["train_scales"])})

@@ -16,12 +16,12 @@ KILLED = ("A worker process was killed, perhaps because the memory was full. Sta
 
 
 class Outcome(NamedTuple):
-    """The outcome of each run of a set.
+    """The outcomes of several runs.
 
     Args:
         done: runs that finished.
         failed: runs that failed, each with its error in one line.
-        skipped: runs whose results were stored already.
+        skipped: runs whose results were already stored.
     """
 
     done: list[RunConfig]
@@ -31,22 +31,25 @@ class Outcome(NamedTuple):
 
 def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,
             scheduler: str | None = None, progress: bool = True) -> Outcome:
-    """Execute every run that has no stored result. Each run stores its own, so the same call resumes after a stop.
+    """Execute every run that has no stored result.
+
+    Each run stores its result when it finishes. After an interruption, the same call executes the missing runs.
 
     Args:
-        configs: the runs; equal ones are executed once.
+        configs: settings of the runs; equal settings are executed once.
         store: the folder of the results.
         machine: weights, data and device of the runs.
         jobs: number of runs at a time, each in its own process; 1 uses this process.
-        scheduler: address of a dask.distributed scheduler whose workers see the same folders; replaces `jobs`.
+        scheduler: address of a dask.distributed scheduler; its workers see the same folders. `jobs` is then ignored.
         progress: show a progress bar, and a line for every finished run.
 
     Returns:
-        Which runs were done, failed or skipped. A failed run leaves KEY.error.txt and is tried again by the next call.
+        The runs that were done, failed or skipped. A failed run leaves KEY.error.txt, and the next call repeats it.
 
     Raises:
-        ImportError: `scheduler` without dask.distributed.
+        ImportError: `scheduler` is given, but dask.distributed is not installed.
         ChildProcessError: a worker process was killed; finished runs are kept.
+        OSError: the scheduler does not answer, or a result cannot be written.
     """
     configs = list(dict.fromkeys(configs))
     outcome = Outcome([], {}, [config for config in configs if store.has(config)])
@@ -67,7 +70,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
 
 
 def run_and_store(config: RunConfig, store: ResultStore, machine: Machine) -> tuple[RunConfig, bool, str]:
-    """Execute one run and store its result or error. Return the run, whether it failed, and a message in one line."""
+    """Execute one run and store its result or error. Return the run, whether it failed, and a one-line message."""
     try:
         result = execute(config, machine)
     except Exception as error:  # of any kind: the other runs continue
@@ -86,7 +89,7 @@ def _on_this_machine(configs: list[RunConfig], store: ResultStore, machine: Mach
 
 
 def _on_cluster(configs: list[RunConfig], store: ResultStore, machine: Machine, scheduler: str) -> Iterator[tuple]:
-    """Execute the runs with dask directly. Through joblib, a run that dask gives up would never return."""
+    """Execute the runs with dask directly. Through joblib, a run that dask abandons would never return."""
     try:
         from dask.distributed import Client, KilledWorker, as_completed
     except ImportError as error:

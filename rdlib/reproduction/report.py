@@ -13,20 +13,20 @@ LEGEND = "Mean ± standard deviation over seeds [95 % bootstrap interval over te
 
 
 def published_numbers() -> pd.DataFrame:
-    """Read the published numbers, one per line with its source. `value` is in the unit that `unit` names."""
+    """Read the published numbers, one per row with its source. The column `unit` gives the unit of `value`."""
     return pd.read_csv(shipped("reference", "published.csv"))
 
 
 def beside_published(results: Results) -> pd.DataFrame:
-    """Return `Results.measured` with the published numbers.
+    """Add the published numbers to the measured ones, see `Results.measured`.
 
     Args:
         results: results of a table.
 
     Returns:
-        Its lines with three more columns in [0, 1], NaN where nothing was published. `paper` is the published number,
-        `rerun` that of an independent rerun of the official code, `difference` is measured - paper. A published mean
-        needs all of its categories here.
+        The measured rows with three more columns, as shares; NaN where nothing was published. `paper` is the published
+        number. `rerun` is that of an independent rerun of the official code. `difference` is measured - paper. A
+        published mean appears only if the results cover all its categories.
     """
     numbers, frame = published_numbers(), results.measured()
     numbers = numbers[(numbers["dataset"] == results.benchmark.title) & (numbers["unit"] == "%")]
@@ -41,14 +41,18 @@ def beside_published(results: Results) -> pd.DataFrame:
 
 
 def text_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Arrange `measured` (or `beside_published`) for one metric as text.
+    """Format one metric of a table as text.
 
     Args:
-        frame: the lines.
+        frame: result of `Results.measured` or `beside_published`.
         metric: a key of `METRICS`.
 
     Returns:
-        A line per row, a column per category: mean ± standard deviation [interval]. Empty without runs.
+        One row per row of the table and one column per category: mean ± standard deviation [interval]. It is empty if
+        no run is stored.
+
+    Raises:
+        KeyError: `metric` is unknown.
     """
     part = frame[(frame["metric"] == metric) & (frame["seeds"] > 0)]
     text = part.assign(text=[_text(line) for _, line in part.iterrows()])
@@ -67,14 +71,17 @@ def _text(line: pd.Series) -> str:
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write a table as NAME.csv and NAME.md, and NAME-epochs.csv where runs noted curves.
+    """Write a table as NAME.csv and NAME.md, and as NAME-epochs.csv if runs recorded metrics by epoch.
 
     Args:
         results: results of the table.
-        folder: folder to write to; created if needed.
+        folder: folder to write to; created if necessary.
 
     Returns:
         The path of the Markdown file.
+
+    Raises:
+        OSError: the files cannot be written.
     """
     frame, by_epoch = beside_published(results), results.curves()
     frame = frame[frame["seeds"] > 0]
@@ -94,5 +101,5 @@ def write_report(results: Results, folder: Path) -> Path:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table. Six digits hide the differences between versions of numpy."""
+    """Write a table as CSV. Six decimals hide the differences between versions of numpy."""
     frame.round(6).to_csv(path, index=False, lineterminator="\n")

@@ -27,10 +27,10 @@ class Results:
     """The stored results of a table on a benchmark.
 
     Args:
-        table: what is compared.
-        benchmark: the data.
-        points: the runs that the table asks for.
-        runs: the stored results by settings; a run that is not in it has not been executed.
+        table: the table.
+        benchmark: the benchmark.
+        points: the runs that the table needs.
+        runs: the stored results by settings; a run that is missing here has not been executed.
     """
 
     table: Table
@@ -40,7 +40,7 @@ class Results:
 
     @property
     def configs(self) -> list[RunConfig]:
-        """List the settings of every run that the table asks for, each once."""
+        """List the settings of every run that the table needs, without repetition."""
         return list(dict.fromkeys(point.config for point in self.points))
 
     @property
@@ -50,11 +50,11 @@ class Results:
 
     @property
     def categories(self) -> list[str]:
-        """List the categories that are compared."""
+        """List the categories of the runs."""
         return list(dict.fromkeys(point.category for point in self.points))
 
     def complete(self) -> "Results":
-        """Keep the categories on which most rows are finished, so that all rows are compared on the same images."""
+        """Keep the categories with the most finished rows, so that all rows are compared on the same images."""
         missing = {(point.row, point.category) for point in self.points if point.config not in self.runs}
         finished = Counter(category for row, category in dict.fromkeys(point[:2] for point in self.points)
                            if (row, category) not in missing)
@@ -70,7 +70,8 @@ class Results:
             metric: a key of `METRICS`.
 
         Returns:
-            By seed: the metric, and its values on resampled test images (R,) in units of 1e-4, or NaN without them.
+            A pair for each seed: the metric, and its values on resampled test images, (R,) in units of 1e-4. Without
+            these values, NaN takes their place.
         """
         found, points = {}, [point for point in self.points if point.row is row and point.category in categories]
         for seed in dict.fromkeys(point.config.seed for point in points):
@@ -84,12 +85,12 @@ class Results:
         return found
 
     def measured(self) -> pd.DataFrame:
-        """Summarize every row, category and metric, and the mean over the categories, run or not.
+        """Summarize every row, category and metric, and the mean over the categories.
 
         Returns:
-            One line per row, category and metric, NaN where nothing was run. `mean` and `std` are over seeds. `low` and
-            `high` are the 95 % interval over test images. `seeds` counts the stored runs, `of` those that the table
-            asks for. A mean over the categories needs all runs.
+            One line per row, category and metric, NaN where no result is stored. `mean` and `std` are over seeds. `low`
+            and `high` are the 95 % interval over test images. `seeds` counts the seeds with results, `of` the seeds
+            that the table needs. The mean over the categories is NaN unless all runs of the row are stored.
         """
         lines, groups = [], {category: [category] for category in self.categories}
         groups |= {MEAN: self.categories} if len(groups) > 1 else {}
@@ -109,17 +110,17 @@ class Results:
             metric: a key of `METRICS`.
 
         Returns:
-            One line per row. `difference` is `value` minus that of the reference, `std` its standard deviation over
-            seeds. `low` and `high` are its 95 % interval over test images. `seeds` counts the seeds of both rows.
-            In `verdict`, "clearly" means that the interval excludes 0 and the difference exceeds two standard
-            deviations. "Unclear" names the condition that fails.
+            One line per row. `value` is the metric, averaged over seeds. `difference` is `value` minus that of the
+            reference, `std` its standard deviation over seeds. `low` and `high` are its 95 % interval over test images.
+            `seeds` counts the seeds that both rows have. In `verdict`, "clearly" means that the interval excludes 0 and
+            the difference exceeds two standard deviations. "Unclear" names the condition that fails.
 
         Raises:
             ValueError: the table has no such row.
         """
         rows = {point.row.label: point.row for point in self.points}
         if reference not in rows:
-            raise ValueError(f"There is no row '{reference}'. Choose from {', '.join(rows)}.")
+            raise ValueError(f"There is no row '{reference}'. Choose one of: {', '.join(rows)}.")
         base, lines = self.by_seed(rows[reference], self.categories, metric), []
         for label, row in rows.items():
             own = self.by_seed(row, self.categories, metric)
@@ -137,9 +138,9 @@ class Results:
         return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
 
     def curves(self) -> pd.DataFrame:
-        """Return the metrics by epoch: columns `row`, `category`, `seed`, `epoch`, and one per metric.
+        """Return the metrics by epoch, with the columns `row`, `category`, `seed`, `epoch`, and one per metric.
 
-        Runs that record no metrics by epoch are left out.
+        Runs without metrics by epoch are left out.
         """
         lines = [(point.row.label, point.category, point.config.seed, int(epoch), *values.values())
                  for point in self.points
@@ -147,7 +148,7 @@ class Results:
         return pd.DataFrame(lines, columns=["row", "category", "seed", "epoch", *bootstrap.METRICS])
 
     def provenance(self) -> str:
-        """Say when, where and with which code the stored runs were executed."""
+        """Describe when, where and with which code the stored runs were executed."""
         if not self.stored:
             return "No run is stored."
         runs = pd.json_normalize([{**run, "bootstrap": None} for run in self.stored])
@@ -164,8 +165,8 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
                  **changes: Any) -> Results:
     """Find the stored results of a table.
 
-    A run counts with any file of its teacher's weights, since a reader of results need not have that file. The embedded
-    teacher must be the one that ships with the kit.
+    A run is found even if the file of its teacher's weights is missing here. Runs with the embedded teacher are found
+    only for the teacher that ships with the kit.
 
     Args:
         table: a key of `TABLES`.
@@ -173,14 +174,17 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
         categories: use these categories; None: the benchmark's.
         seeds: use these seeds; None: the benchmark's.
         folder: folder of the result files; None: data/results/runs in the current folder or in the one above.
-        files: teacher's weights -> their file; only that file's runs count then.
+        files: files of teachers' weights by name; with a file, only runs with this file are found.
         changes: settings that replace the benchmark's.
 
     Returns:
-        The table's runs with the results that are stored.
+        The table's runs, with the stored results.
 
     Raises:
+        KeyError: `table` or `dataset` is unknown.
         ValueError: the benchmark has no such category.
+        TypeError: `changes` has a name that is no setting of `RunConfig`.
+        OSError: a file in `files` cannot be read.
     """
     places = [Path(folder)] if folder else [Path(start, "data", "results", "runs") for start in (".", "..")]
     runs = ResultStore(next((place for place in places if place.is_dir()), places[0])).read_all()
@@ -198,15 +202,15 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
 
 
 def swings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Measure how steady the second half of every curve is.
+    """Measure how much the second half of every curve changes.
 
     Args:
-        frame: columns `row`, `category`, `seed`, `epoch`, `value`.
+        frame: columns `row`, `category`, `seed`, `epoch`, and `value`, the curve's metric.
 
     Returns:
-        One line per row, as text: mean ± standard deviation over seeds. The columns are the value after the last epoch
+        One line per row, as text: mean ± standard deviation over seeds. The columns are the value after the last epoch,
         and the best and the worst value of the second half. The last column, `swing`, is the mean absolute change
-        from one evaluation to the next.
+        between evaluations in the second half.
     """
     curves = frame.sort_values("epoch", kind="stable").groupby(["row", "category", "seed"], sort=False)["value"]
     half = curves.apply(lambda values: values.iloc[len(values) // 2:]).groupby(level=[0, 1, 2], sort=False)
@@ -219,7 +223,7 @@ def swings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary(values: Sequence[tuple[float, NDArray]]) -> tuple[float, float, float, float]:
-    """Return mean and standard deviation over seeds, and the interval over test images of the mean; NaN if unknown."""
+    """Return mean and standard deviation over seeds, and the mean's interval over test images; NaN if unknown."""
     numbers, resampled = zip(*values or [(np.nan, np.array(np.nan))], strict=True)
     low, high = np.percentile(sum(resampled) / len(resampled) / 1e4, (2.5, 97.5))
     return float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan, low, high

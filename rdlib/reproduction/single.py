@@ -1,4 +1,4 @@
-"""Execute one run: load the data, build and train the model, evaluate it, return the result."""
+"""Execute one run: load the data, build, train and evaluate the model, and return the result."""
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -33,12 +33,19 @@ MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
 
 @dataclass(frozen=True)
 class Machine:
-    """Device, files and folders of a run. None of them changes its result."""
+    """Device, files and folders of a run. They are no part of its settings.
+
+    Args:
+        device: torch device.
+        weights: files of teachers' weights by their name in `RunConfig`.
+        roots: folders of data sets by their family, such as "mvtec".
+        checkpoints: folder for checkpoints; None: write none.
+    """
 
     device: str = "cpu"
-    weights: dict[str, str] = field(default_factory=dict)  # name of a teacher's weights -> the file to read them from
-    roots: dict[str, str] = field(default_factory=dict)  # a data set's family -> the folder that holds it
-    checkpoints: str | None = None  # folder; None: write none
+    weights: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, str] = field(default_factory=dict)
+    checkpoints: str | None = None
 
 
 HERE = Machine()
@@ -68,7 +75,7 @@ def build(config: RunConfig, machine: Machine) -> Detector:
 
 
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:
-    """Train and evaluate one run. Equal settings give equal results, bit for bit on CPU.
+    """Execute one run: train and evaluate its model. On one CPU, equal settings give equal results, bit by bit.
 
     Args:
         config: the run's settings.
@@ -76,12 +83,16 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
 
     Returns:
         The content of the result file: `store.KEYS`, "scored_by", "bootstrap", "curve" and "losses". "scored_by" has
-        image AUROC, pixel AUROC and AUPRO by way of scoring. "bootstrap" has the same on resampled test images, in
-        units of 1e-4. "curve" has the metrics by epoch.
+        image AUROC, pixel AUROC and AUPRO for each way to score the maps. "bootstrap" has these metrics on resampled
+        test images, in units of 1e-4. "curve" has the metrics by epoch, "losses" the mean loss of each epoch.
 
     Raises:
+        ValueError: a setting has an invalid value.
         DataError: the data set is missing or damaged.
-        NotFiniteError: the training diverged.
+        WeightsError: the teacher's weights cannot be downloaded, read or loaded.
+        FloatingPointError: the loss or a weight became NaN or infinite.
+        NotFiniteError: anomaly maps or scores are NaN or infinite.
+        CheckpointError: the run's checkpoint is damaged or belongs to another run.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -118,7 +129,7 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
 
 def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset, test: AnomalyDataset,
           curve: dict) -> Run:
-    """Train the run's student, and fill `curve` meanwhile. A killed run resumes from its checkpoint."""
+    """Train the run's student and add metrics by epoch to `curve`. A killed run resumes from its checkpoint."""
     def note(run: Run) -> None:
         if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
             with run.averaged():
@@ -139,8 +150,8 @@ def train(config: RunConfig, machine: Machine, model: Distillation, images: Anom
 def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     """Evaluate one trained model by every way to score its maps.
 
-    The names are: each set of scales ("1", ..., "123"), "123 multiply" (maps multiplied), "123 unsmoothed", and the
-    other image score, "123 sum" or "123 max". A memory bank has only "123".
+    The names are the sets of scales, "1" to "123", then "123 multiply" (maps multiplied) and "123 unsmoothed". The
+    other image score is "123 sum" or "123 max". A memory bank has only "123".
     """
     if not isinstance(model, Distillation):
         return {MAIN: evaluate(model, test, progress=False)}

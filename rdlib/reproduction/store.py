@@ -82,7 +82,7 @@ def _parse(path: Path) -> dict | None:
 
 
 def hardware(device: torch.device) -> str:
-    """Describe the machine without naming it."""
+    """Describe the processor or GPU, without the machine's name."""
     if device.type == "cuda":
         return f"GPU, {torch.cuda.get_device_name(device)}"
     return (f"CPU, {psutil.cpu_count(logical=False)} cores, {platform.machine()}, "
@@ -93,7 +93,7 @@ def hardware(device: torch.device) -> str:
 def revision() -> str | None:
     """Return the checkout's commit, with a + if tracked files of the library differ; None outside a checkout.
 
-    The first call in a process decides: that is the code which the process has loaded.
+    Later calls in a process return the first result, since it describes the code that the process has loaded.
     """
     run = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL,
                   env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})

@@ -26,16 +26,16 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
     """Format a table of numbers and texts.
 
     Args:
-        frame: numbers are rounded, texts stay, NaN is "not run here". Rows that share a label get it as a column.
+        frame: numbers and texts; NaN becomes "not run here". If rows share a label, the labels become a column.
         title: title above the table.
-        differences: columns whose values are marked as more (▲, blue) or less (▼, orange); NaN is a dash there.
+        differences: columns whose values are marked as more (▲, blue) or less (▼, orange); here NaN becomes a dash.
         digits: number of decimals.
 
     Returns:
         A pandas Styler. The same input gives the same HTML.
 
     Raises:
-        KeyError: a column of `differences` does not exist.
+        KeyError: `differences` names a column that does not exist.
     """
     if unknown := set(differences) - set(frame.columns):
         raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose from "
@@ -68,8 +68,8 @@ def compare(results: Results, reference: str) -> Styler:
         reference: label of the row to compare with.
 
     Returns:
-        A pandas Styler with a line for every row, run or not. It shows `value`, `difference` and `verdict` of
-        `Results.effects` for each metric, and `seeds`.
+        A pandas Styler with a line for every row, also for rows without results. It shows `value`, `difference` and
+        `verdict` of `Results.effects` for each metric, and `seeds`.
 
     Raises:
         ValueError: the table has no such row.

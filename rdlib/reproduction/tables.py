@@ -1,4 +1,4 @@
-"""Define the paper's tables as grids of runs: a table says what is compared, a benchmark on which data."""
+"""Define the paper's tables as grids of runs: a table defines the rows to compare, a benchmark the data."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from rdlib.utils.errors import check_choice
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: the settings that it changes, and the way in which its maps are scored.
+    """A row of a table: the settings that it changes, and how its maps are scored.
 
     Args:
         label: name of the row, unique in its table.
-        change: settings of `RunConfig` by name, in place of the benchmark's.
+        change: settings of `RunConfig` by name; they replace the benchmark's.
         scored_by: a key of a result's "scored_by".
     """
 
@@ -33,7 +33,7 @@ class Table:
         name: key in `TABLES`; the names of the written files begin with it.
         title: title above the table.
         rows: the rows, in order.
-        published: label of a row -> its backbone in published.csv, or "" where no backbone is named.
+        published: backbone in published.csv, or "" if none is named there, by the row's label.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Benchmark:
     Args:
         title: name of the data set in a title.
         categories: categories of the data set.
-        base: shared settings; their data set is the family, as `load_dataset` takes it.
+        base: shared settings; their `dataset` is the family, the first part of a name for `load_dataset`.
         seeds: seeds of the runs of each row and category.
     """
 
@@ -74,7 +74,7 @@ class GridPoint(NamedTuple):
 
 
 def _rows(setting: str, values: dict[str, str]) -> tuple[Row, ...]:
-    """Return a row for each label, which gives the setting its value."""
+    """Return a row for each label that gives the setting its value."""
     return tuple(Row(label, {setting: value}) for label, value in values.items())
 
 
@@ -131,20 +131,21 @@ def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = 
          seeds: Sequence[int] | None = None, **changes: Any) -> list[GridPoint]:
     """List every run of a table on a benchmark.
 
-    Rows without a teacher are left out: the embedded teacher is a ResNet-18.
+    The embedded teacher is a ResNet-18, so its runs with other backbones are left out.
 
     Args:
-        table: what is compared.
+        table: the rows to compare.
         benchmark: data and shared settings.
         categories: use these categories; None: the benchmark's.
         seeds: use these seeds; None: the benchmark's.
-        changes: settings that replace the benchmark's; a row's own settings come last.
+        changes: settings that replace the benchmark's, but not a row's own settings.
 
     Returns:
         One point per row, category and seed, in this order.
 
     Raises:
         ValueError: the benchmark has no such category.
+        TypeError: `changes` has a name that is no setting of `RunConfig`.
     """
     family = benchmark.base.dataset
     known = CATEGORIES if family == "synthetic" else benchmark.categories  # synthetic: its own are a choice

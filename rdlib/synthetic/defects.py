@@ -1,8 +1,8 @@
 """Damage a surface with layers of paint over the good image.
 
 Each function takes the surface, a random stream and a strength in (0, 1], from barely visible to obvious. Strength
-makes a defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint: linear light, (3, H, W) or
-(3, 1, 1).
+makes a defect larger and more opaque. A layer is a cover (H, W) in [0, 1] and a paint. The paint is linear light,
+(3, H, W) or (3, 1, 1).
 """
 import numpy as np
 from numpy.random import Generator
@@ -12,12 +12,12 @@ from rdlib.synthetic.surface import Layers, Surface, bell, blob, colour, curve, 
 
 
 def seen(strength: float) -> float:
-    """Return the opacity of a defect, in [0.3, 1]; above a strength of 0.7 only its size grows."""
+    """Return the opacity of a defect, in [0.3, 1]. Above a strength of 0.7, only its size grows."""
     return min(0.3 + strength, 1)
 
 
 def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Draw a score: a dark groove with a bright burr on the side that faces the lamp."""
+    """Draw a scratch: a dark groove with a bright burr on the side that faces the lamp."""
     x, y = s.spot(rng)
     points = curve(rng, x, y, uniform(rng, 0.16, 0.24) + 0.14 * strength, 0.08)
     distance, place = stroke(s, points)
@@ -30,7 +30,7 @@ def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def crack(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Draw a jagged break with a branch; the material shows inside, mostly dark, pale in stressed plastic."""
+    """Draw a jagged crack with a branch. It shows the material inside, mostly dark, pale in stressed plastic."""
     x, y = s.spot(rng)
     trunk = curve(rng, x, y, uniform(rng, 0.2, 0.3) + 0.15 * strength, 0.12)
     start = trunk[int(rng.integers(10, 22))]
@@ -59,7 +59,7 @@ def hole(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def torn(s: Surface, rng: Generator, distance: np.ndarray, strength: float) -> Layers:
-    """Paint a cut or a hole: the rim sinks and darkens, fibers stand over the ground beneath."""
+    """Draw a cut or a hole: the rim sinks and darkens, and fibers stand over the ground beneath."""
     fringe = distance + 0.3 * s.edge * smooth_noise(rng, s.size, 70)
     depth = np.clip(0.3 - distance * 110, 0, 1)  # light still falls on the walls
     return [(inside(distance - 0.4 * s.edge, s.edge) * s.part * (0.55 * seen(strength)), s.image * 0.4),
@@ -77,7 +77,7 @@ def dent(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def stain(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Draw a spilled liquid that has dried: it tints the surface, most at its rim."""
+    """Draw a dried liquid that tints the surface, most at its rim."""
     tint = ((190, 140, 80), (120, 130, 150), (150, 165, 110))[int(rng.integers(3))]
     distance = blob(s, rng, *s.spot(rng), uniform(rng, 0.05, 0.085) + 0.02 * strength, 0.5)
     rim = 0.7 + 0.3 * bell(distance * 60)
@@ -94,7 +94,7 @@ def contamination(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def thread(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Draw a loose twisted thread lying on the surface, with its shadow on the side away from the lamp."""
+    """Draw a loose twisted thread on the surface, with its shadow on the side away from the lamp."""
     x, y = s.spot(rng)
     points, radius = curve(rng, x, y, uniform(rng, 0.35, 0.55), 0.8), 0.0045 + 0.0045 * strength
     dye = ((176, 40, 44), (238, 226, 190), (40, 44, 70))[int(rng.integers(3))]
@@ -106,7 +106,7 @@ def thread(s: Surface, rng: Generator, strength: float) -> Layers:
 
 
 def scuff(s: Surface, rng: Generator, strength: float) -> Layers:
-    """Draw a rubbed patch: fine parallel scores that take the color off."""
+    """Draw a rubbed patch: fine parallel scratches that remove the color."""
     x, y = s.spot(rng)
     u, v = s.along(uniform(rng, 0, 1), x, y)
     patch = bell(u * (1 / (0.09 + 0.05 * strength))) * bell(v * (1 / (0.04 + 0.025 * strength)))

@@ -16,23 +16,23 @@ from rdlib.utils.files import folder_written_atomically
 
 def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jobs: int | None = None,
            progress: bool = True) -> Path:
-    """Write the default split of a category. The folder appears only when it is complete.
+    """Write the default split of a category as files. The folder appears only when it is complete.
 
     Args:
         category: one of `CATEGORIES`.
-        out: the folder to write to.
+        out: folder to write to; created if necessary.
         size: side of the square images, in pixels; at least `MIN_SIZE`.
         seed: 0 or more; chooses the scenes.
-        jobs: number of processes, by default one per core. On Windows and macOS a script that calls this function needs
-            `if __name__ == "__main__":`.
+        jobs: number of processes, 1 or more; default: one per core. On Windows and macOS, a script that calls this
+            function needs `if __name__ == "__main__":`.
         progress: show a progress bar.
 
     Returns:
-        OUT/CATEGORY: images as uint8 RGB PNG, masks as uint8 PNG of 0 and 255.
+        The path OUT/CATEGORY. Images are uint8 RGB PNG files, masks uint8 PNG files of 0 and 255.
 
     Raises:
-        DataError: the folder exists.
-        ValueError: unknown category, or a number out of its range.
+        DataError: OUT/CATEGORY exists already.
+        ValueError: the category is unknown, or a number is outside its range.
         OSError: the files cannot be written.
     """
     if size < MIN_SIZE or (jobs is not None and jobs < 1):
@@ -52,7 +52,7 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
 
 
 def _plan(category: str, seed: int) -> list[tuple[Scene, str, str]]:
-    """List each scene with the file names of its image and its mask (for a good scene, the image's name again)."""
+    """List each scene with the file names of its image and its mask. A good scene has the image's name twice."""
     plan: list[tuple[Scene, str, str]] = []
     numbers: Counter[tuple[str, str]] = Counter()
     for part in ("train", "test"):

@@ -1,9 +1,9 @@
 """Draw random numbers, smooth noise and waves that are the same to the last bit on every machine.
 
-Pixels are computed from integers, tables, + - * / and the square root only: IEEE 754 defines these exactly. The order
+Pixels are computed only from integers, tables, + - * / and the square root, which IEEE 754 defines exactly. The order
 of additions in a matrix product depends on the processor. The matrices here therefore hold integers so small that
-float32 represents every sum exactly (below 2**24), in any order. A new release of numpy may change its random streams;
-the tests' recorded hashes would then fail.
+float32 represents every sum exactly (below 2**24), in any order. A new release of numpy may change its random streams.
+The recorded hashes in the tests would then fail.
 
 Fields are float32 (size, size) unless stated otherwise.
 """
@@ -26,13 +26,13 @@ COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in ra
 
 @lru_cache(maxsize=1)
 def blas() -> ThreadpoolController:
-    """Find the libraries that multiply matrices for numpy."""
+    """Return a controller of the libraries that multiply matrices for numpy."""
     return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
 def single_threaded_blas() -> abc.Generator[None, None, None]:
-    """Multiply matrices on one thread, since threads slow down products of small matrices.
+    """Run a block in which matrices are multiplied on one thread, since threads slow down small products.
 
     The limit holds for the whole process, so only one Python thread at a time may be inside.
     """
@@ -41,7 +41,10 @@ def single_threaded_blas() -> abc.Generator[None, None, None]:
 
 
 def stream(*names: str, seed: int) -> Generator:
-    """Return a random stream for each purpose, so that a scene does not depend on the defect drawn over it."""
+    """Return the random stream of a purpose, so that a scene does not depend on the defect drawn over it.
+
+    Raises ValueError for a negative seed.
+    """
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}.")
     return Generator(PCG64([zlib.crc32("/".join(names).encode()), seed]))
@@ -54,18 +57,18 @@ def uniform(rng: Generator, low: float, high: float) -> float:
 
 @overload
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw a float32 array of such numbers; rounding may reach `high`."""
+    """Draw a float32 array of numbers in [low, high]. Only rounding reaches `high`."""
 
 
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
-    """Draw a float, or a float32 array where a shape is given."""
+    """Draw a float, or a float32 array if a shape is given."""
     if shape is None:
         return low + (high - low) * float(rng.random())
     return (low + (high - low) * rng.random(shape)).astype(np.float32)
 
 
 def cosine(turns: np.ndarray | float) -> np.ndarray:
-    """Compute the cosine of angles in full turns, any shape, from a table: float32, accurate to 0.001."""
+    """Compute the cosine of angles in full turns, of any shape, from a table: float32, accurate to 0.001."""
     return COSINES[np.floor(np.multiply(turns, STEPS)).astype(np.int64) & (STEPS - 1)]
 
 
@@ -75,13 +78,13 @@ def direction(turns: float) -> tuple[float, float]:
 
 
 def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell of width 1 that each number is in, int32, and the position in it, float32 in [0, 1)."""
+    """Split numbers into the cell of width 1, int32, and the position in it, float32 in [0, 1)."""
     floor = np.floor(x)
     return floor.astype(np.int32), x - floor
 
 
 def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Compute the angle of vectors in full turns, [0, 1], any shape: a polynomial, accurate to 0.00001 turns."""
+    """Compute the angle of vectors, of any shape, in full turns in [0, 1]: a polynomial, accurate to 0.00001 turns."""
     ax, ay = np.abs(dx), np.abs(dy)
     ratio = np.minimum(ax, ay) / np.maximum(np.maximum(ax, ay), 1e-9)
     square = ratio * ratio
@@ -136,9 +139,9 @@ def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
 
 
 def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """Blur a field in [0, 1] over `radius` image sides and move it by `shift` (x, y); dark beyond the edges.
+    """Blur a field in [0, 1] over `radius` image sides and move it by `shift` (x, y). Beyond the edges it is 0.
 
-    The weights of a bell of few pixels do not add up to 1. At 1 to 2 pixels, a field of 1 becomes 0.8 to 1.5.
+    The weights of a bell of few pixels do not add up to 1. At a radius of 1 to 2 pixels, 1 becomes 0.8 to 1.5.
     """
     size = len(cover)
     right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)
@@ -148,9 +151,9 @@ def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.
 
 
 def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the distances to the two nearest of scattered points, one to a cell of (u, v), in cells.
+    """Compute the distances to the two nearest random points, in cells. Each cell of (u, v) has one point.
 
-    u and v must lie in [1, 126]. Voronoi cells meet where both distances are equal.
+    u and v must be in [1, 126]. Voronoi cells meet where both distances are equal.
     """
     points = uniform(rng, 0.5 - jitter / 2, 0.5 + jitter / 2, (2, 128 * 128))
     (i, a), (j, b) = cells(u), cells(v)
@@ -167,6 +170,6 @@ def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float =
 
 
 def sensor_noise(rng: Generator, size: int, sigma: float) -> np.ndarray:
-    """Draw (size, size) float32 camera noise, about normal, `sigma` gray levels: the sum of four random bytes."""
+    """Draw (size, size) float32 camera noise: nearly normal, with a standard deviation of `sigma` gray levels."""
     parts = np.frombuffer(rng.bytes(4 * size * size), np.uint8).reshape(4, size, size).astype(np.int16)
     return (parts[0] + parts[1] + parts[2] + parts[3] - 510).astype(np.float32) * np.float32(sigma / 147.8)

@@ -1,4 +1,4 @@
-"""Draw manufactured objects seen from above; every seed varies their place, angle and light a little."""
+"""Draw manufactured objects seen from above. Every seed changes their place, angle and light a little."""
 import numpy as np
 from numpy.random import Generator
 
@@ -19,7 +19,7 @@ from rdlib.synthetic.surface import (
 
 
 def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Draw a turned steel gear with six round openings, at any turn, on a rubber mat."""
+    """Draw a steel gear with six round openings, at any angle, on a rubber mat."""
     x, y, turn, n = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, 0, 1), 16
     dx, dy = s.x - x, s.y - y
     radius = np.sqrt(dx * dx + dy * dy) + np.float32(1e-6)
@@ -178,9 +178,9 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,
             j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute, per pixel, the signed distance to the tablets, whether one is there, and whether it is of another make.
+    """Compute the signed distance to the tablets, and where a tablet is there and where it is of another make.
 
-    Eight pockets, in columns i and rows j, a and b from their middles. The fault strikes one of them.
+    Each pixel is in a pocket (column i, row j), at (a, b) from the pocket's center. A fault changes one tablet.
     """
     shift = uniform(rng, -0.004, 0.004, (2, 2, 4))
     there, other = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)

@@ -19,7 +19,7 @@ def painted(image: Tensor, layer: NDArray) -> Tensor:
         layer: (H, W, 4) uint8 RGBA, not premultiplied.
 
     Returns:
-        The painted image, (3, H, W) float32 in [0, 1].
+        The painted image, (3, H, W) float32 in [0, 1]; `image` is not changed.
     """
     paint = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
     return image + paint[3:] * (paint[:3] - image)
@@ -33,12 +33,15 @@ def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str =
         size: (H, W) of the layer, in pixels.
         x: horizontal position of the center, in image widths from the left.
         y: vertical position of the center, in image heights from the top.
-        radius: radius in image widths.
+        radius: radius of the spot, in image widths.
         colour: color as "#rrggbb".
-        opacity: 0 (invisible) to 1.
+        opacity: 0 (invisible) to 1 (opaque).
 
     Returns:
-        (H, W, 4) uint8 RGBA.
+        The layer, (H, W, 4) uint8 RGBA.
+
+    Raises:
+        ValueError: `colour` is no color.
     """
     height, width = size
     rows, columns = np.mgrid[:height, :width] + 0.5

@@ -1,11 +1,11 @@
 """Draw scenes of the procedural benchmark: textures and objects, their defect types, and exact masks.
 
 A category's painter draws a good scene from a seed (`textures`, `objects`). Damage to the surface is painted over it
-(`defects`). For a part that is bent, missing or misplaced, the painter builds the scene with that part changed. In both
-cases the mask compares the defective image with the good one of the same seed. It marks differences of 2 gray levels or
-more. A moved part is marked at its old and its new place, a missing part together with its missing shadow.
+(`defects`). For a bent, missing or misplaced part, the painter builds the scene with this part changed. In both cases,
+the mask compares the defective image with the good one of the same seed. It marks differences of 2 gray levels or more.
+A moved part is marked at its old and its new place. A missing part is marked together with its missing shadow.
 
-The tests record hashes of the pixels. They hold on x86-64 with and without AVX, for numpy 1.26 and 2.
+The tests record hashes of the pixels. These hashes hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,13 +48,13 @@ DAMAGE: dict[str, Damage] = {f.__name__: f for f in (
 
 @dataclass(frozen=True)
 class Scene:
-    """The parameters of one image.
+    """The parameters of one image and its mask.
 
     Args:
         category: one of `CATEGORIES`.
         seed: 0 or more; chooses the scene and the defect's place.
         defect: None for a good image, or one of `DEFECTS[category]`.
-        strength: above 0 (barely visible) to 1 (obvious); no effect on a good image.
+        strength: in (0, 1], barely visible to obvious; no effect on a good image or a missing, added or swapped part.
     """
 
     category: str
@@ -63,7 +63,7 @@ class Scene:
     strength: float = 0.7
 
     def render(self, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the image, uint8 (size, size, 3), and the mask, bool (size, size); see the function `render`."""
+        """Draw the image, (size, size, 3) uint8, and the mask, (size, size) bool. See the function `render`."""
         return render(self.category, size=size, seed=self.seed, defect=self.defect, strength=self.strength)
 
 
@@ -71,28 +71,28 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
                defective: int = 100) -> list[Scene]:
     """List the scenes of a train or test set, good ones first.
 
-    Defective scenes cycle through the category's defect types, at strengths drawn from [0.4, 1). No scene is in both
-    parts, or in the lists of two seeds.
+    Defective scenes cycle through the category's defect types, with strengths drawn from [0.4, 1). No scene is in both
+    parts or in the lists of two seeds.
 
     Args:
         category: one of `CATEGORIES`.
         part: "train" or "test".
         seed: 0 or more; chooses the scenes.
         train: number of images in "train", all good, 0 to 100,000.
-        good: number of good images in "test".
-        defective: number of defective images in "test"; at most 100,000 with the good ones.
+        good: number of good images in "test", 0 or more.
+        defective: number of defective images in "test", 0 or more; at most 100,000 together with the good ones.
 
     Returns:
         The scenes; `Scene.render` draws them.
 
     Raises:
-        ValueError: unknown category or part, or a number out of its range.
+        ValueError: the category or part is unknown, or a number is outside its range.
     """
     check("category", category, CATEGORIES)
     check("part", part, ("train", "test"))
     if min(seed, train, good, defective) < 0 or max(train, good + defective) > 100_000:
-        raise ValueError(f"seed must be 0 or more, and a part has 0 to 100000 scenes; got seed={seed}, train={train}, "
-                         f"good={good}, defective={defective}.")
+        raise ValueError(f"seed must be 0 or more, and a part must have 0 to 100000 scenes; got seed={seed}, "
+                         f"train={train}, good={good}, defective={defective}.")
     first, kinds = 200_000 * seed, DEFECTS[category]
     if part == "train":
         return [Scene(category, first + 2 * k) for k in range(train)]
@@ -104,20 +104,20 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
 
 def render(category: str, *, size: int = 256, seed: int, defect: str | None = None, strength: float = 0.7
            ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene. Outside the mask the image equals, bit by bit, the good one of the same seed and size.
+    """Draw a scene. Outside the mask, the image equals the good one of the same seed and size, bit by bit.
 
     Args:
         category: one of `CATEGORIES`.
         size: side of the square image, in pixels; at least `MIN_SIZE`.
         seed: 0 or more; chooses the scene and the defect's place.
         defect: None for a good image, or one of `DEFECTS[category]`.
-        strength: from just above 0 (barely visible) to 1 (obvious). A missing, added or swapped part ignores it.
+        strength: in (0, 1], barely visible to obvious; no effect on a missing, added or swapped part.
 
     Returns:
-        Image, (size, size, 3) uint8 RGB, and mask, (size, size) bool, True = defect.
+        The image, (size, size, 3) uint8 RGB, and the mask, (size, size) bool, True = defect.
 
     Raises:
-        ValueError: unknown name, or a number out of its range.
+        ValueError: the category or defect type is unknown, or a number is outside its range.
     """
     check("category", category, CATEGORIES)
     check("defect", defect, (None, *DEFECTS[category]))
@@ -145,7 +145,7 @@ def build_surface(category: str, seed: int, size: int, fault: Fault | None) -> S
 
 
 def damaged(good: Surface, category: str, seed: int, defect: str, strength: float) -> np.ndarray:
-    """Return the scene's image with the defect: painted over, or with a faulty part; (3, size, size), linear light."""
+    """Draw the scene with the defect, painted over it or as a faulty part: (3, size, size) in linear light."""
     rng = stream(category, defect, seed=seed)
     if defect not in DAMAGE:
         return build_surface(category, seed, good.size, Fault(defect, strength, rng)).image
@@ -161,13 +161,13 @@ def shown(image: np.ndarray, lamp: np.ndarray) -> np.ndarray:
 
 
 def visible(difference: np.ndarray) -> np.ndarray:
-    """Mark where a difference (H, W) in gray levels is visible: at the pixel and at 5 or more of its 3 x 3."""
+    """Mark pixels of an (H, W) difference in gray levels that are visible, with 5 or more visible in their 3 x 3."""
     seen = np.pad(difference >= VISIBLE, 1).astype(np.uint8)
     rows = seen[:-2] + seen[1:-1] + seen[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5) & (difference >= VISIBLE)
 
 
 def check(kind: str, name: str | None, names: tuple[str | None, ...]) -> None:
-    """Raise a ValueError that lists the known names, unless `name` is one of them."""
+    """Raise ValueError, with the known names, unless `name` is one of them."""
     if name not in names:
         raise ValueError(f"There is no {kind} '{name}'. Choose one of: {', '.join(map(str, names))}.")

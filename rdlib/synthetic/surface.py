@@ -1,8 +1,9 @@
 """Build a scene under a lamp: the grid of pixels, shapes from signed distances, and shading from heights.
 
 Lengths are in image sides (x right, y down), so a seed shows the same scene at every size. Colors are linear light,
-float32 (3, H, W) or (3, 1, 1), 0 to 1 and brighter where the lamp glares. At the end a square root approximates the
-display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) where one axis decides.
+float32 (3, H, W) or (3, 1, 1). They are in [0, 1], and above 1 where the lamp glares. At the end, a square root
+approximates the display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) if they
+depend on one axis.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,27 +19,33 @@ Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linea
 
 @dataclass(frozen=True)
 class Fault:
-    """A faulty part that a painter builds: the defect type, its strength in (0, 1], a random stream for its place."""
+    """A faulty part that a painter builds.
+
+    Args:
+        kind: the defect type.
+        strength: in (0, 1], barely visible to obvious.
+        rng: random stream that chooses the part.
+    """
 
     kind: str
     strength: float
     rng: Generator
 
     def which(self, count: int) -> int:
-        """Draw the index of the faulty part, below `count`."""
+        """Draw the index of the faulty part, 0 to `count` - 1."""
         return int(self.rng.integers(count))
 
 
 class Surface:
-    """A scene: a category's painter fills it in, defects read it.
+    """A scene that a category's painter fills in and that defects read.
 
     Attributes:
-        size: pixels a side, H and W.
-        x, y: (1, size) and (size, 1) float32, the middles of the pixels in image sides.
+        size: height and width, in pixels.
+        x, y: (1, size) and (size, 1) float32, the centers of the pixels in image sides.
         light: unit vector (x, y) towards the lamp, which is at the upper left.
         lamp: (size, size) brightness of the light at each pixel, around 1.
         image: (3, size, size) in linear light, without the lamp; set by the painter.
-        part: (size, size) or 1.0, the share of each pixel that the object covers; only the object can have a defect.
+        part: (size, size) in [0, 1] or 1.0, the object's share of each pixel; most defects stay on the object.
         beneath: color of the ground that a hole shows, (3, 1, 1) or (3, size, size).
         flesh: the material's color where its surface is broken, (3, 1, 1).
         spot: draws a place (x, y) for a defect from a random stream; by default not close to the border.
@@ -80,20 +87,20 @@ def mix(below: np.ndarray | float, above: np.ndarray | float, cover: np.ndarray)
 def inside(distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
     """Compute a shape's cover from the signed distance to its outline: 1 in, 0 out.
 
-    The edge is soft over 1.5 pixels or `softness`.
+    The edge is soft over `softness` image sides, and over at least 1.5 pixels.
     """
     width = max(softness, 1.5 / distance.shape[-1])
     return np.clip(0.5 - distance * (1 / width), 0, 1)
 
 
 def bell(x: np.ndarray) -> np.ndarray:
-    """Compute a bell: 1 at 0, falling smoothly to 0 at -1 and 1, and 0 beyond."""
+    """Compute a bell curve: 1 at 0, falling smoothly to 0 at -1 and 1, and 0 beyond."""
     rest = np.maximum(1 - x * x, 0)
     return rest * rest
 
 
 def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8) -> np.ndarray:
-    """Compute Lambert's shading of a height field in image sides: 1 where flat, more where it faces the light."""
+    """Compute Lambert's shading of a height field in image sides: 1 where flat, more where it faces the lamp."""
     edge = np.pad(height, 1, "edge") * np.float32(len(height) / 2)
     right, down = edge[1:-1, 2:] - edge[1:-1, :-2], edge[2:, 1:-1] - edge[:-2, 1:-1]
     facing = 1 - (contrast * light[0]) * right - (contrast * light[1]) * down
@@ -101,7 +108,7 @@ def relief(height: np.ndarray, light: tuple[float, float], contrast: float = 0.8
 
 
 def shadow(s: Surface, cover: np.ndarray, height: float, darkness: float = 0.65) -> np.ndarray:
-    """Compute the light, in [0, 1], on the ground `height` image sides below an object of this cover."""
+    """Compute the light, in [0, 1], on the ground that lies `height` image sides below an object with this cover."""
     right, down = s.light
     way = (-1.2 * height * right, -1.2 * height * down)
     return 1 - darkness * np.minimum(blur(cover, max(1.3 * height, 2 / s.size), way), 1)
@@ -121,12 +128,12 @@ def disc(s: Surface, x: float, y: float, radius: float) -> np.ndarray:
 
 
 def blob(s: Surface, rng: Generator, x: float, y: float, radius: float, roughness: float) -> np.ndarray:
-    """Compute, roughly, the signed distance to the outline of a disc that noise has bent."""
+    """Approximate the signed distance to the outline of a disc that noise deforms."""
     return disc(s, x, y, radius) - radius * roughness * rough_noise(rng, s.size, 9, 3)
 
 
 def curve(rng: Generator, x: float, y: float, length: float, bend: float, heading: float | None = None) -> np.ndarray:
-    """Draw the points (33, 2) of a smooth line around (x, y); `bend` says how far it winds, in turns."""
+    """Draw the points (33, 2) of a random smooth line around (x, y). `bend` is how far it winds, in turns."""
     knots = uniform(rng, -1, 1, (5,)).tolist()
     heading = uniform(rng, 0, 1) if heading is None else heading
     point, points, turned = [0.0, 0.0], [], 0.0
@@ -141,7 +148,7 @@ def curve(rng: Generator, x: float, y: float, length: float, bend: float, headin
 
 
 def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the distance to a line of points, at most `reach`, and the nearest point's place on it, in [0, 1]."""
+    """Compute the distance to a line, at most `reach`, and the position of the nearest point on it, in [0, 1]."""
     distance, place = np.full((s.size, s.size), reach, np.float32), np.zeros((s.size, s.size), np.float32)
     for k, (p, q) in enumerate(zip(points[:-1], points[1:], strict=True)):
         (left, top), (right, bottom) = (  # the pixels that this segment can reach
@@ -159,7 +166,7 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
 
 
 def anywhere(rng: Generator) -> tuple[float, float]:
-    """Draw a place (x, y) that is not close to the image's border."""
+    """Draw a random place (x, y) that is not close to the image's border."""
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 

@@ -1,4 +1,4 @@
-"""Draw textures, which fill the whole image; every seed draws another piece of the material."""
+"""Draw textures, which fill the whole image. Every seed draws another piece of the material."""
 import numpy as np
 from numpy.random import Generator
 
@@ -13,7 +13,7 @@ def weave(s: Surface, rng: Generator, fault: Fault | None) -> None:
     left, top = uniform(rng, 3, 5), uniform(rng, 3, 5)
     u = (right / pitch) * s.x + (down / pitch) * s.y + left + 0.25 * smooth_noise(rng, s.size, 5)
     v = (right / pitch) * s.y - (down / pitch) * s.x + top + 0.25 * smooth_noise(rng, s.size, 5)
-    (i, a), (j, b) = cells(u), cells(v)  # which thread, and where across it:
+    (i, a), (j, b) = cells(u), cells(v)  # which yarn, and where across it:
     a, b = a - 0.5, b - 0.5  # from its axis
     over = (1 - 2 * ((i + j) & 1)).astype(np.float32)
     slim, tone = uniform(rng, 3.9, 5.3, (2, 64)), uniform(rng, 0.86, 1.12, (2, 64))
@@ -29,7 +29,7 @@ def weave(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Draw grained leather: pebbles of uneven size with furrows between them, fine pores, slow drifts of tone."""
+    """Draw grained leather: uneven pebbles with furrows between them, fine pores, and slow changes of tone."""
     drift = smooth_noise(rng, s.size, 4)
     u = (s.x * 24 + 0.9 * smooth_noise(rng, s.size, 7)) + (3 + 0.5 * drift)
     v = (s.y * 24 + 0.9 * smooth_noise(rng, s.size, 7)) + (3 + 0.5 * drift)
@@ -45,7 +45,7 @@ def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def tiles(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Draw small glazed tiles, each with its own tone and speckles, in sandy joints."""
+    """Draw small glazed tiles, each with its own tone and speckles, between sandy joints."""
     pitch = 0.2
     right, down = direction(uniform(rng, -0.006, 0.006))
     left, top = uniform(rng, 2, 3), uniform(rng, 2, 3)
@@ -83,7 +83,7 @@ def wood(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 
 def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
-    """Draw a perforated steel sheet over a dark hollow: rows of round holes, each row half a step on."""
+    """Draw a perforated steel sheet over a dark hollow: rows of round holes, each row shifted by half a step."""
     pitch = 0.118
     right, down = direction(uniform(rng, -0.008, 0.008))
     left, top = uniform(rng, 4, 6), uniform(rng, 4, 6)

@@ -1,7 +1,7 @@
-"""Explore maps, thresholds and painted defects interactively; static figures show the same without a running kernel.
+"""Explore maps, thresholds and painted defects interactively. Static figures show the same without a running kernel.
 
-`InteractiveModel`, its settings and the static figures need no ipywidgets; the explorers do. They run in JupyterLab,
-Notebook 7 and Colab. Each name is imported at first use, from the module that `__init__.pyi` says.
+The explorers need ipywidgets and run in JupyterLab, Notebook 7 and Colab. `InteractiveModel`, its settings and the
+static figures do not need ipywidgets. Each name is imported at first use, from the module that `__init__.pyi` names.
 """
 import ast
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Provide the canvas to paint on, an anywidget; `canvas.js` has its JavaScript."""
+"""Provide the canvas to paint on, an anywidget with its JavaScript in `canvas.js`."""
 from pathlib import Path
 
 import anywidget
@@ -6,7 +6,7 @@ import traitlets
 
 
 class PaintCanvas(anywidget.AnyWidget):
-    """An image to paint on; `layer` holds the paint."""
+    """An image to paint on. `layer` holds the paint."""
 
     _esm = Path(__file__).with_name("canvas.js")
     picture = traitlets.Bytes().tag(sync=True)  # JPEG

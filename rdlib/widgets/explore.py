@@ -1,4 +1,4 @@
-"""Explore how a map is made: choose an image, scales, smoothing and threshold; map, outline and score follow."""
+"""Explore how scales, smoothing and threshold change the anomaly map, the outline and the score of an image."""
 import ipywidgets as widgets
 import numpy as np
 
@@ -13,26 +13,27 @@ SCALE_NAMES = ("fine", "middle", "coarse")
 
 
 def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
-    """Show sliders for the steps from distances to an anomaly map, for any test image.
+    """Create an explorer with sliders for the steps from distances to an anomaly map, for any test image.
 
-    The threshold's unit is the highest value of the map on 16 training images. A threshold that is moved until test
-    images look right is chosen on test data. `map_settings` is the static figure.
+    The threshold's unit is the highest value of the map on up to 16 training images. If you move the threshold until
+    test images look right, you choose it on test data. `map_settings` draws the same as a static figure.
 
     Args:
-        model: trained model.
-        data: its training images, and test images.
+        model: trained model; it is not changed.
+        data: the model's training images, and test images.
 
     Returns:
         The explorer, a widget.
 
     Raises:
-        ValueError: data without test images.
+        ValueError: the data have no test images.
+        NotFiniteError: distances are NaN or infinite.
     """
     return DefectExplorer(InteractiveModel(model, data))
 
 
 class DefectExplorer(widgets.VBox):
-    """The explorer that `defect_explorer` shows."""
+    """The explorer that `defect_explorer` creates."""
 
     def __init__(self, interactive: InteractiveModel):
         self.interactive, own = interactive, interactive.settings
@@ -68,13 +69,13 @@ class DefectExplorer(widgets.VBox):
 
     @property
     def settings(self) -> Settings:
-        """Return the settings of the controls. If every weight is 0, all three count as 1."""
+        """Return the settings of the controls. If all three weights are 0, each counts as 1."""
         weights = tuple(weight.value for weight in self.weights)
         return Settings(weights if any(weights) else (1.0, 1.0, 1.0), self.sigma.value, self.fusion.value,
                         self.factor.value)
 
     def update(self) -> None:
-        """Show the chosen image under the chosen settings."""
+        """Show the chosen image with the chosen settings."""
         if self._busy:
             return
         settings, index = self.settings, self.index

@@ -1,7 +1,7 @@
-"""Compute what the explorers and their static figures show, in plain functions without widgets.
+"""Compute the data of the explorers and their static figures, without widgets.
 
-A threshold here is a multiple of the highest value that the map reaches on good training images. These images allow a
-threshold without a look at the test set. The model has seen them, so such a threshold is a little low.
+Here, a threshold is a multiple of the map's highest value on good training images. So it can be chosen without the test
+set. The model has seen the training images, so such a threshold is a little low.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
                  fusion: str = "add") -> Tensor:
     """Fuse and smooth the distances at three scales, each with a weight.
 
-    "add" is the weighted sum. "multiply" is the product of the scales, each to the power of its weight. Weight 1 is the
-    usual fusion, weight 0 leaves a scale out.
+    "add" is the weighted sum. "multiply" is the product of the scales, each to the power of its weight. Weights of 1
+    give the usual fusion, and weight 0 leaves a scale out.
 
     Args:
-        scales: (B, 3, H, W) distances, fine to coarse.
-        weights: three numbers, 0 or more, at least one above 0.
-        sigma: standard deviation of the Gaussian, in pixels.
+        scales: (B, 3, H, W) distances in [0, 2], fine to coarse.
+        weights: three numbers, fine to coarse; each is 0 or more, and at least one is above 0.
+        sigma: standard deviation of the Gaussian, in pixels; 0 for no smoothing.
         fusion: "add" or "multiply".
 
     Returns:
-        (B, H, W) anomaly maps.
+        (B, H, W) anomaly maps with the dtype of `scales`.
 
     Raises:
-        ValueError: weights that are negative or all zero, another word for `fusion`, or a negative sigma.
+        ValueError: `weights` is invalid, `fusion` is unknown, or `sigma` is negative.
     """
     if len(weights) != len(SCALES) or min(weights) < 0 or max(weights) == 0:
         raise ValueError(f"weights must be three numbers, none negative and at least one above 0; got "
@@ -48,11 +48,11 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings for the way from three distance maps to one anomaly map and its threshold.
+    """The settings that turn three distance maps into one anomaly map, and its threshold.
 
     Args:
         weights: weight of each scale, fine to coarse, 0 or more; 0 leaves the scale out.
-        sigma: standard deviation of the Gaussian, in pixels.
+        sigma: standard deviation of the Gaussian, in pixels; 0 for no smoothing.
         fusion: "add" or "multiply".
         factor: threshold, in multiples of the highest value on good training images.
     """
@@ -65,13 +65,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """An image, its anomaly map under some `Settings`, and the threshold."""
+    """An image, its anomaly map for some `Settings`, and the threshold.
 
-    image: NDArray  # (H, W, 3) float32 in [0, 1]
-    mask: NDArray  # (H, W) bool
-    map: NDArray  # (H, W) float32
-    normal: float  # the highest value of such maps on the reference images
-    threshold: float  # normal * factor
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        mask: (H, W) bool, True = defect.
+        map: (H, W) float32, higher is more anomalous.
+        normal: highest value of the maps of the reference images, for the same settings.
+        threshold: normal * factor, in the unit of the map.
+    """
+
+    image: NDArray
+    mask: NDArray
+    map: NDArray
+    normal: float
+    threshold: float
 
     @property
     def score(self) -> float:
@@ -80,7 +88,7 @@ class View:
 
     @property
     def ratio(self) -> float:
-        """Return the image score in multiples of normal."""
+        """Return the image score in multiples of `normal`."""
         return self.score / max(self.normal, 1e-12)
 
     @property
@@ -102,12 +110,15 @@ class View:
 
 
 class InteractiveModel:
-    """A trained model prepared for quick answers: distances of test images are computed once and kept.
+    """A trained model for the explorers and static figures. It computes the distances of a test image only once.
 
     Args:
         model: trained model; it is not changed.
         data: good training images for the reference, and test images.
-        reference: number of training images that give the threshold its unit.
+        reference: largest number of training images that give the threshold its unit, 1 or more.
+
+    Raises:
+        NotFiniteError: distances of a training image are NaN or infinite.
     """
 
     def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
@@ -119,44 +130,44 @@ class InteractiveModel:
 
     @property
     def settings(self) -> Settings:
-        """Return the model's own settings."""
+        """Return the model's own settings, with factor 1."""
         config = self.model.config
         fine, middle, coarse = (float(k in config.scales) for k in SCALES)
         return Settings((fine, middle, coarse), config.sigma, config.fusion)
 
     @property
     def test(self) -> AnomalyDataset:
-        """Return the test images. Raises ValueError if the data have none."""
+        """Return the test images. Raises ValueError without test images."""
         if not self.data.test:
             raise ValueError("The data have no test images. Put them in test/good and test/NAME_OF_DEFECT.")
         return self.data.test
 
     def scales(self, index: int) -> Tensor:
-        """Compute the (3, H, W) distances of a test image, once."""
+        """Compute the (3, H, W) distances of a test image. Later calls return the stored distances."""
         if index not in self._scales:
             self._scales[index] = self.ask(self.test[index].image)
         return self._scales[index]
 
     def ask(self, image: Tensor) -> Tensor:
-        """Compute the (3, H, W) distances of a (3, H, W) image in [0, 1]. Raises NotFiniteError if one is NaN."""
+        """Compute the (3, H, W) distances of a (3, H, W) image in [0, 1]. Raises NotFiniteError for NaN or infinity."""
         scales = self.model.scale_maps(image[None])
         check_finite(scales)
         return scales[0].cpu()
 
     def normal(self, settings: Settings) -> float:
-        """Compute the highest value of the map on the reference images."""
+        """Compute the highest value of the maps of the reference images."""
         key = (settings.weights, settings.sigma, settings.fusion)
         if key not in self._normal:
             self._normal[key] = weighted_map(self.reference, *key).max().item()
         return self._normal[key]
 
     def view(self, index: int, settings: Settings) -> View:
-        """Compute the view of a test image under `settings`."""
+        """Compute the view of a test image with these settings."""
         item = self.test[index]
         return self._view(item.image, item.mask.numpy(), self.scales(index), settings)
 
     def view_of(self, image: Tensor, settings: Settings, mask: ArrayLike | None = None) -> View:
-        """Compute the view of any (3, H, W) image in [0, 1] under `settings`."""
+        """Compute the view of any (3, H, W) image in [0, 1] with these settings and an (H, W) mask."""
         mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
         return self._view(image, mask, self.ask(image), settings)
 

@@ -1,4 +1,4 @@
-"""Paint a defect on a good image; map and score follow."""
+"""Paint a defect on a good image, and see how map and score change."""
 from dataclasses import replace
 
 import ipywidgets as widgets
@@ -17,20 +17,25 @@ DIRT = "#46301e"
 
 
 def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
-    """Show a good image to paint on, with the model's map and score. `drawn_defects` is the static figure.
+    """Create an explorer: a good image to paint on, with the model's map and score.
+
+    `drawn_defects` draws the same as a static figure.
 
     Args:
-        model: trained model.
-        data: its training images, and test images; without good test images, a training image is painted on.
+        model: trained model; it is not changed.
+        data: the model's training images, and test images. Without good test images, you paint on a training image.
 
     Returns:
         The explorer, a widget.
+
+    Raises:
+        NotFiniteError: distances are NaN or infinite.
     """
     return DrawDefect(InteractiveModel(model, data))
 
 
 class DrawDefect(widgets.VBox):
-    """The explorer that `draw_defect` shows."""
+    """The explorer that `draw_defect` creates."""
 
     def __init__(self, interactive: InteractiveModel):
         self.interactive = interactive

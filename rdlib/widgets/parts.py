@@ -19,19 +19,19 @@ SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 
 
 def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
-    """Make a slider over decimal numbers."""
+    """Create a slider for decimal numbers."""
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, tooltip=hint,
                                readout_format=".2f", style=LABEL, layout=_row())
 
 
 def whole(label: str, value: int, low: int, high: int, hint: str = "") -> widgets.IntSlider:
-    """Make a slider over whole numbers."""
+    """Create a slider for whole numbers."""
     return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL,
                              layout=_row())
 
 
 def choice(label: str, options: Sequence, value: object) -> widgets.Dropdown:
-    """Make a list to choose one option from."""
+    """Create a list to choose one option from."""
     return widgets.Dropdown(options=options, value=value, description=label, style=LABEL, layout=_row())
 
 
@@ -46,7 +46,7 @@ def side_by_side(*parts: widgets.Widget) -> widgets.Box:
 
 
 def photo(image: NDArray) -> Image.Image:
-    """Enlarge an (H, W, 3) image in [0, 1]."""
+    """Resize an (H, W, 3) image in [0, 1] to a longer side of `SIDE` pixels."""
     height, width = proportional(image.shape[0], image.shape[1], SIDE)
     pixels = Image.fromarray((image * 255 + 0.5).clip(0, 255).astype(np.uint8))
     return pixels.resize((width, height), Image.Resampling.BICUBIC)
@@ -62,8 +62,8 @@ def encoded(image: Image.Image) -> bytes:
 class Panel(widgets.VBox):
     """An image, or another widget, below its caption.
 
-    A readout describes it in words: a widgets.Image has no alt text, and ipywidgets 8.1 does not show one that has a
-    tooltip.
+    A readout describes it in words, since a widgets.Image has no alt text. The image gets no tooltip, since ipywidgets
+    8.1 does not show an image with one.
     """
 
     def __init__(self, caption: str, hint: str, width: str = "264px", content: widgets.Widget | None = None):
@@ -77,7 +77,7 @@ class Panel(widgets.VBox):
 
 
 class MapPanels(widgets.VBox):
-    """An image with outlines, its map with a color bar, and the decision in words."""
+    """An image with outlines, its map with a color bar, and the decision in a sentence."""
 
     def __init__(self, *more: widgets.Widget, truth: str = "the true defect"):
         self.outlined = Panel("marked", f"Outlines on the image: solid white, {truth}; dashed orange, where the map "
@@ -90,7 +90,7 @@ class MapPanels(widgets.VBox):
         super().__init__([side_by_side(*more, self.outlined, self.map), legend, self.words])
 
     def show(self, view: View, before: str = "") -> None:
-        """Show a view; `before` is the start of the sentence."""
+        """Show a view. The sentence starts with `before`."""
         picture = draw_outlines(photo(view.image), view.map, view.threshold, view.mask)
         self.outlined.show(picture)
         self.map.show(heat(enlarged(view.map, picture.size), TOP * view.normal))
@@ -99,7 +99,7 @@ class MapPanels(widgets.VBox):
 
 
 def colour_bar(view: View) -> str:
-    """Draw viridis from 0 to twice normal as HTML, with marks at the threshold and at the image's score."""
+    """Draw a color bar from 0 to twice `normal` as HTML, with marks at the threshold and the image score."""
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, 9), bytes=True)[:, :3].tolist()
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours)
     top = TOP * view.normal

@@ -1,7 +1,7 @@
-"""Draw what the explorers show as static figures: a map under several settings, and painted defects.
+"""Draw the explorers' content as static figures: a map with several settings, and painted defects.
 
-Maps are divided by the highest value that they reach on good training images, called normal. So 1 means the edge of
-normal under all settings, and equal colors can be compared.
+Maps are divided by `normal`, their highest value on good training images. So 1 has the same meaning for all settings,
+and equal colors can be compared.
 """
 from collections.abc import Mapping
 
@@ -20,18 +20,19 @@ TOP = 2.0  # end of the color scale, in multiples of normal
 
 
 def map_settings(interactive: InteractiveModel, index: int, settings: Mapping[str, Settings]) -> Figure:
-    """Draw a test image under several settings, a column each: the map above, the outlines on the image below.
+    """Draw a test image with several settings, a column each: the map above, the outlines on the image below.
 
     Args:
-        interactive: the prepared model.
+        interactive: the model and its data.
         index: index of the test image.
         settings: settings by the title of the column.
 
     Returns:
-        The figure; its summary gives every score in multiples of normal.
+        The figure; its summary gives every score in multiples of `normal`.
 
     Raises:
-        ValueError: an index outside the test set, or no settings.
+        ValueError: the data have no test images, `index` is invalid, or `settings` is empty or invalid.
+        NotFiniteError: distances of the image are NaN or infinite.
     """
     check_indices([index], len(interactive.test))
     kind = interactive.test.defect_types[index]
@@ -46,16 +47,17 @@ def drawn_defects(interactive: InteractiveModel, image: Tensor, layers: Mapping[
     """Draw a painted image, a column for each layer of paint: the map above, the outlines on the image below.
 
     Args:
-        interactive: the prepared model.
-        image: (3, H, W) tensor in [0, 1], a good image.
-        layers: layers (H, W, 4) uint8 RGBA by the title of the column, see `rdlib.synthetic.paint.spot`.
+        interactive: the model and its data.
+        image: a good image, (3, H, W) tensor in [0, 1].
+        layers: (H, W, 4) uint8 RGBA layers by the title of the column, see `rdlib.synthetic.paint.spot`.
         settings: settings of the map; default: the model's own.
 
     Returns:
-        The figure; its summary gives every score in multiples of normal.
+        The figure; its summary gives every score in multiples of `normal`.
 
     Raises:
-        ValueError: no layers.
+        ValueError: `layers` is empty, or `settings` is invalid.
+        NotFiniteError: distances of the painted image are NaN or infinite.
     """
     settings = settings or interactive.settings
     views = {name: interactive.view_of(painted(image, layer), settings, layer[..., 3] > 127)
@@ -66,7 +68,7 @@ def drawn_defects(interactive: InteractiveModel, image: Tensor, layers: Mapping[
 
 
 def _frame(axis: Axes, mask: NDArray, margin: float = 4) -> None:
-    """Draw a frame around the True pixels of an (H, W) mask; an outline would hide a small region."""
+    """Draw a frame around the True pixels of an (H, W) mask, since an outline would hide a small region."""
     if mask.any():
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         x, y = (np.array([side[0] - margin, side[-1] + margin]) for side in (columns, rows))
@@ -74,7 +76,7 @@ def _frame(axis: Axes, mask: NDArray, margin: float = 4) -> None:
 
 
 def _pairs(views: Mapping[str, View], title: str, framed: bool = False) -> Figure:
-    """Draw a column for each view: its map, and below it the image with the outline, or a frame, of the true region."""
+    """Draw a column for each view: its map, and below it the image. An outline or a frame shows the true region."""
     if not views:
         raise ValueError("No column to draw, got an empty mapping. Give at least one column by its title.")
     some = next(iter(views.values()))

@@ -1,4 +1,4 @@
-"""Explore one threshold: confusion matrix, ROC point and PRO point follow a slider."""
+"""Explore how one threshold changes the confusion matrix and the points on the ROC and the PRO curve."""
 import ipywidgets as widgets
 
 from rdlib.evaluation.report import Report
@@ -11,15 +11,16 @@ WARNING = ("This slider uses the test set. A threshold chosen here flatters the 
 
 
 def threshold_explorer(report: Report) -> "ThresholdExplorer":
-    """Show a slider over one threshold on maps and scores. `figures.threshold_view` is the static figure.
+    """Create an explorer with a slider for the threshold of maps and scores.
 
-    Raises ValueError unless the report has good and anomalous test images, each scored by its map's maximum.
+    `figures.threshold_view` draws the same as a static figure. Raises ValueError unless the report has good and
+    anomalous test images, and each image score is the map's maximum.
     """
     return ThresholdExplorer(report)
 
 
 class ThresholdExplorer(widgets.VBox):
-    """The explorer that `threshold_explorer` shows."""
+    """The explorer that `threshold_explorer` creates."""
 
     def __init__(self, report: Report):
         self.report = report
@@ -34,6 +35,6 @@ class ThresholdExplorer(widgets.VBox):
         self.update()
 
     def update(self) -> None:
-        """Draw the view of the threshold and describe it in words."""
+        """Draw the results of the threshold and describe them in a sentence."""
         figure = threshold_view(self.report, self.threshold.value)
         self.view.value, self.words.value = stored(figure), f"<div role='status'>{figure.summary}</div>"
