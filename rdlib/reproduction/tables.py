@@ -33,7 +33,7 @@ class Table:
         name: key in `TABLES`; the names of the written files begin with it.
         title: title above the table.
         rows: the rows, in order.
-        published: backbone in published.csv, or "" if none is named there, by the row's label.
+        published: for the label of a row, its backbone in published.csv, or "" if the file names none.
     """
 
     name: str
