@@ -115,18 +115,18 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     (i, a), (j, b) = cells(u * (1 / pitch) + columns / 2), cells(v * (1 / (1.3 * pitch)) + rows / 2)
     here = (i >= 0) & (i < columns) & (j >= 0) & (j < rows)
     i, j = np.clip(i, 0, columns - 1), np.clip(j, 0, rows - 1)
-    shift, there = uniform(rng, -0.0015, 0.0015, (2, rows, columns)), np.ones((rows, columns), np.float32)
+    shift, present = uniform(rng, -0.0015, 0.0015, (2, rows, columns)), np.ones((rows, columns), np.float32)
     if fault:
         row, column = fault.which(rows), fault.which(columns)
         if fault.kind == "missing_pin":
-            there[row, column] = 0
+            present[row, column] = 0
         else:  # "bent_pin"
             way, far = direction(uniform(fault.rng, 0, 1)), 0.01 + 0.015 * fault.strength
             shift[:, row, column] += np.array((far * way[0], far * way[1]), np.float32)
     a, b = (a - 0.5) * pitch, (b - 0.5) * (1.3 * pitch)
     socket = inside(box(a, b, 0.037, 0.045, 0.008)) * here
     tip = box(a - shift[0][j, i], b - shift[1][j, i], 0.0215, 0.0215, 0.006)
-    pin = inside(tip) * here * there[j, i]
+    pin = inside(tip) * here * present[j, i]
     pyramid = np.clip(-tip * (1 / 0.021), 0, 1)
     plastic_height = 0.006 * np.clip(-outline * 80, 0, 1) - 0.02 * np.clip(-well * 60, 0, 1)
     grain = smooth_noise(rng, s.size, 130)
@@ -151,7 +151,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     i = np.clip(cells(across)[0], 0, columns - 1)  # beyond the outer pockets there is foil
     j = np.clip(cells(down)[0], 0, rows - 1)
     a, b = (across - i.astype(np.float32) - 0.5) * pitch_u, (down - j.astype(np.float32) - 0.5) * pitch_v
-    tablet, there, other = tablets(s, rng, fault, a, b, i, j)
+    tablet, present, other = tablets(s, rng, fault, a, b, i, j)
     dome = box(a, b, 0.078, 0.106, 0.075)
     tip = np.clip(-dome * (1 / 0.05), 0, 1)
     rise = np.sqrt(tip * (2 - tip))
@@ -163,7 +163,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     chalk = mix(colour(226, 150, 120), colour(120, 158, 206), other)
     chalk = chalk * (relief(0.012 * edge * (2 - edge), s.light) * (1 + 0.05 * smooth_noise(rng, s.size, 100)))
     floor = foil * (0.72 + 0.1 * bell(dome * 12))
-    pocket = mix(floor, chalk, inside(tablet) * there)
+    pocket = mix(floor, chalk, inside(tablet) * present)
     rim = relief(0.02 * rise, s.light, 0.5)
     gu, gv = a + 0.034 * (-s.light[0]), b + 0.05 * (-s.light[1])
     glint = 0.5 * bell(np.sqrt(gu * gu + gv * gv) * 34)
@@ -183,12 +183,12 @@ def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: n
     Each pixel is in a pocket (column i, row j), at (a, b) from the pocket's center. A fault changes one tablet.
     """
     shift = uniform(rng, -0.004, 0.004, (2, 2, 4))
-    there, other = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    present, other = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
     outline = box(a - shift[0][j, i], b - shift[1][j, i], 0.062, 0.088, 0.06)
     if fault:
         row, column = fault.which(2), fault.which(4)
         if fault.kind == "empty":
-            there[row, column] = 0
+            present[row, column] = 0
         elif fault.kind == "wrong_tablet":
             other[row, column] = 1
         else:  # "broken_tablet": a piece is gone, along a rough line
@@ -196,4 +196,4 @@ def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: n
             lost = right * a + down * b - (0.055 - 0.06 * fault.strength)
             lost += 0.012 * smooth_noise(fault.rng, s.size, 30)
             outline = np.where((i == column) & (j == row), np.maximum(outline, lost), outline)
-    return outline, there[j, i], other[j, i]
+    return outline, present[j, i], other[j, i]
