@@ -19,7 +19,6 @@ from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
-SAME = 1e-6  # relative difference of two scores that count as equal: rounding depends on the batch
 LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative margin vanishes
 
 
@@ -78,8 +77,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
             outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
-    ordered = np.sort(scores)
-    n = 1 + int((np.diff(ordered) > SAME * np.abs(ordered[1:])).sum())
+    n = len(np.unique(scores))
     allowed = _alarms_allowed(n, rate, confidence)
     sure = f", {100 * confidence:.3g} % sure" if confidence else " on average"
     if allowed < 0:
@@ -87,7 +85,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
         raise ValueError(f"{found} cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
                          f"{images_needed(rate, confidence)} that were not trained on. Hold out more, or ask for rate="
                          f"{math.ceil(1000 * rate_bound(0, n, confidence)) / 1000:.3g}, which {n} allow.")
-    score = _above(ordered[-1 - allowed])
+    score = _above(np.sort(scores)[-1 - allowed])
     return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
                      rule=f"at most {100 * rate:.3g} % false alarms{sure}, from good images alone",
                      alarms=int((scores >= score).sum()), rate=rate, confidence=confidence,

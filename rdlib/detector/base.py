@@ -24,7 +24,7 @@ from rdlib.utils.version import __version__
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
-TRAINED = ("image_size", "value_range", "version")  # what `Detector.set_trained` sets in the configuration
+TITLED = ("backbone", "weights", "image_size", "value_range", "version")  # settings with a line of their own in `repr`
 Features = tuple[Tensor, Tensor, Tensor]
 
 
@@ -72,10 +72,11 @@ class Detector(Shown, Saved):
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
         config, values = self.config, self.config.value_range or ("?", "?")
-        shown = {name: value for name, value in vars(config).items() if name not in ("backbone", *TRAINED)}
+        shown = {name: value for name, value in vars(config).items() if name not in TITLED}
         trained = config.image_size and (f"on {config.image_size[0]} x {config.image_size[1]} pixels, values "
                                          f"{values[0]} to {values[1]}, by rdlib {config.version}")
-        return {"teacher": config.backbone, "settings": ", ".join(f"{k}={v!r}" for k, v in shown.items()),
+        return {"teacher": f"{config.backbone}, weights={config.weights!r}",
+                "settings": ", ".join(f"{name}={value!r}" for name, value in shown.items()),
                 "trained": trained or "not by this kit", "threshold": self.threshold or "none",
                 "region of interest": f"{int(self.roi.sum())} pixels" if self.roi is not None else None}
 

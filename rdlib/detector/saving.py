@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -96,9 +95,10 @@ class Saved(Scorer, nn.Module):
             weights, checksum = about["config"]["weights"], about["teacher"]["checksum"]
             model._build(cls.settings(**about["config"]), None, 0)
             for name in {*model.resized} & {*state}:
-                setattr(model, name, torch.empty_like(state[name]))
+                held = getattr(model, name)
+                setattr(model, name, (state[name] if held is None else held).new_empty(state[name].shape))
             model.config.weights = model.teacher.weights = weights
-            model.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
+            model.threshold = None if about["threshold"] is None else Threshold(**about["threshold"])
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
         load_strictly(model, state, str(path))
