@@ -24,7 +24,7 @@ from rdlib.utils.version import __version__
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
-TITLED = ("backbone", "weights", "image_size", "value_range", "version")  # settings with a line of their own in `repr`
+TRAINED = ("image_size", "value_range", "version")  # settings that `Detector.set_trained` sets
 Features = tuple[Tensor, Tensor, Tensor]
 
 
@@ -71,14 +71,11 @@ class Detector(Shown, Saved):
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
-        config, values = self.config, self.config.value_range or ("?", "?")
-        shown = {name: value for name, value in vars(config).items() if name not in TITLED}
-        trained = config.image_size and (f"on {config.image_size[0]} x {config.image_size[1]} pixels, values "
-                                         f"{values[0]} to {values[1]}, by rdlib {config.version}")
-        return {"teacher": f"{config.backbone}, weights={config.weights!r}",
-                "settings": ", ".join(f"{name}={value!r}" for name, value in shown.items()),
-                "trained": trained or "not by this kit", "threshold": self.threshold or "none",
-                "region of interest": f"{int(self.roi.sum())} pixels" if self.roi is not None else None}
+        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
+        trained = ", ".join(shown.pop(name) for name in TRAINED)
+        return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
+                "trained": trained if self.config.version else "not by this kit", "threshold": self.threshold or "none",
+                "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
     def device(self) -> torch.device:
