@@ -78,7 +78,7 @@ def test_validation_good_is_for_the_threshold(tmp_path, val):
         images(tmp_path, place, *numbers)
     data = read(tmp_path)
     assert levels(data.train) == [1, 2] and levels(data.validation) == [3, 4] and levels(data.test) == [7, 6]
-    assert data.notes == (f"left out: 1 defective images in {val}/defective",) and not data.test.has_masks
+    assert data.notes == (f"left out: 1 defective image in {val}/defective",) and not data.test.has_masks
     assert "validation: 2 good images" in repr(data)
 
 
@@ -118,7 +118,7 @@ def test_mvtec_ad_2(tmp_path):
     data = read(tmp_path)
     assert data.layout == "MVTec AD 2" and levels(data.validation) == [2] and data.test.has_masks
     assert truth(data.test) == [(4, "bad", 5), (3, "good", 0)]
-    assert data.notes == ("left out: 2 images in test_private", "left out: 1 images in test_private_mixed")
+    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed")
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
@@ -134,7 +134,7 @@ def test_dagm(tmp_path, names, above):
     data = read(tmp_path)
     assert data.layout == "DAGM" and levels(data.train) == [1, 3]
     assert truth(data.test) == [(4, "good", 0), (5, "defective", 5)] and data.test.has_masks
-    assert data.notes == ("left out: 1 defective images among the training images",)
+    assert data.notes == (f"left out: 1 defective image in {train}",)
 
 
 def test_several_data_sets_in_a_folder(tmp_path):
@@ -154,7 +154,7 @@ def test_kolektor(tmp_path):
     data = read(tmp_path)
     assert data.layout == "KolektorSDD2" and levels(data.train) == [10, 12]
     assert truth(data.test) == [(20, "good", 0), (21, "defective", 4), (22, "good", 0)]
-    assert data.notes == ("left out: 1 defective images among the training images",)
+    assert data.notes == ("left out: 1 defective image in train",)
     (tmp_path / "test/022_GT.png").unlink()
     with pytest.raises(DataError, match=r"022\.png has no mask 022_GT"):
         read(tmp_path)

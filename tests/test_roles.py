@@ -62,11 +62,13 @@ def test_what_is_refused(tmp_path):
 
     assert f"{tmp_path / 'good' / 'ng'} is inside" in said(good="good")
     assert f"{tmp_path / 'bad' / 'ok'} is inside" in said(good="one", defective="bad")
-    assert "There is no folder" in said(good="gone") and "gone" in said(good="one", masks="gone")
-    assert "empty holds no images" in said(good="empty") and "empty" in said(good="one", defective="empty")
+    for role in ("defective", "masks", "test_good", "validation"):
+        for name in ("gone", "empty"):
+            assert f"{tmp_path / name} is no folder or holds no images" in said(good="one", **{role: name})
+    assert "empty is no folder or holds no images" in said(good="empty")
     assert "006.png has two roles" in said(good="one", defective="one")
     assert "006.png has two roles" in said(good="one", validation="one")
-    assert "one good image" in said(good="one", defective="good/ng")
+    assert "is the only good image" in said(good="one", defective="good/ng")
     assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
 
 

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
 
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
-THUMBNAIL = (32, 32)  # (H, W) in pixels
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
 NEAR = 0.25  # images are near-duplicates if their distance is below this share of the typical distance
 
@@ -88,10 +87,10 @@ def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
 
 
 def _look(sample: Sample) -> tuple[bytes, np.ndarray]:
-    """Return the hash of a sample's file, and its thumbnail: the sum of the channels, without its mean."""
+    """Return the hash of a sample's file, and its 32 x 32 thumbnail: sums of gray levels, without their mean."""
     path = getattr(sample, "path", None)
-    total = sample.load(THUMBNAIL)[0].numpy().astype(np.float32).sum(0).ravel()
-    return sha256(path.read_bytes()).digest() if path else b"", total - np.rint(total.mean())
+    sums = sample.load((64, 64))[0].numpy().astype(np.float32).reshape(3, 32, 2, 32, 2).sum((0, 2, 4)).ravel()
+    return sha256(path.read_bytes()).digest() if path else b"", sums - np.rint(sums.mean())
 
 
 def _same_files(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[tuple[int, int]]:
