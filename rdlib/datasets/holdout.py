@@ -60,16 +60,13 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> HeldOut:
     chosen: list[int] = []
     for group in sorted(groups, key=lambda group: order[group[0]]):
         chosen += group if len(chosen) + len(group) <= n else []
-    how = f"{len(chosen)} of {len(dataset)} images held out at random (seed {seed})"
-    if copies:
-        how += f"; {sum(copies)} near-duplicates in {len(copies)} groups, each group on one side"
+    where = f"{sum(copies)} near-duplicates in {len(copies)} group{'s' * (len(copies) != 1)}"
+    how = f"; {where}, on one side each" * bool(copies)
     if len(chosen) < (n + 1) // 2:
-        chosen = order[:n]
-        how = (f"{n} of {len(dataset)} images held out at random (seed {seed}), image by image: {sum(copies)} "
-               f"near-duplicates in {len(copies)} groups leave no other choice, so the held-out images are not new")
+        chosen, how = order[:n], f", image by image, since {where} leave no other choice: some are not new"
     rest, part = (AnomalyDataset([dataset.samples[i] for i in indices], dataset.size, dataset.has_masks)
                   for indices in (sorted({*range(len(dataset))} - {*chosen}), sorted(chosen)))
-    return HeldOut(rest, part, how)
+    return HeldOut(rest, part, f"{len(part)} of {len(dataset)} images held out at random (seed {seed}){how}")
 
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:

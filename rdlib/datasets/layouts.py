@@ -25,7 +25,8 @@ def own_folder(folder: Path, size: tuple[int, int], seed: int = 0) -> AnomalyDat
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
     name, fitting = f"folder:{folder.resolve().name}", _fitting(folder)
-    inner = [path for path in subfolders(folder) if [*_fitting(path)] not in ([], [FLAT])] if not fitting else []
+    inner = [path for path in subfolders(folder) if not re.fullmatch(f"{TRAIN}|{TEST}|{VALIDATION}", path.name.lower())
+             and {*_fitting(path)} - {FLAT}] if not fitting else []
     if len(inner) == 1 and len(images_below(inner[0])) == len(images_below(folder)):
         folder, fitting = inner[0], _fitting(inner[0])
     elif inner:

@@ -19,9 +19,9 @@ Masks = dict[tuple[str, str], Mask]  # by defect type ("" for any) and name of t
 SHARE = 0.2  # of the good images, for testing, where no others are given
 MASK_SUFFIX = re.compile(r"_(mask|gt|label)$", re.IGNORECASE)  # at the end of a mask's name
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
+         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free",
          "bad": r"bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
-                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected",
-         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free"}
+                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected"}
 
 
 @dataclass
