@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from rdlib.datasets.downloads import SOURCES, data_folder
-from rdlib.datasets.layouts import mvtec_layout
+from rdlib.datasets.layouts import read, train_and_test
 from rdlib.datasets.roles import subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
 from rdlib.utils.errors import DataError, check_choice, nearest
@@ -18,8 +18,8 @@ BTAD_CATEGORIES = ("01", "02", "03")
 MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
 1. Check the name. The categories are {categories}.{nearest}
 2. Accept the license (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
-3. Unpack it so that {folder}/train/good exists. Or pass root=, the folder that holds
-   the categories, or set RDLIB_DATA, the folder that holds mvtec.
+3. Unpack it with `rdlib data unpack ARCHIVE`, so that {folder}/train/good exists. Or pass root=, the folder that
+   holds the categories, or set RDLIB_DATA, the folder that holds mvtec.
 4. Without a network, use load_dataset("synthetic/weave")."""
 TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
 1. Download the repository abin24/Magnetic-tile-defect-datasets from GitHub.
@@ -39,7 +39,7 @@ def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> Anom
         known = dict.fromkeys([*MVTEC_CATEGORIES, *(path.name for path in subfolders(root))])
         raise DataError(MVTEC_NOT_FOUND.format(folder=folder if category else root / "CATEGORY",
                                                categories=", ".join(known), nearest=nearest(category, known)))
-    return mvtec_layout(f"mvtec/{category}", folder, size)
+    return read(f"mvtec/{category}", folder, train_and_test(folder), size)
 
 
 def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
@@ -52,7 +52,7 @@ def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     check_choice("category of VisA", category, VISA_CATEGORIES)
     root = data_folder("visa", root)
     if (root / category / "train").is_dir():
-        return mvtec_layout(f"visa/{category}", root / category, size, mask_threshold=0)
+        return read(f"visa/{category}", root / category, train_and_test(root / category), size, mask_threshold=0)
     split = root / "split_csv" / "1cls.csv"
     for path in (root / category / "Data", split):
         if not path.exists():
@@ -99,7 +99,7 @@ def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     folder = (inner if inner.is_dir() else root) / category
     if not folder.is_dir():
         raise SOURCES["btad"].missing(root, f"no {folder}")
-    return mvtec_layout(f"btad/{category}", folder, size)
+    return read(f"btad/{category}", folder, train_and_test(folder), size)
 
 
 def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData:

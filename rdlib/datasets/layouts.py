@@ -32,27 +32,25 @@ def own_folder(folder: Path, size: tuple[int, int], seed: int = 0) -> AnomalyDat
     elif inner:
         names = "".join(f'\n  load_dataset("folder:{path}")' for path in inner)
         raise DataError(f"{folder} has no layout that is recognized, but folders in it have. Choose one:{names}")
-    return _read(name, folder, fitting, size, seed)
+    return read(name, folder, fitting, size, seed)
 
 
-def mvtec_layout(name: str, folder: Path, size: tuple[int, int], mask_threshold: float | None = None) -> AnomalyData:
-    """Read a folder in the layout of MVTec AD or of its successors. Raises DataError if files are missing."""
-    return _read(name, folder, _train_and_test(folder), size, mask_threshold=mask_threshold)
+def read(name: str, folder: Path, fitting: dict[str, Reader], size: tuple[int, int], seed: int = 0,
+         mask_threshold: float | None = None) -> AnomalyData:
+    """Read a folder in the only layout that fits, and note how many of its images have no role.
 
-
-def _read(name: str, folder: Path, fitting: dict[str, Reader], size: tuple[int, int], seed: int = 0,
-          mask_threshold: float | None = None) -> AnomalyData:
-    """Read the folder in the only layout that fits, and note how many of its images have no role."""
+    Raises DataError if not exactly one layout fits, or if files are missing.
+    """
     if len(fitting) != 1:
         raise DataError(not_read(folder, fitting))
     (layout, reader), = fitting.items()
     roles = reader()
-    used = {*roles.good, *roles.validation, *(path for path, _, _ in roles.test)}
+    aside, used = {*roles.aside}, {*roles.good, *roles.validation, *(path for path, _, _ in roles.test)}
     left: Counter[tuple[str, bool]] = Counter()
     for path in images_below(folder):
         place = path.parent.relative_to(folder).as_posix()
         if path not in used and not MASK_SUFFIX.search(path.stem) and place_role(place) != "masks":
-            left[place, place_role(place) == "bad" or path in roles.aside] += 1
+            left[place, place_role(place) == "bad" or path in aside] += 1
     notes = [f"left out: {number} {'defective ' * bad}image{'s' * (number != 1)} in {place}"
              for (place, bad), number in left.items()]
     return as_data(name, layout, roles, folder, size, seed, mask_threshold, notes)
@@ -60,7 +58,7 @@ def _read(name: str, folder: Path, fitting: dict[str, Reader], size: tuple[int, 
 
 def _fitting(folder: Path) -> dict[str, Reader]:
     """Return a reader for every layout that fits."""
-    return {**_train_and_test(folder), **_side_by_side(folder), **_masks_beside(folder), **_flat(folder)}
+    return {**train_and_test(folder), **_side_by_side(folder), **_masks_beside(folder), **_flat(folder)}
 
 
 def _part(folder: Path, names: str) -> Path | None:
@@ -80,7 +78,7 @@ def _rgb(folder: Path) -> Path:
     return folder / "rgb" if (folder / "rgb").is_dir() and not list_images(folder) else folder
 
 
-def _train_and_test(folder: Path) -> dict[str, Reader]:
+def train_and_test(folder: Path) -> dict[str, Reader]:
     """Fit train/GOOD, test/GOOD, test/TYPE with masks in ground_truth/TYPE, as in MVTec AD, 3D-AD, LOCO and AD 2."""
     test = _part(folder, TEST)
     good, test_good, held = (_of_role(part, "good") for part in (_part(folder, TRAIN), test, _part(folder, VALIDATION)))

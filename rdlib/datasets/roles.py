@@ -100,8 +100,8 @@ def images_below(folder: Path, refuse: Sequence[str] = (), skip: Sequence[Path] 
     """
     found = list_images(folder)
     for path in subfolders(folder):
-        if path in skip:
-            continue
+        if path in skip or path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+            continue  # a link upward would never end
         if role_of(path.name) in refuse:
             raise DataError(f"{path} is inside {folder}, but its name means another role. Move it, or name the "
                             "folders of good images, defective images and masks one by one.")
@@ -159,11 +159,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
 
     train, held = (samples((path, GOOD, None) for path in paths) for paths in (roles.good, roles.validation))
     defective = samples(roles.test)
-    for path, number in Counter(file for sample in [*train, *held, *defective]
-                                for file in (sample.path, *sample.masks)).items():
-        if number > 1:
-            raise DataError(f"{path} has two roles: it may be in one of good, test_good, defective and validation, or "
-                            "be the mask of one image. Move it, or name other folders.")
+    _check_files([*train, *held, *defective])
     good, test = AnomalyDataset(train, size), AnomalyDataset(defective, size, roles.has_masks)
     if roles.holds_out and defective:
         if len(good) == 1:
@@ -173,3 +169,17 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
         notes = [*notes, f"good test images: {how}"]
     return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=tuple(notes),
                        validation=AnomalyDataset(held, size) if held else None)
+
+
+def _check_files(samples: Sequence[FileSample]) -> None:
+    """Raise DataError if a file has two roles, or if one image seems to be the mask of another."""
+    for path, number in Counter(file for sample in samples for file in (sample.path, *sample.masks)).items():
+        if number > 1:
+            raise DataError(f"{path} has two roles: it may be in one of good, test_good, defective and validation, or "
+                            "be the mask of one image. Move it, or name other folders.")
+    images: dict[tuple[Path, str], Path] = {}
+    for path in (sample.path for sample in samples):
+        other = images.setdefault((path.parent, MASK_SUFFIX.sub("", path.stem)), path)
+        if other != path:
+            raise DataError(f"{other} and {path.name} have one name. If one is the mask of the other, move the masks "
+                            "to a folder of their own; else rename one.")
