@@ -70,7 +70,8 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
     """Read the images that the arguments of `train` name: by role, in a folder, or a data set by its name."""
     from rdlib.datasets import folder_dataset, load_dataset
     if roles["good"] and not folder:
-        return folder_dataset(**roles, size=size, seed=seed)
+        return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
+                                 for role, folders in roles.items()}, size=size, seed=seed)
     if any(roles.values()) or not folder:
         raise ArgumentTypeError("Give either FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
     found = Path(folder).exists()
@@ -81,7 +82,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
 
 
 def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
-          overlays: str = "anomalous", resume: bool = False, quiet: bool = False) -> None:
+          overlays: str = "anomalous", resume: bool = False, quiet: bool = False) -> int:
     """Score every image in a folder: a table, and images that show where.
 
     Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be read are listed with
@@ -104,7 +105,7 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
         resume: go on where an earlier run into OUT stopped
         quiet: show no progress bar
     """
-    from rdlib.deploy.scoring import load_scorer, score_folder, scoring_messages
+    from rdlib.deploy.scoring import NOT_FINITE, load_scorer, score_folder, scoring_messages
     scorer = load_scorer(model)
     table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
                          num_workers=num_workers, resume=resume, progress=not quiet)
@@ -112,6 +113,7 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
     print(message)
     for warning in warnings:
         print(warning, file=sys.stderr)
+    return int((table["error"] == NOT_FINITE).any())
 
 
 def export(model: Path, out: Path, *, size: int | None = None) -> None:

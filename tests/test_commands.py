@@ -1,7 +1,9 @@
 """`make demo` on a reader's own folder, and `make doctor`."""
 import copy
 import http.server
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -94,6 +96,28 @@ def test_the_words_about_the_built_in_cloth_are_left_out_for_other_images():
     assert CLOTH.findall(words(notebook)) == []
     code = [[cell.id for cell in book.cells if cell.cell_type == "code"] for book in (notebook, NOTEBOOK)]
     assert code[0] == code[1]
+
+
+NASTY = [b"two words", b"it's", b'say "cheese"', b"a$b $(shell touch x) $$HOME `touch y` $(touch z)", b"no#comment", b"-q", b"new\nline",
+         b"\xff\xfe no UTF-8", b"back\\slash;&|*?", b"100%", b"at the end "]
+
+
+@pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
+def test_make_demo_hands_over_any_path_unchanged(name, tmp_path):
+    """With a Python that prints what reaches it."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf %s "$RDLIB_DEMO_FOLDER" >got\nprintf %s "$*" >arguments\n', encoding="utf-8")
+    python.chmod(0o755)
+    for file in ("pyproject.toml", "constraints.txt", "env/.ready"):
+        (tmp_path / file).touch()
+    done = subprocess.run([b"make", b"demo", b"VENV=env", b"DATA=" + name], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "got").read_bytes() == name
+    assert (tmp_path / "arguments").read_text(encoding="utf-8") == "notebooks/demo.py"
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "env", "pyproject.toml", "constraints.txt", "got",
+                                                         "arguments"}, "nothing in the path was run"
 
 
 def test_demo_says_what_is_wrong_with_a_folder(tmp_path, main):

@@ -8,7 +8,7 @@ import numpy as np
 
 from rdlib.datasets.samples import AnomalyData
 from rdlib.evaluation import Report
-from rdlib.figures import gallery, loss_curve, score_histogram, threshold_view
+from rdlib.figures import gallery, loss_curve, roc_and_pro, score_histogram
 from rdlib.figures.canvas import stored
 from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.figures.style import ORANGE
@@ -39,12 +39,13 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
     histogram.axes[0].legend()
     figures = [loss_curve(run), histogram]
     if len(good) and len(bad):
-        figures.append(threshold_view(report, threshold.score))
+        figures.append(roc_and_pro(report))
     if report.pixels:
         figures.append(gallery(report, threshold=threshold.pixel))
     template = jinja2.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
     text = template.render(
-        data=data, split=split, run=run, report=report, threshold=threshold, version=__version__,
+        data=data, split=split, run=run, threshold=threshold, version=__version__, test=bool(data.test),
+        counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
         metrics={name: value for name, value in report.metrics.items() if np.isfinite(value)},
         kinds=report.per_defect().round(3).to_html(na_rep="") if len(good) and len(bad) else "",
         figures=[(_source(stored(figure)), figure.summary) for figure in figures],

@@ -22,7 +22,7 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
 
     Raises:
         DataError: the images differ in size, or the mask cannot be read or has another size.
-        ValueError: the box does not lie in the images, or the region is empty.
+        ValueError: the box does not lie in the images.
     """
     sizes = {sample.path: image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")}
     found = sorted(set(sizes.values())) or [dataset.size]  # drawn images have the size of the data set
@@ -41,6 +41,4 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):
             raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, but the images have {whole}.")
-    if not roi.any():
-        raise ValueError(f"The region of interest {text} is empty at the size of the model. Make it larger.")
     return roi
