@@ -195,13 +195,16 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
         list: only list the runs and whether they are stored
         quiet: show no progress bar
     """
-    args = Namespace(**locals(), files=weights)
+    args = Namespace(**locals())
+    from rdlib.reproduction.command import parse_pair
     from rdlib.reproduction.command import reproduce as run
     from rdlib.reproduction.tables import TABLES
+    from rdlib.utils.hardware import best_device
     if table not in TABLES:
         print("The tables are:", *(f"  {name:12}{found.title}" for name, found in TABLES.items()), sep="\n")
         return 2 * bool(table)
-    args.weights = teacher
+    args.category, args.seeds, args.device = category or None, seeds or None, device or str(best_device())
+    args.weights, args.files, args.root = teacher, [*map(parse_pair, weights)], [*map(parse_pair, root)]
     return run(args)
 
 
