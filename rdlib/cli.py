@@ -280,17 +280,13 @@ def _add(commands, command: Callable) -> None:
     parser.set_defaults(run=command)
     for name, parameter in signature(command).parameters.items():
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
-        needed = default is Parameter.empty
-        options: dict = {"help": re.sub(r"\s+", " ", words[name])}
+        needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
+        usual = "" if needed or default in ("", (), None, False) else f"; default {default}"
+        settings: dict = {"help": re.sub(r"\s+", " ", words[name]) + usual, "default": None if needed else default}
         if kind is bool:
-            options["action"] = "store_true"
+            settings["action"] = "store_true"
         else:
-            options |= {"type": kind, "default": None if needed else default, "metavar": name.upper()}
-            options["help"] += "" if needed or default in ("", (), None) else f"; default {default}"
-        if get_origin(parameter.annotation) is Sequence:
-            options["nargs"] = "+"
-        if parameter.kind is Parameter.KEYWORD_ONLY:
-            flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"]
-            parser.add_argument(*flags, required=needed, **options)
-        else:
-            parser.add_argument(name, nargs=None if needed else "?", **options)
+            many = get_origin(parameter.annotation) is Sequence
+            settings |= {"type": kind, "metavar": name.upper(), "nargs": "+" if many else None if needed or option else "?"}
+        flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
+        parser.add_argument(*flags, **settings, **({"required": needed} if option else {}))

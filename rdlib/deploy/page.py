@@ -16,7 +16,6 @@ from rdlib.images import image_size
 from rdlib.threshold import Threshold
 from rdlib.training import Run
 from rdlib.utils.files import written_atomically
-from rdlib.utils.version import __version__
 
 WORST = 6  # images of each class
 
@@ -44,10 +43,8 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
         figures.append(gallery(report, threshold=threshold.pixel))
     template = jinja2.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
     text = template.render(
-        data=data, split=split, run=run, threshold=threshold, version=__version__, test=bool(data.test),
+        data=data, split=split, run=run, report=report, threshold=threshold,
         counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
-        metrics={name: value for name, value in report.metrics.items() if np.isfinite(value)},
-        kinds=report.per_defect().round(3).to_html(na_rep="") if len(good) and len(bad) else "",
         figures=[(_source(stored(figure)), figure.summary) for figure in figures],
         worst=[[_overlay(report, i, threshold) for i in part[:WORST]] for part in (good, bad)])
     with written_atomically(path) as temporary:

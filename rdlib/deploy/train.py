@@ -27,10 +27,9 @@ from rdlib.weights import download_state_dict, hub_path, resolve_weights
 RATE, CONFIDENCE = 0.05, 0.95  # of false alarms, and of the promise
 EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make so many steps
 PROBE = 4  # steps before time and memory are estimated
-TEACHERS = {
-    "imagenet": "ImageNet weights. Check the terms of ImageNet's images before commercial use.",
-    "embedded": "the weights that ship with the kit. They were trained on drawn images only: on photographs they "
-                "usually miss more defects than ImageNet weights. To use those, run this once with a network."}
+TEACHERS = {"imagenet": "ImageNet weights. Check the terms of ImageNet's images before commercial use.",
+            "embedded": "the weights that ship with the kit. They were trained on drawn images only: on photographs "
+                        "they usually miss more defects than ImageNet weights."}
 
 
 def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = None, batch_size: int = 16,
