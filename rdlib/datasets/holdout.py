@@ -90,7 +90,7 @@ def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
 def _look(sample: Sample) -> tuple[bytes, np.ndarray]:
     """Return the hash of a sample's file, and its thumbnail: the sum of the channels, without its mean."""
     path = getattr(sample, "path", None)
-    total = sample.load(THUMBNAIL if path else (64, 64))[0].numpy().astype(np.float32).sum(0).ravel()
+    total = sample.load(THUMBNAIL)[0].numpy().astype(np.float32).sum(0).ravel()
     return sha256(path.read_bytes()).digest() if path else b"", total - np.rint(total.mean())
 
 
