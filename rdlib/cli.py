@@ -73,7 +73,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
         return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
                                  for role, folders in roles.items()}, size=size, seed=seed)
     if any(roles.values()) or not folder:
-        raise ArgumentTypeError("Give either FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
+        raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
     found = Path(folder).exists()
     try:
         return load_dataset(f"folder:{Path(folder).resolve()}" if found else folder, size=size)
@@ -130,7 +130,12 @@ def export(model: Path, out: Path, *, size: int | None = None) -> None:
         size: side in pixels; only for a model that does not know its size
     """
     from rdlib import export_onnx, load
-    difference = export_onnx(load(model), out, size)
+    from rdlib.detector import Distillation
+    detector = load(model)
+    if out.suffix != ".onnx" or not isinstance(detector, Distillation):
+        raise ValueError(f"A teacher-student model is exported to an .onnx file; got a {type(detector).__name__} and "
+                         f"{out}.")
+    difference = export_onnx(detector, out, size)
     print(f"{out} agrees with PyTorch to {difference:.1g}. A text file beside it says how to use it.")
 
 
@@ -287,6 +292,7 @@ def _add(commands, command: Callable) -> None:
             settings["action"] = "store_true"
         else:
             many = get_origin(parameter.annotation) is Sequence
-            settings |= {"type": kind, "metavar": name.upper(), "nargs": "+" if many else None if needed or option else "?"}
+            settings |= {"type": kind, "metavar": name.upper(),
+                         "nargs": "+" if many else None if needed or option else "?"}
         flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
         parser.add_argument(*flags, **settings, **({"required": needed} if option else {}))

@@ -1,4 +1,4 @@
-"""The command line as such: how arguments, exit statuses and help behave. What a command does is tested with its module."""
+"""The command line as such: arguments, exit statuses and help. What a command does is tested with its module."""
 import inspect
 import subprocess
 import sys

@@ -360,8 +360,8 @@ NASTY = os.fsdecode(b"-it's $(touch x) \"a\" #1\n\xff")
 def test_paths_arrive_unchanged_whatever_they_hold(tmp_path):
     fill(tmp_path / NASTY, range(6))
     model = f"-m {NASTY}.safetensors"
-    done = subprocess.run([sys.executable, "-m", "rdlib", "train", f"--output={model}", *QUICK, "--", NASTY], cwd=tmp_path,
-                          capture_output=True, env=environment())
+    done = subprocess.run([sys.executable, "-m", "rdlib", "train", f"--output={model}", *QUICK, "--", NASTY],
+                          cwd=tmp_path, capture_output=True, env=environment())
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {NASTY, model, model.replace(".safetensors", ".html")}
     (command,) = re.findall(rb"Use it: rdlib (score .*) FOLDER OUT", done.stdout, re.S)

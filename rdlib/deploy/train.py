@@ -1,10 +1,10 @@
-"""Train a model on a folder of good images, choose its threshold, and write model and report: the work of `rdlib train`.
+"""Train a model on good images, choose its threshold, and write model and report: the work of `rdlib train`.
 
 The images that choose the threshold are not trained on. Copies promise nothing, so each image counts once.
 """
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     path = Path(path)
     page = check_target(path)
     train, held, split = split_good(data, seed)
-    _digests(data.test or ())  # a damaged file ends the command here, not after the training
+    _digests(data.test)  # a damaged file ends the command here, not after the training
     mask = read_roi(roi, data.train) if roi else None
     weights, cost = choose_teacher(teacher, backbone)
     say(f"{split}\nTeacher: {cost}")
@@ -106,7 +106,7 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
     train, held, how, n = data.train, data.validation, "the validation images", len(data.train)
     if held is None and n > 1:
         train, held, how = hold_out(train, min(max(20, math.ceil(0.2 * n)), n // 2), seed)
-    digests = _digests(held or ())
+    digests = _digests(held)
     first = dict(zip(reversed(digests), reversed(range(len(digests))), strict=True))  # of equal images
     keep = sorted(first[digest] for digest in first.keys() - set(_digests(train)))
     if held is None or not keep:
@@ -116,9 +116,10 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
     return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{copies}"
 
 
-def _digests(dataset: Iterable) -> list[bytes]:
+def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
     """Read every image, and return values that only equal images share."""
-    return [sha256(item.image.numpy().tobytes()).digest() for item in dataset]
+    items = map(dataset.__getitem__, range(len(dataset))) if dataset else ()
+    return [sha256(item.image.numpy().tobytes()).digest() for item in items]
 
 
 def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
@@ -168,6 +169,6 @@ class Estimate:
         if run.step == min(PROBE, steps):
             seconds = (run.seconds - self.first) / (run.step - 1) if run.step > 1 else self.first
             rest = seconds * (steps - run.step + self.images / run.settings["batch_size"])
-            self.say(f"About {math.ceil(rest / 60)} min more for {run.epochs} epochs and {self.images} images to score. "
-                     f"Memory: {peak_memory_mib(run.model.device) / 1024:.1f} GiB used, "
+            self.say(f"About {math.ceil(rest / 60)} min more for {run.epochs} epochs and {self.images} images to score."
+                     f" Memory: {peak_memory_mib(run.model.device) / 1024:.1f} GiB used, "
                      f"{available_memory() / 2**30:.1f} GiB free.")
