@@ -17,7 +17,7 @@ from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.threshold import Threshold, images_needed, rate_bound, threshold_from_good
+from rdlib.threshold import Threshold, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.files import is_reachable
@@ -55,8 +55,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 
     Raises:
         DataError: too few images, or an image or mask cannot be read.
-        ValueError: an argument is invalid.
-        OSError: `path` cannot be written.
+        ValueError: an argument is invalid, or `path` cannot be written.
         WeightsError: the teacher's weights cannot be downloaded or read.
         FloatingPointError: training has diverged.
     """
@@ -83,18 +82,16 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 def check_target(path: Path) -> Path:
     """Check that a model file and its report page can be written. Create their folder, and return the page's path.
 
-    Raises ValueError for another suffix than .safetensors, and OSError if the files cannot be written.
+    Raises ValueError if they cannot, or if the name does not end in .safetensors.
     """
     page = path.with_suffix(".html")
-    if path.suffix != ".safetensors":
-        raise ValueError(f"A model file ends in .safetensors, got {path}. For .onnx, use rdlib export afterwards.")
     try:
+        if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
+            raise ValueError("it must end in .safetensors, and neither it nor its .html page may be a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir() or page.is_dir():
-            raise IsADirectoryError("a folder has the name of the model or of its .html page")
         tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise OSError(f"{path} cannot be written: {error}. Choose another place.") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be written: {error}. Choose another name or another folder.") from error
     return page
 
 
@@ -146,8 +143,7 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
 def choose_threshold(held: Report) -> Threshold:
     """Choose a threshold from good images: at most 5 % false alarms, or the smallest rate that so few images allow."""
     n = len(np.unique(held.scores))  # equal scores are one observation
-    smallest = math.ceil(1000 * rate_bound(0, n, CONFIDENCE)) / 1000
-    rate = RATE if n >= images_needed(RATE, CONFIDENCE) else smallest
+    rate = max(RATE, math.ceil(1000 * rate_bound(0, n, CONFIDENCE)) / 1000)  # the latter below 59 images
     return threshold_from_good(held.scores, held.maps, rate, confidence=CONFIDENCE)
 
 
