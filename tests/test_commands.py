@@ -121,8 +121,8 @@ def test_the_words_about_the_built_in_cloth_are_left_out_for_other_images():
     assert code[0] == code[1]
 
 
-NASTY = [b"two words", b"it's", b'say "cheese"', b"no#comment", b"-q", b"new\nline",
-         b"a$b $(shell touch x) $$HOME `touch y` $(touch z)", b"\xff\xfe no UTF-8", b"back\\slash;&|*?", b"100%", b"at the end "]
+NASTY = [b"two words", b"it's", b'say "cheese"', b"a$b $(shell touch x) $$HOME `touch y` $(touch z)", b"no#comment",
+         b"-q", b"new\nline", b"\xff\xfe no UTF-8", b"back\\slash;&|*?", b"100%", b"at the end "]
 
 
 @pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
