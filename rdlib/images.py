@@ -180,3 +180,10 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     height, width = size
     resized = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized, dtype=bool)), (image.height, image.width)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the (height, width) of an upright image from the header of its file."""
+    with Image.open(path) as image:
+        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF's orientation: the image lies on its side
+        return (image.width, image.height) if turned else (image.height, image.width)
