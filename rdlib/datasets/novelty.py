@@ -6,6 +6,7 @@ splits, so this kit defines them.
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample
@@ -71,9 +72,7 @@ def _digits() -> tuple[Split, Split]:
     from sklearn.datasets import load_digits  # here: slow to import, and no other data set needs it
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    is_test = np.zeros(len(images), bool)
-    for digit in range(10):
-        is_test[np.flatnonzero(digits.target == digit)[2::3]] = True
+    is_test = pd.Series(digits.target).groupby(digits.target).cumcount().to_numpy() % 3 == 2
     return (images[~is_test], digits.target[~is_test]), (images[is_test], digits.target[is_test])
 
 

@@ -52,7 +52,6 @@ class DefectExplorer(widgets.VBox):
         self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
                        for name in SCALE_NAMES]
         self.scales_top = max(self.interactive.reference.max().item(), 1e-12)
-        self._busy = False
         self.controls = [*self.weights, self.fusion, self.sigma, self.factor]
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
@@ -77,8 +76,6 @@ class DefectExplorer(widgets.VBox):
 
     def update(self) -> None:
         """Show the chosen image with the chosen settings."""
-        if self._busy:
-            return
         settings, index = self.settings, self.index
         start = f"Image {index}, {self.kind.value}: "
         if not any(weight.value for weight in self.weights):
@@ -90,13 +87,8 @@ class DefectExplorer(widgets.VBox):
     def reset_settings(self) -> None:
         """Set the controls to the model's own settings and the threshold to 1."""
         own = self.interactive.settings
-        self._busy = True  # one update for all of them
         for widget, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
             widget.value = value
-        self._busy = False
-        self.update()
 
     def _count(self) -> None:
-        self._busy = True
         self.number.value, self.number.max = 0, int((self._defects == self.kind.value).sum()) - 1
-        self._busy = False
