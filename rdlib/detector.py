@@ -3,13 +3,14 @@
 Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so a comparison of
 methods does not depend on them.
 """
+import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import (
@@ -24,23 +25,18 @@ from rdlib.anomaly_map import (
     scale_maps,
 )
 from rdlib.encoder import TeacherEncoder
+from rdlib.scorer import Decision as Decision
+from rdlib.scorer import Images, Scorer, checked_images
 from rdlib.threshold import Threshold
+from rdlib.utils.arrays import as_array, as_size, as_truth
 from rdlib.utils.errors import check_choice
 from rdlib.utils.hardware import as_float, autocast, memory_format, neutral
+from rdlib.utils.version import __version__
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
 Features = tuple[Tensor, Tensor, Tensor]
-
-
-class Scorer(Protocol):
-    """The interface of all models that predict: `Detector` and `rdlib.deploy.export.OnnxDetector`."""
-
-    threshold: Threshold | None
-
-    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
-        """Compute maps (B, H, W) and scores (B,), all finite, of images (B, 3, H, W), RGB in [0, 1]."""
 
 
 @dataclass(kw_only=True)
@@ -53,8 +49,15 @@ class Config:
     normalize: bool = True
     scales: Sequence[int] = SCALES  # scales that the map is made of
     score: str = "max"
+    image_size: tuple[int, int] | None = None  # (H, W) of the images it was trained on, see `Detector.set_trained`
+    value_range: tuple[float, float] | None = None  # smallest and largest value of these images
+    version: str | None = None  # of the kit that trained it
 
     def __post_init__(self) -> None:
+        if self.image_size is not None:
+            self.image_size = as_size(self.image_size)  # a list in a file
+        if self.value_range is not None:
+            self.value_range = (float(self.value_range[0]), float(self.value_range[1]))
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
             raise ValueError(f"sigma is a width in pixels and cannot be negative, got {self.sigma}. Use 0 for no "
@@ -62,7 +65,7 @@ class Config:
         check_choice("score", self.score, SCORES)
 
 
-class Detector(nn.Module):
+class Detector(Scorer, nn.Module):
     """A frozen teacher and the steps from anomaly maps to scores: the base class of all models.
 
     Args:
@@ -77,6 +80,7 @@ class Detector(nn.Module):
 
     mean: Tensor
     std: Tensor
+    roi: Tensor | None  # (H, W) bool, True where defects are looked for; None is everywhere
 
     def __init__(self, config: Config, weights: str | Path | None, seed: int):
         super().__init__()
@@ -86,6 +90,7 @@ class Detector(nn.Module):
         config.weights = self.teacher.weights
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("roi", None)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self.config).items())
@@ -96,10 +101,59 @@ class Detector(nn.Module):
         """Return the device of the model."""
         return self.mean.device
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Return the size that the model was trained at or, if it knows none, that of its threshold or ROI."""
+        known = self.config.image_size or (self.threshold.size if self.threshold else None)
+        return (self.roi.shape[0], self.roi.shape[1]) if known is None and self.roi is not None else known
+
+    def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float]) -> None:
+        """Note what the model was trained on. Its threshold becomes None, since it was chosen for other weights.
+
+        Args:
+            image_size: (H, W) or the side of a square, in pixels.
+            value_range: smallest and largest value of the training images.
+        """
+        low, high = value_range
+        self.config.image_size, self.config.value_range = as_size(image_size), (float(low), float(high))
+        self.config.version, self.threshold = __version__, None
+
+    def set_roi(self, mask: ArrayLike | Tensor | None) -> None:
+        """Restrict training and prediction to a region of interest (ROI). The threshold becomes None.
+
+        Outside of it, images are 0 after normalization, so that they influence nothing, and maps are 0.
+
+        Args:
+            mask: (H, W) bool, or of 0 and 1 or 255, of the images' size; True inside. None is the whole image.
+
+        Raises:
+            ValueError: the mask is no (H, W) mask, contains no pixel, or has another size than the training images.
+        """
+        roi = None if mask is None else torch.tensor(as_truth(mask), device=self.device)
+        if roi is not None and (roi.ndim != 2 or not roi.any()):
+            raise ValueError(f"A region of interest is a mask (H, W) with at least one pixel, got shape "
+                             f"{tuple(roi.shape)} with {int(roi.sum())} pixels. Mark the part to inspect as True.")
+        if roi is not None and roi.shape != (self.config.image_size or roi.shape):
+            raise ValueError(f"The region of interest must have the size of the training images, "
+                             f"{self.config.image_size}; got {tuple(roi.shape)}. Resize the mask.")
+        self.roi, self.threshold = roi, None
+
+    def inside_roi(self, values: Tensor) -> Tensor:
+        """Set images or maps (..., H, W) to 0 outside the region of interest. Raises ValueError for another size."""
+        if self.roi is None:
+            return values
+        if values.shape[-2:] != self.roi.shape:
+            raise ValueError(f"The model's region of interest has {self.roi.shape[0]} x {self.roi.shape[1]} pixels, "
+                             f"the images {values.shape[-2]} x {values.shape[-1]}. Resize the images, or set it again.")
+        return torch.where(self.roi, values, 0)
+
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalize images (B, 3, H, W), RGB in [0, 1], if `config.normalize`. Raises ValueError for other images."""
+        """Normalize images (B, 3, H, W), RGB in [0, 1], if `config.normalize`, and set them to 0 outside the ROI.
+
+        Raises ValueError for other images.
+        """
         _check_images(images)
-        return (images - self.mean) / self.std if self.config.normalize else images
+        return self.inside_roi((images - self.mean) / self.std if self.config.normalize else images)
 
     def extract_features(self, images: Tensor) -> Features:
         """Extract the teacher's features of images (B, 3, H, W), RGB in [0, 1], without gradient.
@@ -113,14 +167,16 @@ class Detector(nn.Module):
         """Compute the maps (B, H, W) of images (B, 3, H, W) before smoothing; higher is more anomalous."""
         raise NotImplementedError
 
-    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
+    def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Compute smoothed anomaly maps and image scores; higher is more anomalous.
 
         Runs in eval mode and without gradient on the model's device, where the results stay. The model's mode and the
         caller's autocast, default dtype and grad mode have no effect.
 
         Args:
-            images: (B, 3, H, W) floating point, RGB in [0, 1], any B, sides multiples of 32.
+            images: an image, a batch, or a list of these, see `rdlib.images.as_images`: RGB in [0, 1], or in the range
+                of the training images. Files and Pillow's images are resized as in training. All others have the size
+                of the training images; an untrained model takes any sides that are multiples of 32.
             batch_size: number of images at a time, 1 or more.
             precision: precision of the networks: "float32", "bf16", or "auto" (bf16 on hardware where it is fast).
 
@@ -128,12 +184,15 @@ class Detector(nn.Module):
             Maps (B, H, W) and scores (B,), the maximum or sum of each map; never bfloat16.
 
         Raises:
-            ValueError: images of another shape or dtype, or an unknown precision.
+            ValueError: images of another type, shape, dtype, size or range, or an unknown precision.
+            DataError: a file is missing or no readable image.
             NotFiniteError: maps or scores are NaN or infinite, because images or weights are.
         """
         with eval_mode(self, self.device):
-            maps = torch.cat([self.anomaly_maps(batch, precision) for batch in images.split(batch_size)])
-            maps = gaussian_smooth(maps, self.config.sigma)
+            batches = checked_images(images, self.image_size, self.config.value_range).split(batch_size)
+            maps = torch.cat([self.anomaly_maps(batch.to(self.device, self.mean.dtype), precision)
+                              for batch in batches])
+            maps = self.inside_roi(gaussian_smooth(maps, self.config.sigma))
             scores = image_score(maps, self.config.score)
             check_finite(maps, scores)
         return maps, scores
@@ -162,7 +221,9 @@ class Distillation(Detector):
 
     def signature(self) -> dict:
         """Return the settings in which a training run and its checkpoint must agree, besides the teacher's weights."""
-        return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize}
+        roi = None if self.roi is None else zlib.crc32(as_array(self.roi).tobytes())
+        return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize,
+                "roi": roi}
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
         """Compute the student's s1, s2, s3, shaped as the teacher's t1, t2, t3.

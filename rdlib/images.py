@@ -1,8 +1,11 @@
 """Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -81,6 +84,84 @@ def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
     height, width = size
     channels = [np.asarray(channel.resize((width, height), Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
     return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
+
+
+def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence,
+              size: tuple[int, int] | None = None) -> Tensor:
+    """Convert an image, a batch, or a list of these to one batch.
+
+    Args:
+        images: the path of a file; Pillow's image; an array (H, W), (H, W, C) or (B, H, W, C), C = 1, 3 or 4; a tensor
+            (C, H, W) or (B, C, H, W), C = 1 or 3; or a list or tuple of these. uint8 in 0 to 255, or floating point.
+        size: (H, W) in pixels that files and Pillow's images are resized to, as in `read_image`; None if unknown.
+
+    Returns:
+        (B, 3, H, W) RGB, floating point as given, or float32 in [0, 1] for files, Pillow's images and uint8.
+
+    Raises:
+        DataError: a file is missing or no readable image.
+        ValueError: another type, shape or dtype; images of several sizes; an empty list; or a file without `size`.
+    """
+    if isinstance(images, list | tuple):
+        parts = [as_images(image, size) for image in images]
+        if len({part.shape[1:] for part in parts}) != 1:
+            found = ", ".join(sorted({f"{part.shape[2]} x {part.shape[3]}" for part in parts})) or "no image"
+            raise ValueError(f"A list must hold images of one size, and at least one; got {found}. Resize them first, "
+                             "or pass one size at a time.")
+        return torch.cat([part.to(parts[0].device) for part in parts])
+    if isinstance(images, Tensor):
+        values = images
+    elif isinstance(images, np.ndarray):
+        values = _from_array(images)
+    else:
+        values = _from_file(images, size)
+    if values.ndim not in (3, 4) or values.shape[-3] not in (1, 3):
+        raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or gray with 1 channel; got "
+                         f"{tuple(values.shape)}. Put the channels before height and width: tensor.permute(2, 0, 1).")
+    if values.dtype != torch.uint8 and not values.is_floating_point():
+        raise ValueError(f"Images must be uint8 in 0 to 255, or floating point in [0, 1]; got {values.dtype}. Divide "
+                         "them by their largest possible value, such as 65535 for 16 bits.")
+    values = values.float() / 255 if values.dtype == torch.uint8 else values
+    return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
+
+
+def as_image_tensor(image: str | PathLike | Image.Image | NDArray | Tensor,
+                    size: tuple[int, int] | None = None) -> Tensor:
+    """Convert one image to (3, H, W), see `as_images`. Raises ValueError for a batch of several."""
+    batch = as_images(image, size)
+    if len(batch) != 1:
+        raise ValueError(f"One image is needed, got a batch of {len(batch)}. Pass one at a time.")
+    return batch[0]
+
+
+def _from_array(array: NDArray) -> Tensor:
+    """Convert an array (H, W), (H, W, C) or (B, H, W, C), C = 1, 3 or 4, to a tensor, channels first."""
+    if not 2 <= array.ndim <= 4 or array.ndim > 2 and array.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C) with 1, 3 or 4 channels last, "
+                         f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
+    if array.ndim > 2 and array.shape[-1] == 4:
+        if array.dtype != np.uint8:
+            raise ValueError(f"An array with an alpha channel must be uint8, got {array.dtype}. Pass the three colors "
+                             "array[..., :3], if nothing is transparent.")
+        flat = array.reshape(-1, *array.shape[-3:])
+        return torch.stack([to_pixels(Image.fromarray(one), one.shape[:2]) for one in flat])
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8 or array.dtype.kind not in "biuf":
+        raise ValueError(f"Images must be uint8 in 0 to 255, or floating point in [0, 1]; got {array.dtype}. Convert "
+                         "them first.")
+    values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))  # any strides, writable
+    return values[None] if values.ndim == 2 else values.movedim(-1, -3)
+
+
+def _from_file(image: object, size: tuple[int, int] | None) -> Tensor:
+    """Read a file, or take Pillow's image, upright and resized: (3, H, W) uint8."""
+    if not isinstance(image, str | PathLike | Image.Image):
+        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor; got {type(image).__name__}. Pass "
+                         "one of these, or a list of them.")
+    if size is None:
+        raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
+                         "model.set_trained(size, (0, 1)), or pass a tensor, sides multiples of 32.")
+    return to_pixels(ImageOps.exif_transpose(image), size) if isinstance(image, Image.Image) else \
+        read_image(Path(image), size)[0]
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:

@@ -187,11 +187,11 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     return math.ceil(math.log1p(-_share("confidence", confidence)) / math.log1p(-rate) - 1e-9)
 
 
-def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Return the image size to use a model at: the size of its threshold or, without a threshold, `size`.
+def agreed_size(known: tuple[int, int] | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Return the image size to use a model at: the size that it knows or, if it knows none, `size`.
 
     Args:
-        threshold: the model's threshold, if it has one.
+        known: (H, W) in pixels that the model was trained at, or its threshold was chosen at: `model.image_size`.
         size: (H, W), the side of a square, or None; in pixels.
 
     Returns:
@@ -201,14 +201,14 @@ def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None)
         ValueError: both sizes are missing, or they differ.
     """
     if size is None:
-        if threshold is None:
+        if known is None:
             raise ValueError("The image size is unknown. Give the size that the model was trained at, such as size=256 "
-                             "(--size 256). Or choose a threshold first; it stores the size.")
-        return threshold.size
+                             "(--size 256), or train the model; it stores the size.")
+        return known
     asked = as_size(size)
-    if threshold and asked != threshold.size:
-        raise ValueError(f"The model's threshold was chosen at {threshold.size[0]} x {threshold.size[1]} pixels and "
-                         f"means nothing at {asked[0]} x {asked[1]}. Leave the size out or set model.threshold = None.")
+    if known and asked != known:
+        raise ValueError(f"The model was trained, or its threshold was chosen, at {known[0]} x {known[1]} pixels. Its "
+                         f"scores mean nothing at {asked[0]} x {asked[1]}. Leave the size out, or train at yours.")
     return asked
 
 

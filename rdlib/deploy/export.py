@@ -75,7 +75,7 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
     onnx, _ = _import("onnx"), _import("onnxscript")
-    height, width = agreed_size(model.threshold, size)
+    height, width = agreed_size(model.image_size, size)
     for key, value in model.state_dict().items():
         check_values(key, value, f"{path} was not written")
     if images is None:

@@ -59,7 +59,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     """
     folder, out = Path(folder), Path(out)
     check_choice("choice of overlays", overlays, OVERLAYS)
-    files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
+    files = _Files(find_images(folder, out), agreed_size(model.image_size, size))
     rows = []
     scored = _scored(model, files, batch_size, num_workers)
     for path, row, values in tqdm(scored, desc="scoring", total=len(files), unit="image", disable=not progress):

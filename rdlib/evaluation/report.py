@@ -171,7 +171,7 @@ def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int =
     collate = None if dataset is None else check_dataset(dataset, test=True)
     if dataset is None or not len(dataset):
         raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
-    n, (height, width) = len(dataset), agreed_size(model.threshold, dataset.size)
+    n, (height, width) = len(dataset), agreed_size(model.image_size, dataset.size)
     maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
     masks = np.empty((n, height, width), bool)
     loader = DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
