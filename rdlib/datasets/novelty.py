@@ -6,7 +6,6 @@ splits, so this kit defines them.
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample
@@ -69,7 +68,8 @@ def _class_number(family: str, category: str) -> int:
 
 def _digits() -> tuple[Split, Split]:
     """Read scikit-learn's 1,797 digits, 8 x 8, values 0 to 16; every third image of each class is for testing."""
-    from sklearn.datasets import load_digits  # here: slow to import, and no other data set needs it
+    import pandas as pd  # here: slow to import, and no other data set needs them
+    from sklearn.datasets import load_digits
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     is_test = pd.Series(digits.target).groupby(digits.target).cumcount().to_numpy() % 3 == 2
