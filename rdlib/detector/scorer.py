@@ -103,7 +103,7 @@ def _check_range(images: Tensor, least: float, most: float) -> None:
     if least - TOLERANCE <= low and high <= most + TOLERANCE:
         return
     cause = "Scale them as the training images."
-    if low < -TOLERANCE and max(-low, high) < 3:
+    if least == 0 and low < -TOLERANCE and max(-low, high) < 3:
         cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
     elif low >= -TOLERANCE and high <= 255:
         cause = "If they are 0 to 255, divide by 255, or pass them as uint8."

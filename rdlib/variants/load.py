@@ -11,7 +11,7 @@ CLASSES: dict[str, type[Detector]] = {cls.__name__: cls for cls in (ReverseDisti
 
 
 def load(path: str | Path) -> Detector:
-    """Load the model that `model.save(path)` wrote, whatever its class, in eval mode on the CPU.
+    """Load the model of any class that `model.save(path)` wrote, in eval mode on the CPU.
 
     Raises WeightsError if the file is missing, damaged, no model of this kit, or of a class that is not the kit's.
     """
