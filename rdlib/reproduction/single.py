@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rdlib.anomaly_map import SCALES, check_finite, fuse, gaussian_smooth, image_score
-from rdlib.datasets.load import load_dataset
+from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
 from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
@@ -59,6 +59,12 @@ def start_counting_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
+def load(config: RunConfig, machine: Machine) -> AnomalyData:
+    """Load the run's data set."""
+    family = config.dataset.partition("/")[0]
+    return load_dataset(config.dataset, machine.roots.get(family), config.size, n_train=config.n_train)
+
+
 def build(config: RunConfig, machine: Machine) -> Detector:
     """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
@@ -100,8 +106,7 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     began, device = time.perf_counter(), torch.device(machine.device)
     origin = provenance(device)
     start_counting_memory(device)
-    root = machine.roots.get(config.dataset.partition("/")[0])
-    data, model = load_dataset(config.dataset, root, config.size, n_train=config.n_train), build(config, machine)
+    data, model = load(config, machine), build(config, machine)
     assert data.test is not None, "every benchmark has a test set"
     curve: dict[str, dict[str, float]] = {}
     losses, earlier = [], 0.0  # earlier: seconds before the run was resumed
