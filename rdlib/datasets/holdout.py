@@ -8,8 +8,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
@@ -71,6 +69,9 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> HeldOut:
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     """Group samples that are near-duplicates of each other; return the groups' indices, in order."""
+    from scipy.sparse import coo_array  # here: slow to import, and few data sets need it
+    from scipy.sparse.csgraph import connected_components
+
     with ThreadPoolExecutor() as threads:
         bar = tqdm(threads.map(_look, samples), "look for near-duplicates", len(samples), leave=False, delay=3)
         digests, thumbnails = zip(*bar, strict=True)
