@@ -1,5 +1,14 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +22,9 @@ from rdlib import ReverseDistillation
 from rdlib.cli import main
 from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
+from rdlib.detector import Scorer
 from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.images import as_images
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError
 
@@ -21,14 +32,24 @@ STRIP = 32  # height of the line of words above a picture of no more than 320 pi
 THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=1, alarms=0)
 
 
-class Brightness:
+class Brightness(Scorer):
     """Its map is the image's red channel, so the maximum lies where the picture is brightest."""
 
-    def __init__(self, threshold=THRESHOLD):
-        self.threshold, self.batches = threshold, []
+    def __init__(self, threshold=THRESHOLD, stops_after=10**9):
+        self.threshold, self.batches, self.stops_after = threshold, [], stops_after
 
-    def predict(self, images, batch_size=32):
+    @property
+    def image_size(self):
+        return self.threshold.size if self.threshold else None
+
+    def describe(self):
+        return {"class": "Brightness", "threshold": asdict(self.threshold) if self.threshold else None}
+
+    def predict(self, images, batch_size=32, precision="float32"):
+        if len(self.batches) == self.stops_after:
+            raise KeyboardInterrupt
         self.batches.append(len(images))
+        images = as_images(images)
         return images[:, 0], images[:, 0].amax((1, 2))
 
 
@@ -208,7 +229,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     model.save(tmp_path / "model.safetensors")
     out = tmp_path / "out"
     assert command(tmp_path / "model.safetensors", folder, out, "--overlays", "all") == 0
-    assert "6 files, 2 unreadable; 4 anomalous (score at least 0)" in capsys.readouterr().out
+    assert "6 files, 2 with an error; 4 anomalous (score at least 0)" in capsys.readouterr().out
     assert len(drawn(out)) == 4 and len(pd.read_csv(out / "scores.csv")) == 6
     assert command(tmp_path / "bare.safetensors", folder, out, "--size", 32, "--quiet") == 0
     said = capsys.readouterr()
@@ -244,6 +265,6 @@ def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, m
     monkeypatch.setattr(ReverseDistillation, "load", lambda path: model)  # what turns up while it predicts
     assert command(path, folder, out, "--quiet") == 1
     said = capsys.readouterr()
-    assert "6 files, 2 unreadable; 0 anomalous" in said.out and "4 of them have no score" in said.err
+    assert "6 files, 6 with an error; 0 anomalous" in said.out and "4 of them have no score" in said.err
     table = pd.read_csv(out / "scores.csv")
     assert table.anomalous.isna().all() and table.score.isna().all() and table.error.notna().all()
