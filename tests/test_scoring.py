@@ -1,5 +1,4 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
-
 import json
 import os
 import signal
@@ -184,7 +183,7 @@ def test_without_a_threshold_there_are_scores_alone(folder, tmp_path):
 def test_what_cannot_be_done_is_said_before_anything_is_written(folder, tmp_path):
     for arguments, error, words in (((tmp_path / "none",), DataError, "There is no folder"),
                                     ((folder / ".trash" / "..", tmp_path / "out", "some"), ValueError, "no choice"),
-                                    ((folder, tmp_path / "out", "all", 64), ValueError, "means nothing at 64 x 64")):
+                                    ((folder, tmp_path / "out", "all", 64), ValueError, "mean nothing at 64 x 64")):
         options = dict(zip(("folder", "out", "overlays", "size"), arguments, strict=False))
         with pytest.raises(error, match=words):
             score_folder(Brightness(), **{"out": tmp_path / "out", **options}, progress=False)
