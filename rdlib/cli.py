@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rdlib.deploy.doctor import report_lines
-from rdlib.deploy.scoring import OVERLAYS, load_scorer, score_folder, scoring_messages
+from rdlib.deploy.scoring import NOT_FINITE, OVERLAYS, load_scorer, score_folder, scoring_messages
 from rdlib.reproduction.command import parse_pair, reproduce
 from rdlib.reproduction.tables import BENCHMARKS, TABLES
 from rdlib.synthetic import CATEGORIES
@@ -59,11 +59,11 @@ def _score(args: argparse.Namespace) -> int:
     model = load_scorer(args.model)
     table = score_folder(model, args.folder, args.out, size=args.size, overlays=args.overlays,
                          batch_size=args.batch_size, num_workers=args.num_workers, progress=not args.quiet)
-    message, warning = scoring_messages(table, model.threshold, args.out)
+    message, warnings = scoring_messages(table, model.threshold, args.out)
     print(message)
-    if warning:
+    for warning in warnings:
         print(warning, file=sys.stderr)
-    return int(bool(warning))
+    return int((table["error"] == NOT_FINITE).any())
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:

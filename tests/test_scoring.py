@@ -1,12 +1,5 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
-import json
-import os
-import signal
-import subprocess
-import sys
-import tracemalloc
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,7 @@
 """Warn if a folder's scores do not look like those of the good images that the threshold was chosen on.
 
-Both tests allow for chance in the scored images and in the good ones. If all are drawn in the same way, each test warns of
-less than one folder in 100.
+Both tests allow for chance in the scored images and in the good ones. If all are drawn in the same way, each test warns
+of less than one folder in 100.
 """
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def drift_warnings(scores: NDArray, threshold: Threshold) -> Iterator[str]:
     if shift := _shift(passed, threshold):
         cause = "these images were trained on" if shift == "lower" else "small defects are missed"
         yield (f"The {len(passed)} images that do not alarm score {shift} than the good images that the threshold was "
-               f"chosen on: light or lens may have changed, or {cause}. Choose the threshold again on images like these.")
+               f"chosen on: light or lens may have changed, or {cause}. Choose the threshold on images like these.")
 
 
 def _too_many(alarms: int, n: int, threshold: Threshold) -> bool:
@@ -46,8 +46,8 @@ def _too_many(alarms: int, n: int, threshold: Threshold) -> bool:
 def _shift(passed: NDArray, threshold: Threshold) -> str:
     """Return "lower" or "higher" if sorted scores below the threshold differ from the good ones there, else "".
 
-    This is the test of Kolmogorov and Smirnov for two samples, at the stored quantiles; ties count for no difference. The
-    q-th quantile of m scores is the (1 + (m - 1) q)-th in order, and m - k of them lie below the threshold.
+    This is the test of Kolmogorov and Smirnov for two samples, at the stored quantiles; ties count for no difference.
+    The q-th quantile of m scores is the (1 + (m - 1) q)-th in order, and m - k of them lie below the threshold.
     """
     quantiles, n, m = np.array(threshold.quantiles), len(passed), threshold.good - threshold.alarms
     below = quantiles < threshold.score

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
 from rdlib.deploy.card import model_card
 from rdlib.detector import Distillation, Images, Scorer, checked_images
+from rdlib.encoder import fingerprint
 from rdlib.threshold import Threshold, agreed_size
-from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import WeightsError
 from rdlib.utils.files import written_atomically
@@ -161,7 +161,8 @@ class OnnxDetector(Scorer):
 
 def described(model: Scorer) -> dict:
     """Describe a model for a JSON file, with a checksum of its weights and region of interest."""
-    return model.describe() | ({"weights": fingerprint(model)} if isinstance(model, nn.Module) else {})
+    weights = {"weights": fingerprint(model.state_dict().values())} if isinstance(model, nn.Module) else {}
+    return model.describe() | weights
 
 
 def _traced(model: Distillation, size: tuple[int, int]) -> Any:

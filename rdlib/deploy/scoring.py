@@ -19,12 +19,12 @@ from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
 from rdlib.detector import Scorer
 from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.images import list_images, read_image
-from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import DataError, NotFiniteError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
+from rdlib.variants.load import load
 
 OVERLAYS = ("anomalous", "all", "none")
 NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good nor anomalous. Usually the model's "
@@ -72,7 +72,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     done = begin_table(out, run, names, resume)
     files = _Files([path for name, path in names.items() if name not in done], size)
     scored = _scored(model, files, batch_size, num_workers)
-    with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:  # 1: writes each line at once
+    # Buffering of 1 writes each line at once. The words of an error may name a file whose name is no UTF-8.
+    with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
@@ -155,9 +156,8 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
 def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold: Threshold | None,
           overlays: str) -> str:
     """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Return what failed, or ""."""
-    wanted = values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]
     try:
-        if wanted:
+        if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
             pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
             drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), threshold)
             with written_atomically(target) as temporary:
@@ -170,21 +170,21 @@ def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold
 
 
 def load_scorer(path: str | Path) -> Scorer:
-    """Load a model file: .onnx with onnxruntime, any other as a `ReverseDistillation` on the best device.
+    """Load a model file: .onnx with onnxruntime, any other by `rdlib.load` on the best device.
 
     Raises WeightsError if the file is missing or unreadable, and ImportError if onnxruntime is not installed.
     """
     if Path(path).suffix.lower() == ".onnx":
         return OnnxDetector(path)
-    return ReverseDistillation.load(path).to(best_device())
+    return load(path).to(best_device())
 
 
 def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, list[str]]:
-    """Summarize the result of `score_folder` in a line, and in warnings: of scores that are not finite, and of drift."""
-    not_finite = int((table["error"] == NOT_FINITE).sum())
+    """Summarize the result of `score_folder` in a line, and in warnings of scores that are not finite and of drift."""
+    not_finite, errors = int((table["error"] == NOT_FINITE).sum()), int((table["error"] != "").sum())
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else
                "no threshold was saved with the model, so none is called anomalous")
     warnings = [f"{not_finite} of them have no score: {NOT_FINITE}"] if not_finite else []
     if threshold:
         warnings += drift_warnings(table["score"].dropna().to_numpy(), threshold)
-    return f"{len(table)} files, {int((table['error'] != '').sum())} with an error; {verdict}: {out / 'scores.csv'}", warnings
+    return f"{len(table)} files, {errors} with an error; {verdict}: {out / 'scores.csv'}", warnings
