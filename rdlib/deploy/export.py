@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
 from rdlib.deploy.card import model_card
 from rdlib.detector import Distillation, Images, Scorer, checked_images
-from rdlib.encoder import fingerprint
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import WeightsError
@@ -88,8 +87,8 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
                          "Pass one or more images of this size.")
     proto, card = _traced(model, (height, width)), model_card(model, (height, width))
     proto.doc_string = "\n".join(f"{name}: {text}" for name, text in card.items()) + "\n"
-    about = described(model) | {"size": (height, width)}
-    onnx.helper.set_model_props(proto, card | {"rdlib": json.dumps(about)})
+    about = json.dumps(model.describe() | {"size": (height, width)})
+    onnx.helper.set_model_props(proto, card | {"rdlib": about})
     with written_atomically(path) as temporary, written_atomically(f"{path}.txt") as text:
         text.write_text(proto.doc_string, encoding="utf-8")
         onnx.save(proto, temporary)
@@ -129,7 +128,7 @@ class OnnxDetector(Scorer):
                                "Export it again with export_onnx(model, path).") from error
 
     def describe(self) -> dict:
-        """Return what the exported model says of itself, see `described`."""
+        """Return what the exported model said of itself, and its size."""
         return self._about
 
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
@@ -157,12 +156,6 @@ class OnnxDetector(Scorer):
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         check_finite(maps, scores)
         return maps, scores
-
-
-def described(model: Scorer) -> dict:
-    """Describe a model for a JSON file, with a checksum of its weights and region of interest."""
-    weights = {"weights": fingerprint(model.state_dict().values())} if isinstance(model, nn.Module) else {}
-    return model.describe() | weights
 
 
 def _traced(model: Distillation, size: tuple[int, int]) -> Any:

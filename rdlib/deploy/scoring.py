@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
 from rdlib.deploy.drift import drift_warnings
-from rdlib.deploy.export import OnnxDetector, described
+from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
 from rdlib.detector import Scorer
 from rdlib.figures.overlay import overlay, overlay_size
@@ -68,7 +68,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     check_choice("choice of overlays", overlays, OVERLAYS)
     images, size = find_images(folder, out), agreed_size(model.image_size, size)
     names = {listed_name(path, folder): path for path in images}
-    run = described(model) | {"size": size, "folder": str(folder.resolve())}
+    run = model.describe() | {"size": size, "folder": str(folder.resolve())}
     done = begin_table(out, run, names, resume)
     files = _Files([path for name, path in names.items() if name not in done], size)
     scored = _scored(model, files, batch_size, num_workers)
@@ -77,8 +77,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            error = row["error"] or _draw(path, target, row, values, model.threshold, overlays)
-            table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(error.split())})
+            _draw(path, target, row, values, model.threshold, overlays)
+            table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})
     return finished_table(out)
 
 
@@ -154,8 +154,8 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
 
 
 def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold: Threshold | None,
-          overlays: str) -> str:
-    """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Return what failed, or ""."""
+          overlays: str) -> None:
+    """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
     try:
         if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
             pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
@@ -165,8 +165,7 @@ def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold
         elif os.path.exists(target):  # False, unlike Path.exists, for a name that is too long
             target.unlink()
     except (OSError, ValueError) as error:
-        return f"The overlay could not be written or removed: {error}"
-    return ""
+        row["error"] += f" The overlay could not be written or removed: {error}"
 
 
 def load_scorer(path: str | Path) -> Scorer:
