@@ -1,5 +1,7 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
-from dataclasses import asdict
+import os
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -260,3 +262,98 @@ def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, m
     assert "6 files, 6 with an error; 0 anomalous" in said.out and "4 of them have no score" in said.err
     table = pd.read_csv(out / "scores.csv")
     assert table.anomalous.isna().all() and table.score.isna().all() and table.error.notna().all()
+
+
+class Vanishing(Brightness):
+    """Every image is anomalous, and the first file is gone before its overlay is drawn."""
+
+    def __init__(self, gone):
+        super().__init__(replace(THRESHOLD, score=0.0))
+        self.gone = gone
+
+    def predict(self, images, batch_size=32, precision="float32"):
+        self.gone.unlink(missing_ok=True)
+        return super().predict(images)
+
+
+def test_an_overlay_that_cannot_be_written_stops_nothing(tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    long = "z" * 250 + ".png"  # the overlay's name is longer than a file's may be
+    for name in ("a.png", "b.png", long):
+        picture(64, 128, 40).save(folder / name)
+    table = score_folder(Vanishing(folder / "a.png"), folder, tmp_path / "out", progress=False).set_index("file")
+    assert list(table.anomalous) == [1, 1, 1] and table.score.notna().all() and drawn(tmp_path / "out") == ["b.png.png"]
+    for name, words in (("a.png", "is not a readable image"), (long, "too long")):
+        assert table.error[name].startswith("The overlay could not be written") and words in table.error[name]
+    assert table.error["b.png"] == ""
+    quiet = score_folder(Brightness(), folder, tmp_path / "out", progress=False)
+    assert list(quiet.error) == ["", ""] and drawn(tmp_path / "out") == [], "no overlay is wanted, and none is there"
+
+
+def test_a_folder_where_an_overlay_should_lie_is_reported(folder, tmp_path):
+    (tmp_path / "out/overlays/b.jpg.png").mkdir(parents=True)
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False).set_index("file")
+    assert "The overlay could not be written" in table.error["b.jpg"] and table.score.notna().sum() == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_utf_8_are_escaped(tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    names = [b"caf\xe9.png", "Prüf\u202fteil, \"neu\".png".encode(), b"two\nlines\r.png", b"torn\xff.png"]
+    for name in names:
+        picture(64, 128, 255).save(folder / os.fsdecode(name), "png")
+    (folder / os.fsdecode(names[3])).write_text("torn")
+    expected = ["Prüf\u202fteil, \"neu\".png", "caf\\udce9.png", "torn\\udcff.png", "two\\nlines\\r.png"]
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False)
+    assert list(table.file) == expected and table.anomalous.sum() == 3
+    assert "torn\\udcff.png is not a readable image" in table.error[2]
+    assert len(drawn(tmp_path / "out")) == 3
+    model = Brightness()
+    again = score_folder(model, folder, tmp_path / "out", resume=True, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    assert model.batches == []
+
+
+def test_scores_in_the_file_are_exact(folder, tmp_path):
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False).dropna(subset="score")
+    images = [scoring.read_image(folder / name, THRESHOLD.size)[0] for name in table.file]
+    assert list(table.score.astype(np.float32)) == Brightness().predict(torch.stack(images))[1].tolist()
+
+
+def test_the_region_of_interest_is_honored(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1, score="sum")
+    region = np.zeros((32, 64), bool)
+    region[20:28, 40:56] = True
+    model.set_roi(region)
+    maps, scores = model.predict([folder / "b.jpg"])
+    table = score_folder(model, folder, tmp_path / "out", progress=False).set_index("file")
+    assert table.score["b.jpg"] == pytest.approx(float(scores[0]), rel=1e-5)
+    table = table[table.score.notna()]
+    rows, columns = table.row / table.height * 32, table.column / table.width * 64
+    assert rows.between(20, 28).all() and columns.between(40, 56).all()
+
+    class Blank(ReverseDistillation):
+        def predict(self, images, batch_size=32, precision="float32"):
+            return torch.zeros(len(images), 32, 64), torch.zeros(len(images))
+
+    blank = Blank("resnet18", weights=None)
+    blank.set_roi(region)
+    table = score_folder(blank, folder, tmp_path / "out", progress=False).dropna(subset="score")
+    assert (table.row / table.height * 32).between(20, 28).all(), "inside, even where the map is 0 everywhere"
+
+
+def test_files_do_not_suit_a_model_of_another_range(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None)
+    model.set_trained(64, (-2.1, 2.6))
+    with pytest.raises(ValueError, match="files and 8-bit images give 0 to 1"):
+        score_folder(model, folder, tmp_path / "out", progress=False)
+
+
+def test_drift_is_a_warning_of_the_command_and_not_an_error(folder, tmp_path, capsys):
+    for i in range(40):
+        picture(64, 64, 200).save(folder / f"{i}.png")
+    model = ReverseDistillation("resnet18", weights=None, sigma=1)
+    model.threshold = replace(THRESHOLD, score=1e-3, size=(32, 32), good=100, alarms=2, rate=0.05)
+    model.save(tmp_path / "model.safetensors")
+    assert command(tmp_path / "model.safetensors", folder, tmp_path / "out", "--overlays", "none", "--quiet") == 0
+    assert "44 of 44 images alarm where at most 5 % were promised" in capsys.readouterr().err
