@@ -208,14 +208,14 @@ def test_what_is_not_known_is_not_claimed(model, graph, monkeypatch, tmp_path):
     assert not any("threshold" in name for name in notes)
     model.set_trained(64, (-2.25, 2.75))
     notes = card(model, graph, monkeypatch, tmp_path)
-    assert notes["value_range"].startswith("-2.25 to 2.75; if this is 0 to 1, 8-bit values divided by 255; else ")
+    assert notes["value_range"].startswith("-2.25 to 2.75. 0 to 1: 8-bit values divided by 255. Another range: ")
     detector = OnnxDetector(tmp_path / "model.onnx")
     for scorer in (model, detector):
         assert scorer.predict(torch.full((1, 3, 64, 64), 2.5))[1] > 0
         with pytest.raises(ValueError, match="values from -2.25 to 2.75, but files and 8-bit images give 0 to 1"):
             scorer.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     model.set_trained(64, (0.25, 0.75))
-    assert card(model, graph, monkeypatch, tmp_path)["value_range"].startswith("0 to 1; ")
+    assert card(model, graph, monkeypatch, tmp_path)["value_range"].startswith("0 to 1. ")
 
 
 def test_an_untrained_model_takes_any_size_and_a_trained_one_its_own(model, graph, monkeypatch, tmp_path):
