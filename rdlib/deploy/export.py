@@ -128,7 +128,7 @@ class OnnxDetector(Scorer):
                                "Export it again with export_onnx(model, path).") from error
 
     def describe(self) -> dict:
-        """Return what the exported model said of itself, and its size."""
+        """Return the description of the exported model, with its size."""
         return self._about
 
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
