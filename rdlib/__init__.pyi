@@ -4,6 +4,9 @@ from rdlib import widgets as widgets
 from rdlib.datasets.load import load_dataset as load_dataset
 from rdlib.datasets.roles import folder_dataset as folder_dataset
 from rdlib.datasets.samples import AnomalyDataset as AnomalyDataset
+from rdlib.deploy.export import OnnxDetector as OnnxDetector
+from rdlib.deploy.export import export_onnx as export_onnx
+from rdlib.deploy.scoring import score_folder as score_folder
 from rdlib.encoder import TeacherEncoder as TeacherEncoder
 from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from rdlib.evaluation.report import Report as Report
