@@ -14,7 +14,8 @@ from test_training import equal, images, weights
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.datasets.samples import AnomalyDataset, Item, check_dataset
+from rdlib.datasets.items import check_dataset
+from rdlib.datasets.samples import AnomalyDataset, Item
 from rdlib.evaluation.report import ALL_METRICS
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import NotFiniteError

@@ -11,7 +11,8 @@ from parity import assert_close, batch, official_outputs, official_state
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from rdlib import ForwardStudent, ReverseDistillation, fit
-from rdlib.datasets.samples import AnomalyDataset, Item, augments
+from rdlib.datasets.items import augments
+from rdlib.datasets.samples import AnomalyDataset, Item
 from rdlib.losses import positional_cosine_loss
 from rdlib.training.checkpoint import load_optimizer
 from rdlib.training.features import CachedFeatures, LiveFeatures
