@@ -2,6 +2,7 @@ from rdlib import figures as figures
 from rdlib import synthetic as synthetic
 from rdlib import widgets as widgets
 from rdlib.datasets.load import load_dataset as load_dataset
+from rdlib.datasets.roles import folder_dataset as folder_dataset
 from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from rdlib.evaluation.report import Report as Report
 from rdlib.evaluation.report import evaluate as evaluate

@@ -146,14 +146,14 @@ def test_a_damaged_image_is_named(bottle):
 def test_folders_without_what_is_needed(bottle, tmp_path):
     (tmp_path / "empty").mkdir()
     for name, words in ((tmp_path / "empty", "empty holds no images"), (tmp_path / "gone", "no folder .*gone"),
-                        (bottle / "train/good/000.png", "no folder"), (bottle / "test", "test holds no images")):
+                        (bottle / "train/good/000.png", "no folder"), (bottle / "test", "no layout that is rec")):
         with pytest.raises(DataError, match=words):
             load_dataset(f"folder:{name}")
     (tmp_path / "bare/test/good").mkdir(parents=True)
-    with pytest.raises(DataError, match="bare has no folder train/good.*test/DEFECT_TYPE.*ground_truth"):
+    with pytest.raises(DataError, match="bare holds no images"):
         load_dataset(f"folder:{tmp_path / 'bare'}")
     (tmp_path / "bare/train/good").mkdir(parents=True)
-    with pytest.raises(DataError, match="bare/train/good holds no images"):
+    with pytest.raises(DataError, match="bare/test holds no images"):
         load_dataset(f"folder:{tmp_path / 'bare'}")
     paint(tmp_path / "bare/train/good/0.png")
     with pytest.raises(DataError, match="bare/test holds no images"):
@@ -297,7 +297,7 @@ def test_incomplete_magnetic_tiles_are_named(tmp_path):
                 Image.new("L", (40, 40)).save(tmp_path / f"MT_{kind}" / "Imgs" / f"{i}.{suffix}")
     assert len(load_dataset("magnetic_tile", root=tmp_path).test) == 16
     (tmp_path / "MT_Crack/Imgs/1.png").unlink()
-    with pytest.raises(DataError, match=r"1\.jpg has no mask .*1_mask\.png"):
+    with pytest.raises(DataError, match=r"1\.jpg has no mask .*1\.png"):
         load_dataset("magnetic_tile", root=tmp_path)
     shutil.rmtree(tmp_path / "MT_Fray")
     (tmp_path / "MT_Crack/Imgs/1.jpg").unlink()

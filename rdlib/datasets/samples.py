@@ -1,5 +1,6 @@
-"""Define samples (an image, its mask and its label) and the data set that lists them."""
+"""Define samples (an image, its mask and its label) and the data sets that list them."""
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
 from rdlib.utils.arrays import as_array
+from rdlib.utils.display import Shown
 from rdlib.utils.errors import DataError
 
 GOOD = "good"
@@ -62,25 +64,26 @@ class FileSample:
         path: the image file.
         name: short name for tables and messages.
         defect: "good" or the defect type.
-        mask: the mask file; None: an empty mask.
+        mask: the mask file, or the files of its parts; None: an empty mask.
         mask_threshold: mask values above it are defect; None: see `images.read_mask`.
     """
 
     path: Path
     name: str
     defect: str = GOOD
-    mask: Path | None = None
+    mask: Path | tuple[Path, ...] | None = None
     mask_threshold: float | None = None
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
         image, image_size = read_image(self.path, size)
-        if self.mask is None:
-            return image, torch.zeros(size, dtype=torch.bool)
-        mask, mask_size = read_mask(self.mask, size, self.mask_threshold)
-        if mask_size != image_size:
-            raise DataError(f"The mask {self.mask} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
-                            f"is {image_size[1]} x {image_size[0]}. Export the mask at the size of its image.")
+        mask = torch.zeros(size, dtype=torch.bool)
+        for path in (self.mask,) if isinstance(self.mask, Path) else self.mask or ():
+            part, mask_size = read_mask(path, size, self.mask_threshold)
+            if mask_size != image_size:
+                raise DataError(f"The mask {path} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
+                                f"is {image_size[1]} x {image_size[0]}. Export the mask at the size of its image.")
+            mask |= part
         return image, mask
 
 
@@ -207,8 +210,8 @@ class AnomalyDataset(Dataset[Item]):
         return result
 
 
-@dataclass(frozen=True)
-class AnomalyData:
+@dataclass(frozen=True, repr=False)
+class AnomalyData(Shown):
     """A data set for one-class learning.
 
     Args:
@@ -216,9 +219,25 @@ class AnomalyData:
         train: good images.
         test: good and defective images, or None for a folder of good images.
         normalize: whether the official protocol normalizes with ImageNet's mean and standard deviation.
+        validation: further good images, to choose the threshold; None: hold out a part of `train`.
+        layout: how the folder was read, in words.
+        notes: what was held out or left out, in words, with numbers.
     """
 
     name: str
     train: AnomalyDataset
     test: AnomalyDataset | None
     normalize: bool = True
+    validation: AnomalyDataset | None = None
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, object]:
+        """Return layout, numbers of images, defect types and notes."""
+        test = "no images"
+        if self.test is not None:
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(Counter(self.test.defect_types).items()))
+            test = f"{len(self.test)} images ({kinds}), {'with' if self.test.has_masks else 'without'} masks"
+        return {"name": self.name, "layout": self.layout, "train": f"{len(self.train)} good images",
+                "validation": f"{len(self.validation)} good images" if self.validation else None, "test": test,
+                **{f"note {i}": note for i, note in enumerate(self.notes, 1)}}
