@@ -204,9 +204,9 @@ class AnomalyDataset(Dataset[Item]):
     def _transformed(self, image: Tensor) -> Tensor:
         result = self.transform(image) if self.transform else image
         if not isinstance(result, Tensor) or (result.shape, result.dtype) != (image.shape, image.dtype):
-            found = f"{tuple(result.shape)} {result.dtype}" if isinstance(result, Tensor) else type(result).__name__
-            raise ValueError(f"transform must return an image as it was given one, {tuple(image.shape)} {image.dtype}; "
-                             f"got {found}. Convert its result, or resize it back.")
+            found = f"{type(result).__name__} {tuple(getattr(result, 'shape', ()))} {getattr(result, 'dtype', '')}"
+            raise ValueError(f"transform must return a Tensor {tuple(image.shape)} {image.dtype}, as it was given; got "
+                             f"{found}. Convert its result, or resize it back.")
         return result
 
 

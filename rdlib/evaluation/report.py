@@ -84,7 +84,7 @@ class Report(Shown):
     def table(self) -> pd.DataFrame:
         """Return one row an image: name, defect type, score and, with a threshold, whether it is called anomalous."""
         table = pd.DataFrame({"name": self.names, "defect": self.defect_types, "score": self.scores})
-        return table if self.threshold is None else table.assign(anomalous=table["score"] >= self.threshold)
+        return table if self.threshold is None else table.assign(anomalous=self.scores.astype(float) >= self.threshold)
 
     def save(self, path: str | Path) -> None:
         """Save everything but the images atomically to one compressed NumPy file (.npz).
@@ -113,10 +113,9 @@ class Report(Shown):
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds = (file[name] for name in STORED)
-                known = list(zip(file["names"].tolist(), file["defect_types"].tolist(), strict=True))
-                has_masks, threshold = bool(file["has_masks"]), file["threshold"].item()
-            if maps.shape != masks.shape or not len(maps) == len(scores) == len(known):
-                raise ValueError(f"{len(known)} names, scores {scores.shape}, maps {maps.shape}, masks {masks.shape}")
+                rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
+                known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
+                threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
                             "save the report again.") from error
@@ -124,8 +123,7 @@ class Report(Shown):
             dataset = AnomalyDataset([ItemSample(*pair) for pair in known], maps.shape[1:], has_masks)
         elif [(sample.name, sample.defect) for sample in dataset.samples] != known:
             raise DataError(f"{path} belongs to another test set: names, defect types or their order differ.")
-        return cls(dataset, maps, scores, masks, limit.item(), seconds.item(),
-                   None if np.isnan(threshold) else threshold)
+        return cls(dataset, maps, scores, masks, limit.item(), seconds.item(), threshold)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""

@@ -2,11 +2,13 @@
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from rdlib.datasets.items import Seeded, check_dataset, labelled_item, parts
+from rdlib.datasets.items import Seeded, check_dataset, parts
 from rdlib.detector import eval_mode
 from rdlib.training.run import Run
+from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import check_whole
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import autocast
@@ -56,14 +58,12 @@ class EarlyStopping(Callback):
 
     def on_start(self, run: Run) -> None:
         """Check all held-out images."""
-        self.collate = check_dataset(self.dataset)
-        self.items = Seeded(self.dataset, 0, 0)
-        if len(self.items) and parts(self.dataset[0])[1] is not None:
-            self.items.as_item = labelled_item
-        bad = [index for index in range(len(self.items)) if self.items[index].label]
-        if bad or not len(self.items):
-            raise ValueError(f"Early stopping needs held-out good images; {len(bad)} of {len(self.items)} are defective"
-                             f"{f', the first at index {bad[0]}' if bad else ''}. Hold out a part of data.train.")
+        self.collate, self.items = check_dataset(self.dataset), Seeded(self.dataset, 0, 0)
+        labels = [as_array(parts(self.items.dataset[index])[1]) for index in range(len(self.items))]
+        bad = [index for index, label in enumerate(labels) if np.all(label == 1)]
+        if bad or not labels:
+            raise ValueError(f"Early stopping needs held-out good images; of {len(labels)}, those at {bad[:5]} are "
+                             "defective. Hold out a part of data.train.")
         self.history = run.notes.setdefault("held-out loss", {})
         self._stop(run)
 
@@ -95,9 +95,10 @@ class CSVLog(Callback):
         ValueError: when training starts: the file exists and is no such log.
     """
 
+    file: TextIO
+
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.file: TextIO | None = None
 
     def on_start(self, run: Run) -> None:
         """Open the file, without rows of epochs that are trained again."""
@@ -115,5 +116,4 @@ class CSVLog(Callback):
 
     def on_end(self, run: Run) -> None:
         """Close the file."""
-        if self.file:
-            self.file.close()
+        self.file.close()
