@@ -3,10 +3,15 @@ from rdlib import synthetic as synthetic
 from rdlib import widgets as widgets
 from rdlib.datasets.load import load_dataset as load_dataset
 from rdlib.datasets.roles import folder_dataset as folder_dataset
+from rdlib.datasets.samples import AnomalyDataset as AnomalyDataset
 from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
+from rdlib.evaluation.callbacks import EvaluateEvery as EvaluateEvery
 from rdlib.evaluation.report import Report as Report
 from rdlib.evaluation.report import evaluate as evaluate
 from rdlib.model import ReverseDistillation as ReverseDistillation
+from rdlib.training.callbacks import Callback as Callback
+from rdlib.training.callbacks import CSVLog as CSVLog
+from rdlib.training.callbacks import EarlyStopping as EarlyStopping
 from rdlib.training.loop import fit as fit
 from rdlib.training.run import Run as Run
 from rdlib.utils.hardware import best_device as best_device
