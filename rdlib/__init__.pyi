@@ -9,12 +9,16 @@ from rdlib.deploy.export import export_onnx as export_onnx
 from rdlib.deploy.scoring import score_folder as score_folder
 from rdlib.encoder import TeacherEncoder as TeacherEncoder
 from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
+from rdlib.evaluation.callbacks import EvaluateEvery as EvaluateEvery
 from rdlib.evaluation.report import Report as Report
 from rdlib.evaluation.report import evaluate as evaluate
 from rdlib.model import ReverseDistillation as ReverseDistillation
 from rdlib.threshold import Threshold as Threshold
 from rdlib.threshold import threshold_from_both as threshold_from_both
 from rdlib.threshold import threshold_from_good as threshold_from_good
+from rdlib.training.callbacks import CSVLog as CSVLog
+from rdlib.training.callbacks import Callback as Callback
+from rdlib.training.callbacks import EarlyStopping as EarlyStopping
 from rdlib.training.loop import fit as fit
 from rdlib.training.run import Run as Run
 from rdlib.utils.hardware import best_device as best_device

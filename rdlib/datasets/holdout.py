@@ -62,9 +62,8 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> HeldOut:
     how = f"; {where}, on one side each" * bool(copies)
     if len(chosen) < (n + 1) // 2:
         chosen, how = order[:n], f", image by image, since {where} leave no other choice: some are not new"
-    rest, part = (AnomalyDataset([dataset.samples[i] for i in indices], dataset.size, dataset.has_masks)
-                  for indices in (sorted({*range(len(dataset))} - {*chosen}), sorted(chosen)))
-    return HeldOut(rest, part, f"{len(part)} of {len(dataset)} images held out at random (seed {seed}){how}")
+    how = f"{len(chosen)} of {len(dataset)} images held out at random (seed {seed}){how}"
+    return HeldOut(dataset.subset(sorted({*range(len(dataset))} - {*chosen})), dataset.subset(sorted(chosen)), how)
 
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
