@@ -233,7 +233,7 @@ def test_a_threshold_is_evaluated_at_its_own_size(model, data, monkeypatch):
     threshold = Threshold(score=1.0, pixel=1.0, size=(64, 64), rule="by hand", good=1, alarms=0)
     monkeypatch.setattr(model, "threshold", threshold)
     assert len(evaluate(model, AnomalyDataset(data.samples[:1], (64, 64)), progress=False).scores) == 1
-    with pytest.raises(ValueError, match="chosen at 64 x 64 pixels and means nothing at 96 x 96"):
+    with pytest.raises(ValueError, match="64 x 64 pixels. Its scores mean nothing at 96 x 96"):
         evaluate(model, AnomalyDataset(data.samples[:1], (96, 96)), progress=False)
 
 
