@@ -4,11 +4,15 @@ from rdlib import widgets as widgets
 from rdlib.datasets.load import load_dataset as load_dataset
 from rdlib.datasets.roles import folder_dataset as folder_dataset
 from rdlib.datasets.samples import AnomalyDataset as AnomalyDataset
+from rdlib.encoder import TeacherEncoder as TeacherEncoder
 from rdlib.evaluation.bootstrap import bootstrap_intervals as bootstrap_intervals
 from rdlib.evaluation.callbacks import EvaluateEvery as EvaluateEvery
 from rdlib.evaluation.report import Report as Report
 from rdlib.evaluation.report import evaluate as evaluate
 from rdlib.model import ReverseDistillation as ReverseDistillation
+from rdlib.threshold import Threshold as Threshold
+from rdlib.threshold import threshold_from_both as threshold_from_both
+from rdlib.threshold import threshold_from_good as threshold_from_good
 from rdlib.training.callbacks import Callback as Callback
 from rdlib.training.callbacks import CSVLog as CSVLog
 from rdlib.training.callbacks import EarlyStopping as EarlyStopping
@@ -18,3 +22,4 @@ from rdlib.utils.hardware import best_device as best_device
 from rdlib.utils.version import __version__ as __version__
 from rdlib.variants.baselines import ForwardStudent as ForwardStudent
 from rdlib.variants.baselines import MemoryBank as MemoryBank
+from rdlib.variants.load import load as load

@@ -1,8 +1,11 @@
 """Layouts of folders as people have them: recognized and read, or refused with a command that fits."""
+import shlex
+
 import pytest
 from test_datasets import levels, paint, paint_mask
 
-from rdlib import load_dataset
+from rdlib import folder_dataset, load_dataset
+from rdlib.datasets.roles import role_of
 from rdlib.utils.errors import DataError
 
 
@@ -78,7 +81,7 @@ def test_validation_good_is_for_the_threshold(tmp_path, val):
         images(tmp_path, place, *numbers)
     data = read(tmp_path)
     assert levels(data.train) == [1, 2] and levels(data.validation) == [3, 4] and levels(data.test) == [7, 6]
-    assert data.notes == (f"left out: 1 defective images in {val}/defective",) and not data.test.has_masks
+    assert data.notes == (f"left out: 1 defective image in {val}/defective",) and not data.test.has_masks
     assert "validation: 2 good images" in repr(data)
 
 
@@ -118,7 +121,7 @@ def test_mvtec_ad_2(tmp_path):
     data = read(tmp_path)
     assert data.layout == "MVTec AD 2" and levels(data.validation) == [2] and data.test.has_masks
     assert truth(data.test) == [(4, "bad", 5), (3, "good", 0)]
-    assert data.notes == ("left out: 2 images in test_private", "left out: 1 images in test_private_mixed")
+    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed")
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
@@ -134,7 +137,7 @@ def test_dagm(tmp_path, names, above):
     data = read(tmp_path)
     assert data.layout == "DAGM" and levels(data.train) == [1, 3]
     assert truth(data.test) == [(4, "good", 0), (5, "defective", 5)] and data.test.has_masks
-    assert data.notes == ("left out: 1 defective images among the training images",)
+    assert data.notes == (f"left out: 1 defective image in {train}",)
 
 
 def test_several_data_sets_in_a_folder(tmp_path):
@@ -154,7 +157,100 @@ def test_kolektor(tmp_path):
     data = read(tmp_path)
     assert data.layout == "KolektorSDD2" and levels(data.train) == [10, 12]
     assert truth(data.test) == [(20, "good", 0), (21, "defective", 4), (22, "good", 0)]
-    assert data.notes == ("left out: 1 defective images among the training images",)
+    assert data.notes == ("left out: 1 defective image in train",)
     (tmp_path / "test/022_GT.png").unlink()
     with pytest.raises(DataError, match=r"022\.png has no mask 022_GT"):
         read(tmp_path)
+
+
+def refused(root):
+    with pytest.raises(DataError) as caught:
+        read(root)
+    return str(caught.value)
+
+
+def test_boxes_are_not_masks(tmp_path):
+    for part in ("train", "val"):
+        images(tmp_path, f"images/{part}", 1, 2)
+        for number in (1, 2):
+            (tmp_path / f"labels/{part}").mkdir(parents=True, exist_ok=True)
+            (tmp_path / f"labels/{part}/{number:03d}.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    words = refused(tmp_path)
+    assert "4 text files of labels, but boxes are not masks" in words
+    assert "  images/train: 2 images\n" in words and "  labels/val: 2 text files\n" in words
+    assert "rdlib train --good GOOD_FOLDER --defective DEFECTIVE_FOLDER -o model.safetensors" in words
+
+
+def test_the_command_by_role_fits(tmp_path):
+    """What the error proposes for a folder, run as it is, reads that folder; paths are quoted for the shell."""
+    root = tmp_path / "Bob's parts; $new"
+    images(root, "good/monday", 1, 2, 3)
+    images(root, "scratch", 4)
+    images(root, "dent", 5, 6)
+    masks(root, "mask", 4, 5, 6)
+    words = refused(root)
+    assert words.splitlines()[1:5] == ["  dent: 2 images", "  good/monday: 3 images", "  mask: 3 images",
+                                       "  scratch: 1 image"]
+    shell, call = words.splitlines()[-2:]
+    given = shlex.split(shell)
+    assert given == ["rdlib", "train", "--good", f"{root}/good", "--defective", f"{root}/dent", f"{root}/scratch",
+                     "--masks", f"{root}/mask", "-o", "model.safetensors"]
+    data = eval(call, {"folder_dataset": folder_dataset})
+    assert sorted(data.test.defect_types) == ["dent", "dent", "good", "scratch"] and data.test.has_masks
+
+
+@pytest.mark.parametrize("folders, command", [
+    ({"train": [1, 2], "test/good": [3], "test/rust": [4]}, "--good train --defective test/rust --test-good test/good"),
+    ({"good": [1], "bad": [2], ".": [3]}, "--good good --defective bad"),
+    ({"a": [1], "b": [2]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
+    ({"test/OK": [1], "test/NG": [2]}, "--good GOOD_FOLDER --defective test/NG --test-good test/OK"),
+    ({"good": [1], "bad": [2], "train/good": [3]}, "--good good train/good --defective bad")])
+def test_what_is_not_recognized_is_never_guessed(tmp_path, folders, command):
+    for place, numbers in folders.items():
+        images(tmp_path, place, *numbers)
+    words = refused(tmp_path)
+    assert f"rdlib train {command} -o" in words.replace(f"{tmp_path}/", "")
+    assert "has no layout" in words or " or as " in words
+
+
+def test_two_layouts_in_one_folder(tmp_path):
+    images(tmp_path, "good", 1)
+    images(tmp_path, "bad", 2)
+    images(tmp_path, ".", 3)
+    assert "can be read as good and defective folders side by side or as one folder of good images" in refused(tmp_path)
+
+
+def test_a_large_folder_is_shown_in_part(tmp_path):
+    for number in range(30):
+        images(tmp_path, f"{number:02d}/a/b", 1)
+    words = refused(tmp_path)
+    assert "  and 10 more folders" in words and "  00/a: 1 image\n" in words and len(words.splitlines()) == 25
+
+
+def test_a_flat_folder_names_what_it_leaves_out(tmp_path):
+    images(tmp_path, ".", 1, 2)
+    images(tmp_path, "old", 3)
+    data = read(tmp_path)
+    assert levels(data.train) == [1, 2] and data.test is None and data.layout == "one folder of good images"
+    assert data.notes == ("left out: 1 image in old",) and "test: no images" in repr(data)
+
+
+def test_data_are_shown(tmp_path):
+    images(tmp_path, "train/good", 1, 2)
+    images(tmp_path, "test/ok", 3)
+    images(tmp_path, "test/dent", 4, 5)
+    masks(tmp_path, "ground_truth/dent", 4, 5)
+    images(tmp_path, "train/bad", 6)
+    text, name = repr(read(tmp_path)), tmp_path.name
+    assert text == (f"AnomalyData\n  name: folder:{name}\n  layout: MVTec AD\n  train: 2 good images\n"
+                    "  test: 3 images (2 dent, 1 good), with masks\n  note 1: left out: 1 defective image in train/bad")
+    assert "<table>" in read(tmp_path)._repr_html_()
+
+
+def test_names_that_say_a_role():
+    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective",
+             "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
+             "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
+             "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}
+    for role, names in words.items():
+        assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)

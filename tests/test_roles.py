@@ -62,11 +62,13 @@ def test_what_is_refused(tmp_path):
 
     assert f"{tmp_path / 'good' / 'ng'} is inside" in said(good="good")
     assert f"{tmp_path / 'bad' / 'ok'} is inside" in said(good="one", defective="bad")
-    assert "There is no folder" in said(good="gone") and "gone" in said(good="one", masks="gone")
-    assert "empty holds no images" in said(good="empty") and "empty" in said(good="one", defective="empty")
+    for role in ("defective", "masks", "test_good", "validation"):
+        for name in ("gone", "empty"):
+            assert f"{tmp_path / name} is no folder or holds no images" in said(good="one", **{role: name})
+    assert "empty is no folder or holds no images" in said(good="empty")
     assert "006.png has two roles" in said(good="one", defective="one")
     assert "006.png has two roles" in said(good="one", validation="one")
-    assert "one good image" in said(good="one", defective="good/ng")
+    assert "is the only good image" in said(good="one", defective="good/ng")
     assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
 
 
@@ -77,3 +79,30 @@ def test_a_mask_of_two_images_is_refused(tmp_path):
     masks(tmp_path, "masks", 7)
     with pytest.raises(DataError, match="007_mask.png has two roles"):
         folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks")
+
+
+@pytest.mark.parametrize("mask", ["001.jpg", "001_mask.png", "001_label.bmp", "001_GT.png"])
+def test_masks_among_good_images_are_refused(tmp_path, mask):
+    images(tmp_path, "good", 1, 2)
+    masks(tmp_path, "good", 1, form=mask)
+    with pytest.raises(DataError, match="have one name. If one is the mask of the other"):
+        folder_dataset(good=tmp_path / "good")
+
+
+def test_masks_inside_the_defective_folder(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "bad", 3)
+    masks(tmp_path, "bad/masks", 3, rows=7)
+    data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "bad/masks",
+                          size=(20, 30))
+    assert truth(data.test)[0] == (3, "bad", 7) and len(data.test) == 2
+    with pytest.raises(DataError, match="masks is inside"):
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad")
+
+
+def test_a_link_upward_ends(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "elsewhere/more", 3)
+    (tmp_path / "good/again").symlink_to(tmp_path / "good", target_is_directory=True)
+    (tmp_path / "good/more").symlink_to(tmp_path / "elsewhere/more", target_is_directory=True)
+    assert levels(folder_dataset(good=tmp_path / "good", size=32).train) == [1, 2, 3]

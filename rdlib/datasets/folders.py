@@ -4,9 +4,10 @@ import random
 from pathlib import Path
 
 from rdlib.datasets.downloads import SOURCES, data_folder
-from rdlib.datasets.layouts import mvtec_layout
+from rdlib.datasets.layouts import read, train_and_test
+from rdlib.datasets.roles import subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, check_choice, nearest
 
 MVTEC_CATEGORIES = ("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut",
                     "pill", "screw", "toothbrush", "transistor", "zipper")
@@ -15,10 +16,10 @@ VISA_CATEGORIES = ("candle", "capsules", "cashew", "chewinggum", "fryum", "macar
 BTAD_CATEGORIES = ("01", "02", "03")
 
 MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
-1. Check the name. The categories are {categories}.
+1. Check the name. The categories are {categories}.{nearest}
 2. Accept the license (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
-3. Unpack it so that {folder}/train/good exists. Or pass root=, the folder that holds
-   the categories, or set RDLIB_DATA, the folder that holds mvtec.
+3. Unpack it with `rdlib data unpack ARCHIVE`, so that {folder}/train/good exists. Or pass root=, the folder that
+   holds the categories, or set RDLIB_DATA, the folder that holds mvtec.
 4. Without a network, use load_dataset("synthetic/weave")."""
 TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
 1. Download the repository abin24/Magnetic-tile-defect-datasets from GitHub.
@@ -35,9 +36,10 @@ def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> Anom
     root = data_folder("mvtec", root)
     folder = root / category
     if not category or not folder.is_dir():
+        known = dict.fromkeys([*MVTEC_CATEGORIES, *(path.name for path in subfolders(root))])
         raise DataError(MVTEC_NOT_FOUND.format(folder=folder if category else root / "CATEGORY",
-                                               categories=", ".join(MVTEC_CATEGORIES)))
-    return mvtec_layout(f"mvtec/{category}", folder, size)
+                                               categories=", ".join(known), nearest=nearest(category, known)))
+    return read(f"mvtec/{category}", folder, train_and_test(folder), size)
 
 
 def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
@@ -47,10 +49,10 @@ def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     of defect types, so every value above 0 is foreground. Raises ValueError for an unknown category. Raises DataError
     if files are missing or a download failed.
     """
-    _check("visa", category, VISA_CATEGORIES)
+    check_choice("category of VisA", category, VISA_CATEGORIES)
     root = data_folder("visa", root)
     if (root / category / "train").is_dir():
-        return mvtec_layout(f"visa/{category}", root / category, size, mask_threshold=0)
+        return read(f"visa/{category}", root / category, train_and_test(root / category), size, mask_threshold=0)
     split = root / "split_csv" / "1cls.csv"
     for path in (root / category / "Data", split):
         if not path.exists():
@@ -91,18 +93,13 @@ def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
 
     Raises ValueError for an unknown category. Raises DataError if files are missing or a download failed.
     """
-    _check("btad", category, BTAD_CATEGORIES)
+    check_choice("category of BTAD", category, BTAD_CATEGORIES)
     root = data_folder("btad", root)
     inner = root / "BTech_Dataset_transformed"  # the archive's top folder
     folder = (inner if inner.is_dir() else root) / category
     if not folder.is_dir():
         raise SOURCES["btad"].missing(root, f"no {folder}")
-    return mvtec_layout(f"btad/{category}", folder, size)
-
-
-def _check(family: str, category: str, categories: tuple[str, ...]) -> None:
-    if category not in categories:
-        raise ValueError(f"There is no data set '{family}/{category}'. Choose a category: {', '.join(categories)}.")
+    return read(f"btad/{category}", folder, train_and_test(folder), size)
 
 
 def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData:

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
 
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
-THUMBNAIL = (32, 32)  # (H, W) in pixels
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
 NEAR = 0.25  # images are near-duplicates if their distance is below this share of the typical distance
 
@@ -61,16 +60,13 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> HeldOut:
     chosen: list[int] = []
     for group in sorted(groups, key=lambda group: order[group[0]]):
         chosen += group if len(chosen) + len(group) <= n else []
-    how = f"{len(chosen)} of {len(dataset)} images held out at random (seed {seed})"
-    if copies:
-        how += f"; {sum(copies)} near-duplicates in {len(copies)} groups, each group on one side"
+    where = f"{sum(copies)} near-duplicates in {len(copies)} group{'s' * (len(copies) != 1)}"
+    how = f"; {where}, on one side each" * bool(copies)
     if len(chosen) < (n + 1) // 2:
-        chosen = order[:n]
-        how = (f"{n} of {len(dataset)} images held out at random (seed {seed}), image by image: {sum(copies)} "
-               f"near-duplicates in {len(copies)} groups leave no other choice, so the held-out images are not new")
+        chosen, how = order[:n], f", image by image, since {where} leave no other choice: some are not new"
     rest, part = (AnomalyDataset([dataset.samples[i] for i in indices], dataset.size, dataset.has_masks)
                   for indices in (sorted({*range(len(dataset))} - {*chosen}), sorted(chosen)))
-    return HeldOut(rest, part, how)
+    return HeldOut(rest, part, f"{len(part)} of {len(dataset)} images held out at random (seed {seed}){how}")
 
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
@@ -88,10 +84,10 @@ def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
 
 
 def _look(sample: Sample) -> tuple[bytes, np.ndarray]:
-    """Return the hash of a sample's file, and its thumbnail: the sum of the channels, without its mean."""
+    """Return the hash of a sample's file, and its 32 x 32 thumbnail: sums of gray levels, without their mean."""
     path = getattr(sample, "path", None)
-    total = sample.load(THUMBNAIL)[0].numpy().astype(np.float32).sum(0).ravel()
-    return sha256(path.read_bytes()).digest() if path else b"", total - np.rint(total.mean())
+    sums = sample.load((64, 64))[0].numpy().astype(np.float32).reshape(3, 32, 2, 32, 2).sum((0, 2, 4)).ravel()
+    return sha256(path.read_bytes()).digest() if path else b"", sums - np.rint(sums.mean())
 
 
 def _same_files(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -109,7 +105,7 @@ def _same_thumbnails(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     unique, first, same = np.unique(thumbnails, axis=0, return_index=True, return_inverse=True)
     if len(unique) < 3:
         return []  # without a third image, nothing says what is near
-    neighbors = NearestNeighbors(n_neighbors=min(NEIGHBOR, len(unique) - 1)).fit(unique)
-    typical = np.median(neighbors.kneighbors()[0][:, -1])
+    neighbors = NearestNeighbors(n_neighbors=min(NEIGHBOR + 1, len(unique))).fit(unique)  # the image itself is one
+    typical = np.median(neighbors.kneighbors(unique[::len(unique) // 1000 + 1])[0][:, -1])  # 1,000 images tell
     near = neighbors.radius_neighbors_graph(radius=NEAR * typical).tocoo()
     return [*enumerate(first[same.ravel()]), *zip(first[near.row], first[near.col], strict=True)]

@@ -7,6 +7,7 @@ from rdlib.datasets.downloads import data_root
 from rdlib.datasets.layouts import own_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
 from rdlib.utils.arrays import as_size
+from rdlib.utils.errors import nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
@@ -55,7 +56,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
         data = novelty.one_against_rest(family, category, root, shape)
     else:
         raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
-                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH.")
+                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH."
+                         f"{nearest(family, ['synthetic', *ON_DISK, 'magnetic_tile', *novelty.CLASSES])}")
     data.train.samples = data.train.samples[:n_train]
     return data
 

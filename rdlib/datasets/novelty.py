@@ -9,6 +9,7 @@ import numpy as np
 
 from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample
+from rdlib.utils.errors import check_choice
 
 SIZE = 32  # side of the images in the official protocol, in pixels (dataset.py:86-150)
 DIGITS = tuple("0123456789")
@@ -61,8 +62,7 @@ def _class_number(family: str, category: str) -> int:
     names = CLASSES[family]
     numbers = {str(i): i for i in range(len(names))} | {name.casefold(): i for i, name in enumerate(names)}
     if category.casefold() not in numbers:
-        raise ValueError(f"There is no data set '{family}/{category}'. Choose a class: 0 to {len(names) - 1}, or one "
-                         f"of {', '.join(names)}.")
+        check_choice(f"class of {family}", category, dict.fromkeys([*map(str, range(len(names))), *names]))
     return numbers[category.casefold()]
 
 

@@ -2,25 +2,26 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rdlib.datasets.holdout import hold_out
-from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample, Sample
-from rdlib.images import EXTENSIONS, list_images
+from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
+from rdlib.images import list_images
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
 
 Folders = str | Path | Sequence[str | Path]
 Mask = Path | tuple[Path, ...] | None  # one file, the files of its parts, or unknown
+Masks = dict[tuple[str, str], Mask]  # by defect type ("" for any) and name of the image without extension
 
 SHARE = 0.2  # of the good images, for testing, where no others are given
 MASK_SUFFIX = re.compile(r"_(mask|gt|label)$", re.IGNORECASE)  # at the end of a mask's name
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
+         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free",
          "bad": r"bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
-                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected",
-         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free"}
+                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected"}
 
 
 @dataclass
@@ -30,14 +31,12 @@ class Roles:
     `test` has (image, defect type or "good", mask) each. Without masks at all, `has_masks` is False.
     """
 
-    layout: str
-    good: list[Path] = field(default_factory=list)
+    good: list[Path]
     test: list[tuple[Path, str, Mask]] = field(default_factory=list)
     validation: list[Path] = field(default_factory=list)
     has_masks: bool = False
     holds_out: bool = False  # whether a share of the good images is for testing
-    aside: list[Path] = field(default_factory=list)  # left out, as a note says
-    notes: list[str] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)  # defective training images, left out
 
 
 def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Folders | None = None,
@@ -63,25 +62,20 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
     Raises:
         DataError: a folder is missing or has no images, a mask is missing, or a file has two roles.
     """
-    places = [_listed(folders) for folders in (good, defective, masks, test_good, validation)]
-    for folder in (folder for folders in places for folder in folders):
-        if not folder.is_dir():
-            raise DataError(f"There is no folder {folder}. Check the path.")
-        if not images_below(folder):
-            raise DataError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}). Put them there, or leave "
-                            "this role out.")
-    names = Counter(folder.name for folder in places[1])
-    kinds = [folder.name if names[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in places[1]]
-    roles = assign("folders by role", places[0], [(*pair, places[2]) for pair in zip(places[1], kinds, strict=True)],
-                   places[3], places[4], subfolders_are_types=True, holds_out=test_good is None)
-    every = [folder for folders in places for folder in folders]
-    home = Path(os.path.commonpath(every)) if len({folder.anchor for folder in every}) == 1 else Path()
-    return as_data(f"folder:{home.name}", roles, home, as_size(size), seed)
-
-
-def _listed(folders: Folders | None) -> list[Path]:
-    folders = [] if folders is None else [folders] if isinstance(folders, str | Path) else folders
-    return [Path(os.path.abspath(Path(folder).expanduser())) for folder in folders]
+    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in
+              ([folders] if isinstance(folders, str | Path) else folders or [])]
+             for folders in (good, defective, masks, test_good, validation)]
+    for folder in sum(every, []):
+        if not folder.is_dir() or not images_below(folder):
+            raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
+    train, bad, outlines, test, held = every
+    names = Counter(folder.name for folder in bad)
+    known = masks_in(outlines) if outlines else None
+    roles = assign(train, [
+        (folder, folder.name if names[folder.name] == 1 else f"{folder.parent.name}/{folder.name}", known)
+        for folder in bad], test, held, skip=outlines, subfolders_are_types=True, holds_out=test_good is None)
+    home = Path(os.path.commonpath(train + bad)) if len({folder.anchor for folder in train + bad}) == 1 else Path()
+    return as_data(f"folder:{home.name}", "folders by role", roles, home, as_size(size), seed)
 
 
 def role_of(name: str) -> str:
@@ -93,10 +87,10 @@ def role_of(name: str) -> str:
     return ""
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """List the folders in `folder`, sorted by name, without hidden ones and those of archives."""
-    return sorted((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))),
-                  key=lambda path: path.name)
+def subfolders(folder: Path | None) -> list[Path]:
+    """List the folders in `folder`, if it exists, sorted by name, without hidden ones and those of archives."""
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder and folder.is_dir() else []
+    return sorted((path for path in found if not path.name.startswith((".", "__"))), key=lambda path: path.name)
 
 
 def images_below(folder: Path, refuse: Sequence[str] = (), skip: Sequence[Path] = ()) -> list[Path]:
@@ -106,86 +100,86 @@ def images_below(folder: Path, refuse: Sequence[str] = (), skip: Sequence[Path] 
     """
     found = list_images(folder)
     for path in subfolders(folder):
-        if path not in skip:
-            if role_of(path.name) in refuse:
-                raise DataError(f"{path} is inside {folder}, but its name means another role. Move it, or name the "
-                                "folders of good images, defective images and masks one by one.")
-            found += images_below(path, refuse, skip)
+        if path in skip or path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+            continue  # a link upward would never end
+        if role_of(path.name) in refuse:
+            raise DataError(f"{path} is inside {folder}, but its name means another role. Move it, or name the "
+                            "folders of good images, defective images and masks one by one.")
+        found += images_below(path, refuse, skip)
     return found
 
 
-def assign(layout: str, good: Sequence[Path], defective: Sequence[tuple[Path, str, Sequence[Path]]] = (),
-           test_good: Sequence[Path] = (), validation: Sequence[Path] = (), *, subfolders_are_types: bool = False,
-           holds_out: bool = False) -> Roles:
-    """Give every image in folders its role; `defective` has (folder, defect type, folders of masks) each.
+def assign(good: Sequence[Path], defective: Sequence[tuple[Path, str, Masks | None]] = (),
+           test_good: Sequence[Path] = (), validation: Sequence[Path] = (), *, skip: Sequence[Path] = (),
+           subfolders_are_types: bool = False, holds_out: bool = False) -> Roles:
+    """Give every image in folders its role; `defective` has (folder, defect type, masks or None) each.
 
     Raises DataError if `good` has no images, a folder's name says another role, or a mask is missing.
     """
-    train, test_images, held = ([path for folder in folders for path in images_below(folder, ("bad", "masks"))]
-                                for folders in (good, test_good, validation))
-    test: list[tuple[Path, str, Mask]] = [(path, GOOD, None) for path in test_images]
-    known: dict[Path, dict[str, Mask]] = {}
+    train, test, held = ([path for folder in folders for path in images_below(folder, ("bad", "masks"))]
+                         for folders in (good, test_good, validation))
+    roles = Roles(train, [(path, GOOD, None) for path in test], held, holds_out=holds_out)
     for folder, own, masks in defective:
-        for path in images_below(folder, ("good", "masks"), masks):
+        for path in images_below(folder, ("good", "masks"), skip):
             below = path.relative_to(folder).parts[:-1]
             kind = below[0] if below and subfolders_are_types else own
-            test.append((path, kind, _find_mask(path, kind, masks, known) if masks else None))
+            mask = None if masks is None else masks.get((kind, path.stem)) or masks.get(("", path.stem))
+            if masks is not None and not mask:
+                raise DataError(f"{path} has no mask {kind}/{path.stem}_mask.png. Add it (all black if the defect "
+                                "cannot be outlined), or remove the folder of masks to test without masks.")
+            roles.test.append((path, kind, mask))
+            roles.has_masks = masks is not None
     if not train:
         raise DataError(f"{' and '.join(map(str, good))} holds no images. Put images without defects there (png, jpg, "
                         "bmp, tif or webp).")
-    return Roles(layout, train, sorted(test, key=lambda item: item[0].parts), held,
-                 any(masks for _, _, masks in defective), holds_out)
+    return roles
 
 
-def _find_mask(image: Path, kind: str, folders: Sequence[Path], known: dict[Path, dict[str, Mask]]) -> Mask:
-    """Find the mask of an image in a folder of its defect type, or in one for all types."""
-    places = [folder / kind for folder in folders if (folder / kind).is_dir()] or [
-        folder if list_images(folder) else folder / kind for folder in folders]
-    for place in places:
-        if place not in known:
-            known[place] = masks_in(place)
-        if image.stem in known[place]:
-            return known[place][image.stem]
-    raise DataError(f"{image} has no mask {places[0] / (image.stem + '_mask.png')}. Add it (all black if the defect "
-                    "cannot be outlined), or remove the folder of masks to test without masks.")
+def masks_in(folders: Sequence[Path]) -> Masks:
+    """Map (defect type, name of an image without extension) to its mask; the type is "" directly in a folder.
+
+    A mask is a file, or the files in a folder of the image's name.
+    """
+    index: Masks = {}
+    for folder in folders:
+        for place in (folder, *subfolders(folder)):
+            kind, files = place.name if place != folder else "", list_images(place)
+            index |= {(kind, path.name): tuple(list_images(path)) for path in subfolders(place)}
+            index |= {(kind, path.stem): path for path in files}
+            index |= {(kind, MASK_SUFFIX.sub("", path.stem)): path for path in files}
+    return index
 
 
-def masks_in(folder: Path) -> dict[str, Mask]:
-    """Map an image's name without extension to its mask in `folder`, or to the files in a folder of that name."""
-    if not folder.is_dir():
-        return {}
-    files: dict[str, Mask] = {path.stem: path for path in list_images(folder)}
-    return ({path.name: tuple(parts) for path in subfolders(folder) if (parts := list_images(path))} | files
-            | {MASK_SUFFIX.sub("", stem): path for stem, path in files.items() if MASK_SUFFIX.search(stem)})
-
-
-def as_data(name: str, roles: Roles, root: Path, size: tuple[int, int], seed: int = 0,
-            mask_threshold: float | None = None) -> AnomalyData:
+def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, int], seed: int = 0,
+            mask_threshold: float | None = None, notes: Sequence[str] = ()) -> AnomalyData:
     """Build the data set; names of images are relative to `root`. Raises DataError if a file has two roles."""
-    _check_once(roles)
-
-    def samples(items: Sequence[tuple[Path, str, Mask]]) -> list[Sample]:
+    def samples(items: Iterable[tuple[Path, str, Mask]]) -> list[FileSample]:
         return [FileSample(path, (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), kind, mask,
-                           mask_threshold) for path, kind, mask in items]
+                           mask_threshold) for path, kind, mask in sorted(items, key=lambda item: item[0].parts)]
 
-    train = AnomalyDataset(samples([(path, GOOD, None) for path in roles.good]), size)
-    test, notes = samples(roles.test), roles.notes
-    if roles.holds_out and test:
-        share = min(max(1, round(SHARE * len(train))), len(train) // 2)
-        if not share:
-            raise DataError(f"{roles.good[0].parent} holds one good image, which leaves none to test with. Add more.")
-        train, held, how = hold_out(train, share, seed)
-        test = sorted([*held.samples, *test], key=lambda sample: sample.name.split("/"))
-        notes.append(f"good test images: {how}")
-    validation = samples([(path, GOOD, None) for path in roles.validation])
-    return AnomalyData(name, train, AnomalyDataset(test, size, roles.has_masks) if test else None,
-                       validation=AnomalyDataset(validation, size) if validation else None,
-                       layout=roles.layout, notes=tuple(notes))
+    train, held = (samples((path, GOOD, None) for path in paths) for paths in (roles.good, roles.validation))
+    defective = samples(roles.test)
+    _check_files([*train, *held, *defective])
+    good, test = AnomalyDataset(train, size), AnomalyDataset(defective, size, roles.has_masks)
+    if roles.holds_out and defective:
+        if len(good) == 1:
+            raise DataError(f"{roles.good[0]} is the only good image, so none is left to test with. Add more.")
+        good, part, how = hold_out(good, max(1, round(SHARE * len(good))), seed)
+        test.samples = sorted([*part.samples, *defective], key=lambda sample: sample.name.split("/"))
+        notes = [*notes, f"good test images: {how}"]
+    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=tuple(notes),
+                       validation=AnomalyDataset(held, size) if held else None)
 
 
-def _check_once(roles: Roles) -> None:
-    masks = [part for _, _, mask in roles.test for part in (mask if isinstance(mask, tuple) else (mask,)) if part]
-    for path, number in Counter([*roles.good, *(item[0] for item in roles.test), *roles.validation, *masks]).items():
+def _check_files(samples: Sequence[FileSample]) -> None:
+    """Raise DataError if a file has two roles, or if one image seems to be the mask of another."""
+    for path, number in Counter(file for sample in samples for file in (sample.path, *sample.masks)).items():
         if number > 1:
             raise DataError(f"{path} has two roles: it may be in one of good, test_good, defective and validation, or "
                             "be the mask of one image. Move it, or name other folders.")
+    images: dict[tuple[Path, str], Path] = {}
+    for path in (sample.path for sample in samples):
+        other = images.setdefault((path.parent, MASK_SUFFIX.sub("", path.stem)), path)
+        if other != path:
+            raise DataError(f"{other} and {path.name} have one name. If one is the mask of the other, move the masks "
+                            "to a folder of their own; else rename one.")

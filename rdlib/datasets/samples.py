@@ -74,11 +74,16 @@ class FileSample:
     mask: Path | tuple[Path, ...] | None = None
     mask_threshold: float | None = None
 
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """Return the mask files; their union is the mask."""
+        return self.mask if isinstance(self.mask, tuple) else (self.mask,) if self.mask else ()
+
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
         image, image_size = read_image(self.path, size)
         mask = torch.zeros(size, dtype=torch.bool)
-        for path in (self.mask,) if isinstance(self.mask, Path) else self.mask or ():
+        for path in self.masks:
             part, mask_size = read_mask(path, size, self.mask_threshold)
             if mask_size != image_size:
                 raise DataError(f"The mask {path} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
