@@ -12,6 +12,7 @@ from torch import Tensor
 from rdlib.utils.errors import DataError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -104,24 +105,20 @@ def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence
     """
     if isinstance(images, list | tuple):
         parts = [as_images(image, size) for image in images]
-        if len({part.shape[1:] for part in parts}) != 1:
-            found = ", ".join(sorted({f"{part.shape[2]} x {part.shape[3]}" for part in parts})) or "no image"
-            raise ValueError(f"A list must hold images of one size, and at least one; got {found}. Resize them first, "
-                             "or pass one size at a time.")
+        sizes = {tuple(part.shape[2:]) for part in parts}
+        if len(sizes) != 1:
+            raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
-    if isinstance(images, Tensor):
-        values = images
-    elif isinstance(images, np.ndarray):
-        values = _from_array(images)
-    else:
-        values = _from_file(images, size)
+    values = images if isinstance(images, Tensor | np.ndarray) else _from_file(images, size)
+    kind = str(getattr(values.dtype, "name", values.dtype)).removeprefix("torch.")
+    if kind not in KINDS:
+        raise ValueError(f"Images are uint8 in 0 to 255, or floating point in [0, 1], got {kind}. Divide them by their "
+                         "largest possible value, such as 65535 for 16 bits.")
+    values = values if isinstance(values, Tensor) else _from_array(values)
     if values.ndim not in (3, 4) or values.shape[-3] not in (1, 3):
-        raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or gray with 1 channel; got "
-                         f"{tuple(values.shape)}. Put the channels before height and width: tensor.permute(2, 0, 1).")
-    if values.dtype != torch.uint8 and not values.is_floating_point():
-        raise ValueError(f"Images must be uint8 in 0 to 255, or floating point in [0, 1]; got {values.dtype}. Divide "
-                         "them by their largest possible value, such as 65535 for 16 bits.")
-    values = values.float() / 255 if values.dtype == torch.uint8 else values
+        raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or have 1 channel if they are gray; "
+                         f"got {tuple(values.shape)}. If the channels come last, use tensor.movedim(-1, -3).")
+    values = values.float() / 255 if kind == "uint8" else values
     return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
 
 
@@ -135,19 +132,17 @@ def as_image_tensor(image: str | PathLike | Image.Image | NDArray | Tensor,
 
 
 def _from_array(array: NDArray) -> Tensor:
-    """Convert an array (H, W), (H, W, C) or (B, H, W, C), C = 1, 3 or 4, to a tensor, channels first."""
-    if not 2 <= array.ndim <= 4 or array.ndim > 2 and array.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C) with 1, 3 or 4 channels last, "
-                         f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
-    if array.ndim > 2 and array.shape[-1] == 4:
-        if array.dtype != np.uint8:
-            raise ValueError(f"An array with an alpha channel must be uint8, got {array.dtype}. Pass the three colors "
-                             "array[..., :3], if nothing is transparent.")
+    """Convert an array (H, W), (H, W, C) or (B, H, W, C) to a tensor, channels first. uint8 may have an alpha channel.
+
+    Like files, such images are laid on white.
+    """
+    channels = array.shape[-1] if array.ndim in (3, 4) else {2: 1}.get(array.ndim)
+    if channels == 4 and array.dtype == np.uint8:
         flat = array.reshape(-1, *array.shape[-3:])
         return torch.stack([to_pixels(Image.fromarray(one), one.shape[:2]) for one in flat])
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8 or array.dtype.kind not in "biuf":
-        raise ValueError(f"Images must be uint8 in 0 to 255, or floating point in [0, 1]; got {array.dtype}. Convert "
-                         "them first.")
+    if channels not in (1, 3):
+        raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C), C = 1 or 3, or 4 for uint8; "
+                         f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
     values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))  # any strides, writable
     return values[None] if values.ndim == 2 else values.movedim(-1, -3)
 
@@ -155,13 +150,12 @@ def _from_array(array: NDArray) -> Tensor:
 def _from_file(image: object, size: tuple[int, int] | None) -> Tensor:
     """Read a file, or take Pillow's image, upright and resized: (3, H, W) uint8."""
     if not isinstance(image, str | PathLike | Image.Image):
-        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor; got {type(image).__name__}. Pass "
-                         "one of these, or a list of them.")
+        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(image).__name__}.")
     if size is None:
         raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
-                         "model.set_trained(size, (0, 1)), or pass a tensor, sides multiples of 32.")
-    return to_pixels(ImageOps.exif_transpose(image), size) if isinstance(image, Image.Image) else \
-        read_image(Path(image), size)[0]
+                         "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
+    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else open_image(Path(image))
+    return to_pixels(upright, size)
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:

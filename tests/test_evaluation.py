@@ -110,8 +110,8 @@ def test_no_test_images(model):
 
 
 @pytest.mark.parametrize("images, message", [
-    (torch.zeros(3, 64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 1, 64, 64), "Repeat gray"),
-    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
+    (torch.zeros(64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 2, 64, 64), "1 channel if they are gray"),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images)
@@ -170,7 +170,7 @@ def test_a_threshold_is_evaluated_at_its_own_size(model, data, monkeypatch):
     threshold = Threshold(score=1.0, pixel=1.0, size=(64, 64), rule="by hand", good=1, alarms=0)
     monkeypatch.setattr(model, "threshold", threshold)
     assert len(evaluate(model, AnomalyDataset(data.samples[:1], (64, 64)), progress=False).scores) == 1
-    with pytest.raises(ValueError, match="chosen at 64 x 64 pixels and means nothing at 96 x 96"):
+    with pytest.raises(ValueError, match="chosen, at 64 x 64 pixels.*mean nothing at 96 x 96"):
         evaluate(model, AnomalyDataset(data.samples[:1], (96, 96)), progress=False)
 
 
@@ -182,7 +182,8 @@ def test_images_without_a_finite_score_are_named(model, data, value):
     with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
         evaluate(model, test, batch_size=2, progress=False)
     assert caught.value.indices == [3]
-    silent = SimpleNamespace(threshold=None, predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
+    silent = SimpleNamespace(image_size=None, threshold=None,
+                             predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
     with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
         evaluate(silent, test, progress=False)
 

@@ -114,7 +114,7 @@ def test_a_run_goes_on_in_another_memory_layout(tmp_path, monkeypatch):
     """As if it had begun on a device whose convolutions want the other layout."""
     path = tmp_path / "run.ckpt"
     with monkeypatch.context() as patch:
-        for module in ("training.loop", "detector"):
+        for module in ("training.loop", "detector.base"):
             patch.setattr(f"rdlib.{module}.memory_format", lambda device: torch.contiguous_format)
         train(epochs=2, checkpoint=path)
         expected, _ = train(epochs=4)

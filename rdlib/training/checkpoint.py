@@ -2,12 +2,11 @@
 
 `torch.load(weights_only=True)` reads them, so a foreign file can hold numbers but no code.
 """
-import zlib
 from pathlib import Path
 
 import torch
 
-from rdlib.encoder import TeacherEncoder
+from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
 from rdlib.utils.errors import CheckpointError
 from rdlib.utils.files import written_atomically
@@ -76,14 +75,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
         for name, value in moments.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def fingerprint(teacher: TeacherEncoder) -> int:
-    """Compute a CRC-32 of the teacher's weights. Equal weights have equal fingerprints."""
-    value = 0
-    for tensor in teacher.state_dict().values():
-        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)
-    return value
 
 
 def _parts(run: Run, optimizer: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:

@@ -4,6 +4,7 @@ Both use the same teacher, and their maps are smoothed and scored like those of 
 student is trained with the positional loss, so it differs from the reverse student in direction and in loss.
 """
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -56,9 +57,12 @@ class ForwardStudent(Distillation):
                  normalize: bool = True, seed: int = 0):
         config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
                                     normalize=normalize)
-        super().__init__(config, weights, seed)
-        self.student = CutResNet(backbone)
-        initialize(self.student, torch.Generator().manual_seed(seed))
+        self._build(config, weights, seed)
+
+    def _add_networks(self, generator: torch.Generator) -> None:
+        """Add the student."""
+        self.student = CutResNet(self.config.backbone)
+        initialize(self.student, generator)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Return the student."""
@@ -68,6 +72,20 @@ class ForwardStudent(Distillation):
         """Extract the student's features s1, s2, s3 of (B, 3, H, W) images, RGB in [0, 1], shaped as t1, t2, t3."""
         assert images is not None, "`student_sees_images` promises them"
         return self.student(self.prepare(images))
+
+
+@dataclass(kw_only=True)
+class BankConfig(Config):
+    """The settings of a `MemoryBank`: those of `Config`, and how the patches are chosen."""
+
+    size: int = 2000
+    coreset: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1:
+            raise ValueError(f"size is the number of patches to keep, 1 or more; got {self.size}.")
 
 
 class MemoryBank(Detector):
@@ -94,17 +112,20 @@ class MemoryBank(Detector):
         WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
+    settings = BankConfig
+    config: BankConfig
+    resized = ("roi", "bank")
     bank: Tensor  # (size, C) float32 patches; C = 384 for a ResNet-18 and scales 2 and 3
 
     @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalize: bool = True, seed: int = 0):
-        config = Config(backbone=backbone, scales=tuple(scales), sigma=sigma, score=score, normalize=normalize)
-        super().__init__(config, weights, seed)
-        if size < 1:
-            raise ValueError(f"size is the number of patches to keep, 1 or more; got {size}.")
-        self.size, self.coreset, self.seed = size, coreset, seed
+        self._build(BankConfig(backbone=backbone, scales=scales, sigma=sigma, score=score, normalize=normalize,
+                               size=size, coreset=coreset, seed=seed), weights, seed)
+
+    def _add_networks(self, generator: torch.Generator) -> None:
+        """Add the empty bank."""
         self.register_buffer("bank", torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
@@ -143,19 +164,19 @@ class MemoryBank(Detector):
         Raises:
             ValueError: the data set is empty or of another form, or the precision is unknown.
         """
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
-            collate, images = check_dataset(dataset), Seeded(dataset, self.seed, 0)
+            collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed, 0)
             if not len(images):
                 raise ValueError("There are no images to fill the memory bank from. Add good training images.")
             n_patches = len(images) * self.patches(images[0].image[None], precision)[0, 0].numel()
-            wanted = self.size * (CANDIDATES if self.coreset else 1)
+            wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
             patches = self._take(loader, chosen, precision, progress)
-            if len(patches) > self.size:
+            if len(patches) > self.config.size:
                 direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
-                patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.size)]
+                patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.config.size)]
         self.bank, self.threshold = patches, None  # the old threshold belongs to another bank
         return self
 

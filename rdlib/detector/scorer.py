@@ -1,9 +1,9 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -15,7 +15,6 @@ Images = str | Path | Image.Image | NDArray | Tensor | list | tuple
 """An image, a batch, or a list of these: see `rdlib.images.as_images`."""
 
 TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
-NORMALIZED = 3.0  # above all values of images that were normalized with ImageNet's statistics
 
 
 class Decision(NamedTuple):
@@ -91,26 +90,23 @@ def checked_images(images: Images, size: tuple[int, int] | None, value_range: tu
     elif not (-0.5 <= least and most <= 1.5) and _holds_bytes(images):  # no noise or change of light goes so far
         raise ValueError(f"The model was trained on values from {least:.4g} to {most:.4g}, but files and 8-bit images "
                          "give 0 to 1. Convert them as for training, and pass them as floating point.")
-    _check_range(batch, least, most)
+    if batch.numel():
+        _check_range(batch, least, most)
     return batch
 
 
 def _check_range(images: Tensor, least: float, most: float) -> None:
     """Raise ValueError, with the likely cause, for values outside [least, most], besides NaN and infinity."""
-    if not images.numel():
-        return
-    low, high = (bound.item() for bound in images.aminmax())
-    if not -torch.inf < low <= high < torch.inf:  # the maps of these images are refused later
-        finite = images[images.isfinite()]
-        low, high = (finite.min().item(), finite.max().item()) if len(finite) else (least, most)
+    low, high = map(float, images.aminmax())
+    if not math.isfinite(low + high):  # the maps of these images are refused later
+        low, high = map(float, images.nan_to_num(least, least, least).aminmax())
     if least - TOLERANCE <= low and high <= most + TOLERANCE:
         return
-    if low < -TOLERANCE and max(-low, high) < NORMALIZED:
+    cause = "Scale them as the training images."
+    if least == 0 and low < -TOLERANCE and max(-low, high) < 3:
         cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
     elif low >= -TOLERANCE and high <= 255:
         cause = "If they are 0 to 255, divide by 255, or pass them as uint8."
-    else:
-        cause = "Scale them as the training images."
     raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
                      f"{low:.4g} to {high:.4g}. {cause}")
 

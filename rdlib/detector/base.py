@@ -3,98 +3,79 @@
 Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so a comparison of
 methods does not depend on them.
 """
-import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rdlib.anomaly_map import (
-    FUSIONS,
-    SCALES,
-    SCORES,
-    check_finite,
-    checked_scales,
-    fuse,
-    gaussian_smooth,
-    image_score,
-    scale_maps,
-)
+from rdlib.anomaly_map import check_finite, gaussian_smooth, image_score
+from rdlib.detector.config import Config
+from rdlib.detector.saving import Saved
+from rdlib.detector.scorer import Images, checked_images
 from rdlib.encoder import TeacherEncoder
-from rdlib.scorer import Decision as Decision
-from rdlib.scorer import Images, Scorer, checked_images
-from rdlib.threshold import Threshold
-from rdlib.utils.arrays import as_array, as_size, as_truth
-from rdlib.utils.errors import check_choice
-from rdlib.utils.hardware import as_float, autocast, memory_format, neutral
+from rdlib.utils.arrays import as_size, as_truth
+from rdlib.utils.display import Shown
+from rdlib.utils.hardware import memory_format, neutral
 from rdlib.utils.version import __version__
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
+TRAINED = ("image_size", "value_range", "version")  # settings that `Detector.set_trained` sets
 Features = tuple[Tensor, Tensor, Tensor]
 
 
-@dataclass(kw_only=True)
-class Config:
-    """The settings of a model. Settings and state dict together define it."""
-
-    backbone: str = "resnet18"
-    weights: str = "unknown"  # the teacher's, see `TeacherEncoder.weights`; the model sets it
-    sigma: float = 4.0  # width of the smoothing, in pixels of the input
-    normalize: bool = True
-    scales: Sequence[int] = SCALES  # scales that the map is made of
-    score: str = "max"
-    image_size: tuple[int, int] | None = None  # (H, W) of the images it was trained on, see `Detector.set_trained`
-    value_range: tuple[float, float] | None = None  # smallest and largest value of these images
-    version: str | None = None  # of the kit that trained it
-
-    def __post_init__(self) -> None:
-        if self.image_size is not None:
-            self.image_size = as_size(self.image_size)  # a list in a file
-        if self.value_range is not None:
-            self.value_range = (float(self.value_range[0]), float(self.value_range[1]))
-        self.scales = checked_scales(self.scales)
-        if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels and cannot be negative, got {self.sigma}. Use 0 for no "
-                             "smoothing.")
-        check_choice("score", self.score, SCORES)
-
-
-class Detector(Scorer, nn.Module):
+class Detector(Shown, Saved):
     """A frozen teacher and the steps from anomaly maps to scores: the base class of all models.
 
-    Args:
-        config: the model's settings; `config.weights` is set here.
-        weights: the teacher's weights, see `TeacherEncoder`.
-        seed: seed of the teacher's weights if they are random.
-
-    Raises:
-        ValueError: unknown backbone.
-        WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
+    A subclass adds its networks in `_add_networks`. `load` can then build it without its constructor.
     """
 
     mean: Tensor
     std: Tensor
-    roi: Tensor | None  # (H, W) bool, True where defects are looked for; None is everywhere
 
-    def __init__(self, config: Config, weights: str | Path | None, seed: int):
+    def _build(self, config: Config, weights: str | Path | None, seed: int) -> torch.Generator:
+        """Build the model in place of `__init__`, and return the generator of its random weights.
+
+        Args:
+            config: the model's settings; `config.weights` is set here.
+            weights: the teacher's weights, see `TeacherEncoder`.
+            seed: seed of all random weights.
+
+        Returns:
+            The generator, after the networks' initial weights were drawn.
+
+        Raises:
+            ValueError: unknown backbone.
+            WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
+        """
         super().__init__()
         self.config = config
-        self.threshold: Threshold | None = None  # chosen by the user for this model, see `rdlib.threshold`
+        self.threshold = None  # chosen by the user for this model, see `rdlib.threshold`
         self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
         config.weights = self.teacher.weights
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.register_buffer("roi", None)
+        generator = torch.Generator().manual_seed(seed)
+        self._add_networks(generator)
+        self._layers = self.layers()
+        return generator
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self.config).items())
-        return f"{type(self).__name__}({settings})"
+    def _add_networks(self, generator: torch.Generator) -> None:
+        """Add the networks of the method, with initial weights drawn from `generator`."""
+        raise NotImplementedError
+
+    def summary(self) -> dict[str, object]:
+        """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
+        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
+        trained = ", ".join(shown.pop(name) for name in TRAINED)
+        return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
+                "trained": trained if self.config.version else "not by this kit", "threshold": self.threshold or "none",
+                "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
     def device(self) -> torch.device:
@@ -130,12 +111,10 @@ class Detector(Scorer, nn.Module):
             ValueError: the mask is no (H, W) mask, contains no pixel, or has another size than the training images.
         """
         roi = None if mask is None else torch.tensor(as_truth(mask), device=self.device)
-        if roi is not None and (roi.ndim != 2 or not roi.any()):
-            raise ValueError(f"A region of interest is a mask (H, W) with at least one pixel, got shape "
-                             f"{tuple(roi.shape)} with {int(roi.sum())} pixels. Mark the part to inspect as True.")
-        if roi is not None and roi.shape != (self.config.image_size or roi.shape):
-            raise ValueError(f"The region of interest must have the size of the training images, "
-                             f"{self.config.image_size}; got {tuple(roi.shape)}. Resize the mask.")
+        size = self.config.image_size
+        if roi is not None and (roi.ndim != 2 or not roi.any() or size and roi.shape != size):
+            raise ValueError(f"A region of interest is a mask (H, W) of the images' size {size or ''} with at least "
+                             f"one pixel; got {tuple(roi.shape)}, {int(roi.sum())} pixels.")
         self.roi, self.threshold = roi, None
 
     def inside_roi(self, values: Tensor) -> Tensor:
@@ -143,8 +122,8 @@ class Detector(Scorer, nn.Module):
         if self.roi is None:
             return values
         if values.shape[-2:] != self.roi.shape:
-            raise ValueError(f"The model's region of interest has {self.roi.shape[0]} x {self.roi.shape[1]} pixels, "
-                             f"the images {values.shape[-2]} x {values.shape[-1]}. Resize the images, or set it again.")
+            raise ValueError(f"The model's region of interest has the size {tuple(self.roi.shape)}, the images have "
+                             f"{tuple(values.shape[-2:])}. Resize them, or set a region of their size.")
         return torch.where(self.roi, values, 0)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -198,62 +177,6 @@ class Detector(Scorer, nn.Module):
         return maps, scores
 
 
-@dataclass(kw_only=True)
-class DistillationConfig(Config):
-    """The settings of a teacher-student model: those of `Config`, and how the maps of the scales are joined."""
-
-    fusion: str = "add"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("fusion", self.fusion, FUSIONS)
-
-
-class Distillation(Detector):
-    """A frozen teacher and a student that predicts its features: the base class of all teacher-student models."""
-
-    config: DistillationConfig
-    student_sees_images = False  # whether `student_features` uses the images, or the teacher's features alone
-
-    def trainable_modules(self) -> dict[str, nn.Module]:
-        """Return the networks that training changes, by their names in a checkpoint."""
-        raise NotImplementedError
-
-    def signature(self) -> dict:
-        """Return the settings in which a training run and its checkpoint must agree, besides the teacher's weights."""
-        roi = None if self.roi is None else zlib.crc32(as_array(self.roi).tobytes())
-        return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize,
-                "roi": roi}
-
-    def student_features(self, images: Tensor | None, teacher: Features) -> Features:
-        """Compute the student's s1, s2, s3, shaped as the teacher's t1, t2, t3.
-
-        `images` (B, 3, H, W), RGB in [0, 1], may be None unless `student_sees_images`.
-        """
-        raise NotImplementedError
-
-    def forward(self, images: Tensor) -> tuple[Features, Features]:
-        """Compute the teacher's (t1, t2, t3) and the student's (s1, s2, s3) of images (B, 3, H, W), RGB in [0, 1]."""
-        teacher = self.extract_features(images)
-        return teacher, self.student_features(images, teacher)
-
-    def scale_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Compute eq. 1 at each scale, before fusion and smoothing: images (B, 3, H, W) -> (B, 3, H, W) in [0, 2].
-
-        Runs in eval mode and without gradient on the model's device. With precision="bf16", the networks run in
-        bfloat16. The distances stay in float32, since 1 - cos is a small difference. Raises ValueError for other images
-        or an unknown precision.
-        """
-        with eval_mode(self, self.device):
-            with autocast(precision, self.device):
-                teacher, student = self(images.to(self.device))
-            return scale_maps([as_float(t) for t in teacher], [as_float(s) for s in student], images.shape[-2:])
-
-    def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
-        """Join the distances of the chosen scales: images (B, 3, H, W) -> (B, H, W), before smoothing."""
-        return fuse(self.scale_maps(images, precision), self.config.fusion, self.config.scales)
-
-
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, None]:
     """Run a block with the model in eval mode and in the device's memory format, without gradient.
@@ -274,11 +197,9 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
 
 
 def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}. Repeat gray images to 3 channels; "
-                         "pass a single image as image[None].")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}. Divide 8-bit images by 255.")
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(f"images must be (B, 3, H, W), floating point in [0, 1], got {tuple(images.shape)} "
+                         f"{images.dtype}. Repeat gray images to 3 channels, and divide 8-bit images by 255.")
     if images.shape[2] % 32 or images.shape[3] % 32:
         raise ValueError(f"The sides of the images must be multiples of 32, because the networks halve them five "
                          f"times; got {images.shape[2]} x {images.shape[3]}. Resize them; the paper uses 256 x 256.")
