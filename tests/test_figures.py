@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.contour import ContourSet
+from matplotlib.collections import LineCollection
 
 from rdlib import Run, figures
 from rdlib.datasets.samples import AnomalyDataset
@@ -68,7 +68,7 @@ def panels(figure):
 
 
 def contours(axis):
-    return {lines.get_linestyle()[0][1] is not None for lines in axis.collections if isinstance(lines, ContourSet)}
+    return {lines.get_linestyle()[0][1] is not None for lines in axis.collections if isinstance(lines, LineCollection)}
 
 
 SOLID, DASHED = False, True

@@ -18,7 +18,7 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
     Categories that are there already are left as they are, with a warning.
 
     Args:
-        archive: the archive as downloaded, whatever its name.
+        archive: the archive as downloaded, under any name.
         root: folder for data sets; a folder for each family is made in it. Default: `data_root()`.
 
     Returns:

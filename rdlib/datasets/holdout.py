@@ -8,8 +8,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
@@ -64,13 +62,15 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> HeldOut:
     how = f"; {where}, on one side each" * bool(copies)
     if len(chosen) < (n + 1) // 2:
         chosen, how = order[:n], f", image by image, since {where} leave no other choice: some are not new"
-    rest, part = (AnomalyDataset([dataset.samples[i] for i in indices], dataset.size, dataset.has_masks)
-                  for indices in (sorted({*range(len(dataset))} - {*chosen}), sorted(chosen)))
-    return HeldOut(rest, part, f"{len(part)} of {len(dataset)} images held out at random (seed {seed}){how}")
+    how = f"{len(chosen)} of {len(dataset)} images held out at random (seed {seed}){how}"
+    return HeldOut(dataset.subset(sorted({*range(len(dataset))} - {*chosen})), dataset.subset(sorted(chosen)), how)
 
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     """Group samples that are near-duplicates of each other; return the groups' indices, in order."""
+    from scipy.sparse import coo_array  # here: slow to import, and few data sets need it
+    from scipy.sparse.csgraph import connected_components
+
     with ThreadPoolExecutor() as threads:
         bar = tqdm(threads.map(_look, samples), "look for near-duplicates", len(samples), leave=False, delay=3)
         digests, thumbnails = zip(*bar, strict=True)

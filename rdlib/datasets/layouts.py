@@ -95,24 +95,18 @@ def train_and_test(folder: Path) -> dict[str, Reader]:
               "MVTec LOCO AD" if any(subfolders(kind) for place in masks for kind in subfolders(place)) else
               "MVTec AD" if good[0].name == GOOD else "good and defective folders in train and test")
 
-    def reader() -> Roles:
-        index = masks_in(masks) if masks else None
-        return assign([_rgb(path) for path in good],
-                      [(_rgb(kind), kind.name, masks_in([kind / "gt"]) if has_gt else index) for kind in kinds],
-                      [_rgb(path) for path in test_good], [_rgb(path) for path in held])
-
-    return {layout: reader}
+    index = masks_in(masks)
+    defective = [(_rgb(kind), kind.name, masks_in([kind / "gt"]) if has_gt else index) for kind in kinds]
+    train, test_good, held = ([_rgb(path) for path in paths] for paths in (good, test_good, held))
+    return {layout: lambda: assign(train, defective, test_good, held)}
 
 
 def _side_by_side(folder: Path) -> dict[str, Reader]:
     """Fit GOOD and BAD beside each other, or BAD/TYPE, with masks in a folder beside them."""
     good, bad, masks = (_of_role(folder, role) for role in ("good", "bad", "masks"))
-
-    def reader() -> Roles:
-        index = masks_in(masks) if masks else None
-        return assign(good, [(path, path.name, index) for path in bad], subfolders_are_types=True, holds_out=True)
-
-    return {"good and defective folders side by side": reader} if good and bad else {}
+    defective = [(path, path.name, masks_in(masks)) for path in bad]
+    return {"good and defective folders side by side": lambda: assign(
+        good, defective, subfolders_are_types=True, holds_out=True)} if good and bad else {}
 
 
 def _masks_beside(folder: Path) -> dict[str, Reader]:
@@ -132,7 +126,7 @@ def _masks_beside(folder: Path) -> dict[str, Reader]:
 
 def _by_mask(part: Path, labels: list[str]) -> list[tuple[Path, str, Mask]]:
     """Read images that are defective if their mask is not black; only masks in a folder `labels` may be missing."""
-    index, found = masks_in([part / name for name in labels] or [part]), []
+    index, found = masks_in([part / name for name in labels] or [part]) or {}, []
     for path in tqdm(list_images(part), f"read the masks of {part.name}", leave=False, delay=3):
         mask = index.get(("", path.stem))
         if mask == path and MASK_SUFFIX.search(path.stem):

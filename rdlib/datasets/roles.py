@@ -70,10 +70,9 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
             raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
     train, bad, outlines, test, held = every
     names = Counter(folder.name for folder in bad)
-    known = masks_in(outlines) if outlines else None
-    roles = assign(train, [
-        (folder, folder.name if names[folder.name] == 1 else f"{folder.parent.name}/{folder.name}", known)
-        for folder in bad], test, held, skip=outlines, subfolders_are_types=True, holds_out=test_good is None)
+    kinds = [folder.name if names[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in bad]
+    roles = assign(train, [(folder, kind, masks_in(outlines)) for folder, kind in zip(bad, kinds, strict=True)],
+                   test, held, skip=outlines, subfolders_are_types=True, holds_out=test_good is None)
     home = Path(os.path.commonpath(train + bad)) if len({folder.anchor for folder in train + bad}) == 1 else Path()
     return as_data(f"folder:{home.name}", "folders by role", roles, home, as_size(size), seed)
 
@@ -123,7 +122,7 @@ def assign(good: Sequence[Path], defective: Sequence[tuple[Path, str, Masks | No
         for path in images_below(folder, ("good", "masks"), skip):
             below = path.relative_to(folder).parts[:-1]
             kind = below[0] if below and subfolders_are_types else own
-            mask = None if masks is None else masks.get((kind, path.stem)) or masks.get(("", path.stem))
+            mask = (masks or {}).get((kind, path.stem)) or (masks or {}).get(("", path.stem))
             if masks is not None and not mask:
                 raise DataError(f"{path} has no mask {kind}/{path.stem}_mask.png. Add it (all black if the defect "
                                 "cannot be outlined), or remove the folder of masks to test without masks.")
@@ -135,10 +134,10 @@ def assign(good: Sequence[Path], defective: Sequence[tuple[Path, str, Masks | No
     return roles
 
 
-def masks_in(folders: Sequence[Path]) -> Masks:
+def masks_in(folders: Sequence[Path]) -> Masks | None:
     """Map (defect type, name of an image without extension) to its mask; the type is "" directly in a folder.
 
-    A mask is a file, or the files in a folder of the image's name.
+    A mask is a file, or the files in a folder of the image's name. Without folders, masks are unknown: None.
     """
     index: Masks = {}
     for folder in folders:
@@ -147,7 +146,7 @@ def masks_in(folders: Sequence[Path]) -> Masks:
             index |= {(kind, path.name): tuple(list_images(path)) for path in subfolders(place)}
             index |= {(kind, path.stem): path for path in files}
             index |= {(kind, MASK_SUFFIX.sub("", path.stem)): path for path in files}
-    return index
+    return index if folders else None
 
 
 def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, int], seed: int = 0,

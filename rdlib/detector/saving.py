@@ -48,9 +48,10 @@ class Saved(Scorer, nn.Module):
     _build: Callable
 
     def describe(self) -> dict:
-        """Describe the model for its file: class, format, version, settings, teacher with checksum, and threshold."""
+        """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
         return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
                 "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
+                "weights": fingerprint(self.state_dict().values()),
                 "threshold": asdict(self.threshold) if self.threshold else None}
 
     def layers(self) -> dict[str, tuple]:

@@ -35,6 +35,10 @@ class Scorer:
         """Return (H, W) of the images that the model takes, in pixels, or None if it takes any size."""
         raise NotImplementedError
 
+    def describe(self) -> dict:
+        """Describe the model for a JSON file, with "config" and "threshold"."""
+        raise NotImplementedError
+
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Compute maps (B, H, W) and scores (B,), all finite, of one or more images."""
         raise NotImplementedError

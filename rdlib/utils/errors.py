@@ -1,6 +1,7 @@
 """Define the kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class DataError(ValueError):
@@ -46,3 +47,11 @@ def nearest(value: object, choices: Iterable) -> str:
     names = {str(choice).lower(): choice for choice in choices}
     near = get_close_matches(str(value).lower(), names, 1)
     return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def check_whole(name: str, number: int, least: int) -> int:
+    """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
+    most = 2**32 - 1
+    if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r}.")
+    return int(number)

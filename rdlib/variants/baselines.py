@@ -6,6 +6,7 @@ student is trained with the positional loss, so it differs from the reverse stud
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES
-from rdlib.datasets.samples import Seeded, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
+from rdlib.training.features import widened
 from rdlib.utils.hardware import as_float, autocast, neutral
 from rdlib.weights import initialize
 
@@ -153,7 +155,7 @@ class MemoryBank(Detector):
         Only the sampled patches are kept in memory, not the features of all images.
 
         Args:
-            dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1].
+            dataset: good images, see `rdlib.fit`.
             batch_size: number of images at a time, 1 or more.
             precision: precision of the teacher, "float32", "bf16" or "auto".
             progress: show a progress bar.
@@ -173,22 +175,28 @@ class MemoryBank(Detector):
             wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
-            patches = self._take(loader, chosen, precision, progress)
+            patches, value_range = self._take(loader, chosen, precision, progress)
             if len(patches) > self.config.size:
                 direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
                 patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.config.size)]
-        self.bank, self.threshold = patches, None  # the old threshold belongs to another bank
+        self.bank = patches
+        self.set_trained(images[0].image.shape[1:], value_range)
         return self
 
-    def _take(self, loader: DataLoader, chosen: Tensor, precision: str, progress: bool) -> Tensor:
-        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions."""
-        kept, first = [], 0
+    def _take(self, loader: DataLoader, chosen: Tensor, precision: str,
+              progress: bool) -> tuple[Tensor, tuple[float, float]]:
+        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions.
+
+        Returns the patches and the range of the images' values.
+        """
+        kept, first, value_range = [], 0, cast(Any, None)
         for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress, leave=False):
+            value_range = widened(value_range, item.image, self.config.normalize)
             flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
             here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
             kept.append(flat[here.to(flat.device)])
             first += len(flat)
-        return torch.cat(kept)
+        return torch.cat(kept), value_range
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Compute each patch's distance to the nearest patch of the bank: images (B, 3, H, W) -> (B, H, W).
