@@ -71,7 +71,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
     from rdlib.datasets import folder_dataset, load_dataset
     if roles["good"] and not folder:
         return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
-                                 for role, folders in roles.items()}, size=size, seed=seed)
+                                 for role, folders in roles.items() if folders}, size=size, seed=seed)
     if any(roles.values()) or not folder:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
     found = Path(folder).exists()

@@ -57,8 +57,10 @@ def test_what_has_started_is_ended_also_after_an_error():
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_callbacks_leave_training_alone(tmp_path, ema):
     plain, expected = train(2, ema=ema)
+    before = torch.get_rng_state()
     watched, result = train(2, ema=ema, callbacks=[
         EarlyStopping(list(HELD_OUT)), CSVLog(tmp_path / "log.csv"), EvaluateEvery(known(FLOATS), 1)])
+    assert torch.equal(before, torch.get_rng_state())
     assert watched.losses == plain.losses and equal(result, expected)
 
 

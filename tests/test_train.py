@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 import rdlib
-from rdlib import load, load_dataset
+from rdlib import cli, load, load_dataset
 from rdlib.cli import main
 from rdlib.deploy import train
 from rdlib.deploy.roi import read_roi
@@ -343,6 +343,12 @@ def test_folders_by_role_and_quiet(tmp_path, capfd):
     assert threshold.good == 5 and err == "" and out.startswith(threshold.promise())
     page = (tmp_path / "m.html").read_text(encoding="utf-8")
     assert "of 6 good test images alarm" in page and "of 4 defective ones" in page
+
+
+def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
+    folders = [str(fill(tmp_path / "ok", range(20))), str(fill(tmp_path / "dent", range(100, 103), defect=True))]
+    data = cli._data("", 64, 0, good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=())
+    assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
 
 
 def test_a_data_set_by_its_name(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rdlib.datasets.items import Seeded, check_dataset, parts
@@ -71,7 +72,8 @@ class EarlyStopping(Callback):
         """Measure the loss and decide."""
         total, model = 0.0, run.model
         with run.averaged(), eval_mode(model, model.device):
-            for item in DataLoader(self.items, run.settings["batch_size"], collate_fn=self.collate):
+            for item in DataLoader(self.items, run.settings["batch_size"], collate_fn=self.collate,
+                                   generator=torch.Generator()):  # else torch draws from its global one
                 with autocast(run.settings["precision"], model.device):
                     teacher, student = model(item.image.to(model.device))
                 total += run.loss(teacher, student).item() * len(item.image)
