@@ -16,8 +16,8 @@ from rdlib.model import ReverseDistillation as ReverseDistillation
 from rdlib.threshold import Threshold as Threshold
 from rdlib.threshold import threshold_from_both as threshold_from_both
 from rdlib.threshold import threshold_from_good as threshold_from_good
-from rdlib.training.callbacks import CSVLog as CSVLog
 from rdlib.training.callbacks import Callback as Callback
+from rdlib.training.callbacks import CSVLog as CSVLog
 from rdlib.training.callbacks import EarlyStopping as EarlyStopping
 from rdlib.training.loop import fit as fit
 from rdlib.training.run import Run as Run
