@@ -122,10 +122,9 @@ def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence
     return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
 
 
-def as_image_tensor(image: str | PathLike | Image.Image | NDArray | Tensor,
-                    size: tuple[int, int] | None = None) -> Tensor:
+def as_image_tensor(image: NDArray | Tensor) -> Tensor:
     """Convert one image to (3, H, W), see `as_images`. Raises ValueError for a batch of several."""
-    batch = as_images(image, size)
+    batch = as_images(image)
     if len(batch) != 1:
         raise ValueError(f"One image is needed, got a batch of {len(batch)}. Pass one at a time.")
     return batch[0]
@@ -136,15 +135,16 @@ def _from_array(array: NDArray) -> Tensor:
 
     Like files, such images are laid on white.
     """
-    channels = array.shape[-1] if array.ndim in (3, 4) else {2: 1}.get(array.ndim)
+    array = array[..., None] if array.ndim == 2 else array
+    channels = array.shape[-1] if array.ndim in (3, 4) else 0
     if channels == 4 and array.dtype == np.uint8:
         flat = array.reshape(-1, *array.shape[-3:])
         return torch.stack([to_pixels(Image.fromarray(one), one.shape[:2]) for one in flat])
     if channels not in (1, 3):
         raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C), C = 1 or 3, or 4 for uint8; "
                          f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
-    values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))  # any strides, writable
-    return values[None] if values.ndim == 2 else values.movedim(-1, -3)
+    array = np.array(array, array.dtype.newbyteorder("="), order="C")  # any strides, writable
+    return torch.from_numpy(array).movedim(-1, -3)
 
 
 def _from_file(image: object, size: tuple[int, int] | None) -> Tensor:

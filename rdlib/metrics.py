@@ -144,8 +144,7 @@ class PixelRanking:
         Raises ValueError for a limit outside (0, 1].
         """
         if not 0 < fpr_limit <= 1:
-            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], got {fpr_limit}. "
-                             "Use 0.3, the limit of MVTec AD.")
+            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], such as 0.3; got {fpr_limit}.")
         fpr, pro, _ = self.pro_curve()
         return area_up_to(fpr, pro, fpr_limit)
 

@@ -42,8 +42,7 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
     """
     checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
-        raise WeightsError(f"{path} is no official checkpoint, which has the keys 'bn' and 'decoder'. "
-                           "For a model saved by this kit, use ReverseDistillation.load(path).")
+        raise WeightsError(f"{path} is no official checkpoint of 'bn' and 'decoder'. For this kit's, use rdlib.load.")
     for part in ("bn", "decoder"):
         check_state_dict(checkpoint[part], f"{path}, '{part}'")
     return checkpoint

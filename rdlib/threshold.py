@@ -19,6 +19,7 @@ from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
+SAME = 2.5e-7  # relative difference of equal scores: the last bits of float32 depend on the size of a batch
 LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative margin vanishes
 
 
@@ -63,7 +64,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
 
     Args:
         scores: (N,) image scores of good images that the model was not trained on. Equal scores count as one image,
-            since copies of an image are no further observations.
+            see `distinct`.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
         rate: allowed false-alarm rate, in (0, 1).
         confidence: None bounds the false-alarm rate on average over samples of N images. A probability in (0, 1) bounds
@@ -77,14 +78,13 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
             outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
-    n = len(np.unique(scores))
+    n = distinct(scores)
     allowed = _alarms_allowed(n, rate, confidence)
     sure = f", {100 * confidence:.3g} % sure" if confidence else " on average"
     if allowed < 0:
-        found = f"{n} good images" if n == len(scores) else f"{len(scores)} scores of {n} different good images"
-        raise ValueError(f"{found} cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
-                         f"{images_needed(rate, confidence)} that were not trained on. Hold out more, or ask for rate="
-                         f"{math.ceil(1000 * rate_bound(0, n, confidence)) / 1000:.3g}, which {n} allow.")
+        least = math.ceil(1000 * rate_bound(0, n, confidence)) / 1000
+        raise ValueError(f"{n} different good images cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
+                         f"{images_needed(rate, confidence)}, not trained on. Hold out more, or use rate={least:.3g}.")
     score = _above(np.sort(scores)[-1 - allowed])
     return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
                      rule=f"at most {100 * rate:.3g} % false alarms{sure}, from good images alone",
@@ -149,8 +149,7 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
         ValueError: alarms outside 0 to n - 1, or a confidence outside (0, 1).
     """
     if not 0 <= alarms < n:
-        raise ValueError(f"alarms is a number of good images from 0 to n - 1, got alarms={alarms} and n={n}. Pass the "
-                         "alarms first.")
+        raise ValueError(f"alarms is a number from 0 to n - 1; got alarms={alarms}, n={n}. Pass the alarms first.")
     if confidence is None:
         return (alarms + 1) / (n + 1)
     return float(betaincinv(alarms + 1, n - alarms, _share("confidence", confidence)))
@@ -202,6 +201,12 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     return math.ceil(math.log1p(-_share("confidence", confidence)) / math.log1p(-rate) - 1e-9)
 
 
+def distinct(scores: ArrayLike) -> int:
+    """Count different scores (N,), equal ones once: copies of an image are no further observations."""
+    ordered = np.sort(np.asarray(scores, np.float64))
+    return 1 + int((np.diff(ordered) > SAME * np.abs(ordered[1:])).sum())
+
+
 def agreed_size(known: tuple[int, int] | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """Return the image size to use a model at: the size that it knows or, if it knows none, `size`.
 
@@ -244,8 +249,7 @@ def _above(value: float) -> float:
 
 def _share(name: str, value: float) -> float:
     if not 0 < value < 1:
-        example = "0.95" if name == "confidence" else "0.05"
-        raise ValueError(f"{name} must lie between 0 and 1, such as {example}; got {value}.")
+        raise ValueError(f"{name} must lie between 0 and 1, such as a rate of 0.05 at confidence 0.95; got {value}.")
     return value
 
 

@@ -121,7 +121,7 @@ def graph(model):
 def test_a_file_that_differs_is_not_written(model, graph, monkeypatch, tmp_path):
     monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(graph))
     other = ReverseDistillation("resnet18", weights=None, sigma=2, seed=3)
-    with pytest.raises(RuntimeError, match="differs from PyTorch by .* was not written"):
+    with pytest.raises(RuntimeError, match="was not written: it differs from PyTorch by"):
         export_onnx(other, tmp_path / "model.onnx", 64)
     assert not list(tmp_path.iterdir())
     assert export_onnx(model, tmp_path / "model.onnx", 64, images=torch.rand(2, 3, 64, 64)) < 1e-4

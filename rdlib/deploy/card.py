@@ -11,7 +11,7 @@ def model_card(model: Distillation, size: tuple[int, int]) -> dict[str, str]:
     """Describe input, output and decision of an exported model for images of size (H, W), as short texts by name."""
     card = dict(line.split(": ", 1) for line in TEMPLATE.read_text(encoding="utf-8").splitlines())
     low, high = model.config.value_range or (0.0, 1.0)
-    low, high = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)  # the rule of `rdlib.scorer.checked_images`
+    low, high = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)  # the rule of `rdlib.detector.checked_images`
     if model.threshold is None:
         card = {name: text for name, text in card.items() if "threshold" not in name}
         card["decision"] = "none: no threshold was saved with the model"

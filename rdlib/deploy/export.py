@@ -95,9 +95,8 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         onnx.checker.check_model(temporary, full_check=True)
         difference = max(_difference(model, temporary, images), _difference(model, temporary, images[:1]))
         if not difference <= tolerance:
-            raise RuntimeError(f"The exported model differs from PyTorch by {difference:.2g}, more than "
-                               f"{tolerance:.2g}; {path} was not written. Try other versions of onnxscript or "
-                               "onnxruntime.")
+            raise RuntimeError(f"{path} was not written: it differs from PyTorch by {difference:.2g}, more than "
+                               f"{tolerance:.2g}. Try other versions of onnxscript or onnxruntime.")
     return difference
 
 
@@ -116,8 +115,6 @@ class OnnxDetector(Scorer):
 
     def __init__(self, path: str | Path):
         runtime = _import("onnxruntime")
-        if not Path(path).is_file():
-            raise WeightsError(f"There is no model file {path}. Check the path, or export a model first.")
         try:
             self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
@@ -125,7 +122,7 @@ class OnnxDetector(Scorer):
             self.image_size, self._range, self._about = tuple(about["size"]), about["config"]["value_range"], about
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
-                               "Export it again with export_onnx(model, path).") from error
+                               "Check the path, or export it again with export_onnx(model, path).") from error
 
     def describe(self) -> dict:
         """Return the description of the exported model, with its size."""
@@ -178,8 +175,7 @@ def _import(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"Exported models need {name}, which is not installed: pip install 'rdlib[export]', or "
-                          "pip install onnx onnxscript onnxruntime.") from error
+        raise ImportError(f"Exported models need {name}, which is missing: pip install 'rdlib[export]'.") from error
 
 
 def _difference(model: Distillation, path: Path, images: Tensor) -> float:

@@ -27,8 +27,7 @@ from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
 
 OVERLAYS = ("anomalous", "all", "none")
-NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good nor anomalous. Usually the model's "
-              "training has diverged: train again with a smaller lr.")
+NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.page import write_page
@@ -17,7 +15,7 @@ from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.threshold import Threshold, rate_bound, threshold_from_good
+from rdlib.threshold import Threshold, distinct, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.files import is_reachable
@@ -142,7 +140,7 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
 
 def choose_threshold(held: Report) -> Threshold:
     """Choose a threshold from good images: at most 5 % false alarms, or the smallest rate that so few images allow."""
-    n = len(np.unique(held.scores))  # equal scores are one observation
+    n = distinct(held.scores)
     rate = max(RATE, math.ceil(1000 * rate_bound(0, n, CONFIDENCE)) / 1000)  # the latter below 59 images
     return threshold_from_good(held.scores, held.maps, rate, confidence=CONFIDENCE)
 

@@ -119,19 +119,20 @@ class Detector(Shown, Saved):
 
     def inside_roi(self, values: Tensor) -> Tensor:
         """Set images or maps (..., H, W) to 0 outside the region of interest. Raises ValueError for another size."""
-        if self.roi is None:
-            return values
-        if values.shape[-2:] != self.roi.shape:
+        if self.roi is not None and values.shape[-2:] != self.roi.shape:
             raise ValueError(f"The model's region of interest has the size {tuple(self.roi.shape)}, the images have "
                              f"{tuple(values.shape[-2:])}. Resize them, or set a region of their size.")
-        return torch.where(self.roi, values, 0)
+        return values if self.roi is None else torch.where(self.roi, values, 0)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalize images (B, 3, H, W), RGB in [0, 1], if `config.normalize`, and set them to 0 outside the ROI.
 
         Raises ValueError for other images.
         """
-        _check_images(images)
+        fits = images.ndim == 4 and images.shape[1] == 3 and not any(side % 32 for side in images.shape[2:])
+        if not (fits and images.is_floating_point()):
+            raise ValueError(f"images must be (B, 3, H, W), floating point in [0, 1], H and W multiples of 32; got "
+                             f"{tuple(images.shape)} {images.dtype}. Resize them, and divide 8-bit images by 255.")
         return self.inside_roi((images - self.mean) / self.std if self.config.normalize else images)
 
     def extract_features(self, images: Tensor) -> Features:
@@ -194,12 +195,3 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
             yield
     finally:
         model.train(was_training)
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(f"images must be (B, 3, H, W), floating point in [0, 1], got {tuple(images.shape)} "
-                         f"{images.dtype}. Repeat gray images to 3 channels, and divide 8-bit images by 255.")
-    if images.shape[2] % 32 or images.shape[3] % 32:
-        raise ValueError(f"The sides of the images must be multiples of 32, because the networks halve them five "
-                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them; the paper uses 256 x 256.")

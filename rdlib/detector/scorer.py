@@ -1,5 +1,4 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,7 @@ from torch import Tensor
 from rdlib.images import as_images
 from rdlib.threshold import Threshold
 
-Images = str | Path | Image.Image | NDArray | Tensor | list | tuple
-"""An image, a batch, or a list of these: see `rdlib.images.as_images`."""
+Images = str | Path | Image.Image | NDArray | Tensor | list | tuple  # see `rdlib.images.as_images`
 
 TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
 
@@ -101,9 +99,7 @@ def checked_images(images: Images, size: tuple[int, int] | None, value_range: tu
 
 def _check_range(images: Tensor, least: float, most: float) -> None:
     """Raise ValueError, with the likely cause, for values outside [least, most], besides NaN and infinity."""
-    low, high = map(float, images.aminmax())
-    if not math.isfinite(low + high):  # the maps of these images are refused later
-        low, high = map(float, images.nan_to_num(least, least, least).aminmax())
+    low, high = map(float, images.nan_to_num(least, least, least).aminmax())  # maps of NaN are refused later
     if least - TOLERANCE <= low and high <= most + TOLERANCE:
         return
     cause = "Scale them as the training images."

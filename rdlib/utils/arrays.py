@@ -25,8 +25,7 @@ def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"The {what} must be numbers, got {values.dtype}. Convert them first.")
     if not np.isfinite(values).all():
-        raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: look at "
-                         "figures.loss_curve(run).")
+        raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: see the loss curve.")
     return values
 
 

@@ -82,20 +82,12 @@ def has_fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return bool(cpu_flags().get("avx512_bf16") or cpu_flags().get("amx_bf16"))
-    return False
+    return device.type == "cpu" and any(cpu_flags().get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def cpu_flags() -> Mapping[str, bool]:
-    """Return the processor's features, as torch reports them. With older versions of torch, Linux reports them."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        return torch.cpu.get_capabilities()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return dict.fromkeys(file.read().split(), True)
-    except OSError:
-        return {}
+    """Return the processor's features, as torch reports them. Older versions of torch report none."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def peak_memory_mib(device: torch.device) -> float:
