@@ -287,6 +287,5 @@ def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[N
         raise ValueError(f"Truth and scores must have the same shape, got {labels.shape} and {scores.shape}. Pass one "
                          "label for each image, or masks of the maps' size.")
     if labels.all() or not labels.any():
-        raise ValueError(f"Both classes are needed, but every label is {'anomalous' if labels.any() else 'normal'}. "
-                         "Use a test set with good and defective images.")
+        raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if labels.any() else 'normal'}.")
     return (labels.ravel(), scores.ravel()) if flat else (labels, scores)

@@ -48,7 +48,7 @@ def test_the_rate_holds_on_average_over_draws(n, rate):
     assert rates.mean() <= rate and rates.mean() == pytest.approx(rate, abs=1 / (n + 1) + 0.001)
 
 
-@pytest.mark.parametrize(("n", "rate"), [(59, 0.05), (150, 0.05), (40, 0.1)])
+@pytest.mark.parametrize(("n", "rate"), [(60, 0.05), (150, 0.05), (40, 0.1)])
 def test_with_confidence_the_rate_holds_in_that_share_of_draws(n, rate):
     rng = np.random.default_rng(1)
     rates = 2 - np.array([from_good(rng.uniform(1, 2, n), rate, confidence=0.95).score for _ in range(3000)])

@@ -24,8 +24,7 @@ def report_lines() -> list[str]:
     server = BACKBONES["resnet18"].imagenet.url
     return [
         _line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        _line("environment", "a virtual environment") if sys.prefix != sys.base_prefix else
-        _line("environment", "none", "`make setup` creates a virtual environment"),
+        _line("environment", sys.prefix, "" if sys.prefix != sys.base_prefix else "`make setup` creates a virtual one"),
         _line("torch", f"{torch.__version__}, torchvision {torchvision.__version__}"),
         _line("device", _device(best_device())),
         _line("processor", f"{cores} cores, torch uses {torch.get_num_threads()} threads"),

@@ -114,8 +114,7 @@ def read_description(path: Path) -> dict:
         raise WeightsError(f"{path} cannot be read as a saved model ({error}). Check the path, or save it again with "
                            "model.save(path). An exported .onnx file is opened with OnnxDetector(path).") from error
     if text is None:
-        raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use ReverseDistillation("
-                           "weights=path). For an official checkpoint, use model.load_official(path).")
+        raise WeightsError(f"{path} holds no rdlib model. Use ReverseDistillation(weights=path) or load_official().")
     try:
         about = json.loads(text)
         if about["format"] > FORMAT:
