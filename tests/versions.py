@@ -1,4 +1,4 @@
-"""Note in tests/versions.csv what the unit tests have just passed with: the end of `make test-oldest`, `make test-newest`.
+"""Note in tests/versions.csv what the unit tests have just passed with. `make test-oldest` and `make test-newest` do.
 
     python tests/versions.py oldest
 """
