@@ -28,8 +28,11 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## install everything into .venv
 
+# By environment, unexpanded: a path may hold spaces, quotes, $ and #. What make exports of itself would be expanded.
+unexport DATA
+demo: export RDLIB_DEMO_FOLDER := $(value DATA)
 demo: $(READY)  ## train, test and look: build/quickstart.html (DATA=folder for your own images)
-	@$(BIN)/python notebooks/demo.py $(if $(DATA),--data '$(DATA)')
+	@$(BIN)/python notebooks/demo.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab (ARGS=... for its own options)
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
@@ -84,7 +87,7 @@ bench: $(READY)  ## speed against the official recipe, side by side in one run; 
 	@$(BIN)/python tests/benchmarks/rendering.py
 
 reproduce: $(READY)  ## a table of the paper (TABLE=ocbe ARGS="--on mvtec --jobs 2"); without TABLE, what there is
-	@$(BIN)/python -m rdlib reproduce $(or $(TABLE),--help) $(ARGS)
+	@$(BIN)/python -m rdlib reproduce $(TABLE) $(ARGS)
 
 clean:  ## remove what the commands made, except the environments
 	rm -rf build dist *.egg-info

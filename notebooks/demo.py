@@ -1,11 +1,15 @@
 """`make demo`: execute the quickstart, write it as a page and as images, and print its metrics.
 
     python notebooks/demo.py [--data FOLDER] [--out build]
+
+It leaves the model, with a threshold, in OUT/model.safetensors. `make` hands FOLDER over in RDLIB_DEMO_FOLDER, since a
+path on a command line would be changed by make and by the shell.
 """
 import argparse
 import base64
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,6 +26,19 @@ from rdlib.utils.files import written_atomically
 
 NOTEBOOK = Path(__file__).with_name("00_quickstart.ipynb")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SAVE = """
+from dataclasses import replace
+from rdlib.deploy.train import choose_threshold, split_good
+
+try:  # good test images were not trained on, so they can choose a threshold
+    good = data.test.subset([i for i, label in enumerate(data.test.labels) if not label])
+    held = split_good(replace(data, validation=data.validation or good), SEED)[1]
+    model.threshold = choose_threshold(evaluate(model, held, progress=False))
+    print(model.threshold.promise())
+except ValueError as error:
+    print(f"The model has no threshold. {error}")
+model.save(os.environ["RDLIB_DEMO_MODEL"])
+"""
 SUFFIX = {"image/png": "png", "image/jpeg": "jpg"}
 
 
@@ -92,7 +109,9 @@ def unfit(name: str) -> str | None:
     except DataError as error:
         return str(error)
     if data.test is None or len(set(data.test.labels)) < 2:
-        return "it needs test images, good ones in test/good and defective ones in test/NAME_OF_DEFECT."
+        train = shlex.join(["rdlib", "train", name.removeprefix("folder:"), "-o", "model.safetensors"])
+        return ("it needs test images, good ones in test/good and defective ones in test/NAME_OF_DEFECT. Good images "
+                f"alone are enough to train and to score: {train}")
     return None
 
 
@@ -105,6 +124,20 @@ def metrics_text(notebook: nbformat.NotebookNode) -> str:
     """Return what the cell tagged "metrics" printed or showed."""
     outputs = [output for cell in notebook.cells if "metrics" in tags(cell) for output in cell.outputs]
     return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs).strip()
+
+
+def take(notebook: nbformat.NotebookNode, identifier: str) -> nbformat.NotebookNode:
+    """Remove a cell, in place, and return it."""
+    (cell,) = (cell for cell in notebook.cells if cell.id == identifier)
+    notebook.cells.remove(cell)
+    return cell
+
+
+def score_command(model: Path, folder: str) -> str:
+    """Return the command that scores `folder` with the model; without one, its place says FOLDER."""
+    script = Path(sys.executable).with_name("rdlib")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "rdlib"]
+    return shlex.join([*program, "score", str(model), folder or "FOLDER", str(model.with_name("scores"))])
 
 
 def write_demo(notebook: nbformat.NotebookNode, out: Path) -> None:
@@ -121,24 +154,33 @@ def write_demo(notebook: nbformat.NotebookNode, out: Path) -> None:
 def main() -> int:
     """Run the demo; return 1 as exit status where a cell failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a folder of your own: train/good, test/good, test/DEFECT, ground_truth/DEFECT")
+    parser.add_argument("--data", default=os.environ.get("RDLIB_DEMO_FOLDER", ""), metavar="FOLDER",
+                        help="a folder of your own, with good and defective test images")
     parser.add_argument("--out", default="build", type=Path)
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="surrogateescape")  # a path may be no UTF-8
+    folder, model = "", args.out.resolve() / "model.safetensors"
     if args.data:
-        os.environ["RDLIB_DEMO_DATA"] = name = f"folder:{Path(args.data).expanduser().resolve()}"
+        tilde = args.data.startswith("~/") and not Path(args.data).exists()  # most shells leave DATA=~/x alone
+        folder = str((Path(args.data).expanduser() if tilde else Path(args.data)).resolve())
+        os.environ["RDLIB_DEMO_DATA"] = name = f"folder:{folder}"
         if problem := unfit(name):
             sys.exit(f"The demo cannot use {args.data}: {problem}")
+    os.environ["RDLIB_DEMO_MODEL"] = str(model)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     if os.environ.get("RDLIB_DEMO_DATA"):
         drop_example(notebook)
+    notebook.cells.append(nbformat.v4.new_code_cell(SAVE, id="save"))
     try:
         execute(notebook, NOTEBOOK)
     except CellExecutionError as error:
         print(f"The demo stopped with {error.ename}: {error.evalue}", file=sys.stderr)
         return 1
     tidy(notebook)
-    notebook.cells = [cell for cell in notebook.cells if cell.id != "setup"]  # of no use on a page
+    take(notebook, "setup")  # of no use on a page
+    promise = "".join(output.get("text", "") for output in take(notebook, "save").outputs)
     write_demo(notebook, args.out)
+    print(f"The model:  {model}: {promise}Score images with it:\n  {score_command(model, folder)}")
     return 0
 
 

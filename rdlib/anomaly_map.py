@@ -58,15 +58,13 @@ def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: Seque
     return torch.cat(maps, dim=1)
 
 
-def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES,
-         weights: Sequence[float] | None = None) -> Tensor:
+def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES) -> Tensor:
     """Join the maps of the scales: (..., 3, H, W) -> (..., H, W).
 
     Args:
         maps: the distances of the three scales, floating point.
         fusion: "add", the sum (paper, official code), or "multiply", the product (once used by anomalib).
         scales: the scales to join, some of 1 (fine), 2 and 3 (coarse), each once.
-        weights: three factors for "add", three exponents for "multiply"; None is 1 for every scale.
 
     Returns:
         (..., H, W) joined maps, in the dtype of `maps`.
@@ -75,9 +73,6 @@ def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES,
         ValueError: unknown fusion.
     """
     check_choice("fusion", fusion, FUSIONS)
-    if weights is not None:
-        factors = torch.tensor(weights, dtype=maps.dtype, device=maps.device)[:, None, None]
-        maps = maps * factors if fusion == "add" else maps.clamp(min=0) ** factors
     if tuple(scales) != SCALES:
         maps = maps[..., [scale - 1 for scale in scales], :, :]
     return maps.sum(-3) if fusion == "add" else maps.prod(-3)

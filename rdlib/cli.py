@@ -1,119 +1,298 @@
 """Run the command line: parse the arguments, call the function that does the work, print its result.
 
-    python -m rdlib {score,reproduce,synthetic,doctor} --help
+    rdlib {train,score,export,data,reproduce,synthetic,doctor} --help
+
+Each command is a function below. Its parameters are the command's arguments, and its docstring is the command's help.
+It imports what it needs when it runs, so `rdlib --help` is quick.
 """
-import argparse
+import io
+import re
+import shlex
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from inspect import Parameter, getdoc, signature
 from pathlib import Path
+from typing import get_args, get_origin
 
-from rdlib.deploy.doctor import report_lines
-from rdlib.deploy.scoring import OVERLAYS, load_scorer, score_folder, scoring_messages
-from rdlib.reproduction.command import parse_pair, reproduce
-from rdlib.reproduction.tables import BENCHMARKS, TABLES
-from rdlib.synthetic import CATEGORIES
-from rdlib.synthetic.export import export
 from rdlib.utils.errors import CheckpointError, DataError, WeightsError
-from rdlib.utils.hardware import best_device
 
-EXPECTED = (CheckpointError, DataError, WeightsError, ValueError, ImportError, OSError)  # errors of the input
+EXPECTED = (CheckpointError, DataError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
+
+
+def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective: Sequence[str] = (),
+          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: int = 256,
+          epochs: int | None = None, batch_size: int = 16, teacher: str = "best", backbone: str = "resnet18",
+          roi: str = "", seed: int = 0, quiet: bool = False) -> None:
+    """Train a model on good images, choose its threshold, and write a report page beside it.
+
+    Some good images are not trained on, and choose the threshold: those of a folder validation/good, or else 20 %, at
+    least 20 images, and never more than half. The time that the training takes is estimated after its first steps.
+
+    Examples:
+      rdlib train images -o model.safetensors
+      rdlib train --good photos/ok --defective photos/scratch photos/dent -o model.safetensors
+      rdlib train images -o model.safetensors --size 128 --epochs 5 --roi 40,0,600,480
+      rdlib train -o model.safetensors -- -a-folder-that-begins-with-a-dash
+
+    Args:
+        folder: folder of images in a known layout, or the name of a data set, such as mvtec/bottle
+        output: .safetensors file to write; an older file is replaced when training is done
+        good: folders of good images to train on, instead of FOLDER
+        defective: folders of defective test images, one for each defect type
+        masks: folders of their masks
+        test_good: folders of good test images; by default, a share of the good images
+        validation: folders of good images for the threshold; by default, a share of the training images
+        size: side in pixels that images are resized to, a multiple of 32
+        epochs: epochs to train; by default, what a CPU can do: about 300 steps, at least 10 epochs. The paper uses 200
+        batch_size: images in a step
+        teacher: best, auto, embedded, imagenet, or a file of weights; best is imagenet where these weights are on disk
+            or can be downloaded, else embedded
+        backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
+        roi: region of interest: X0,Y0,X1,Y1 in pixels of the images, or a mask image, white inside. Nothing outside
+            has an effect. The model keeps it, so rdlib score needs no such option
+        seed: seed of the split, the weights and the order of the images
+        quiet: print only the result
+    """
+    from rdlib.deploy.train import train_model
+    data = _data(folder, size, seed, good=good, defective=defective, masks=masks, test_good=test_good,
+                 validation=validation)
+    say: Callable[[str], object] = (lambda text: None) if quiet else print
+    say(repr(data))
+    model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
+                        roi=roi, seed=seed, progress=not quiet, say=say)
+    assert model.threshold is not None
+    print(f"{model.threshold.promise()}\nModel:  {output}\nReport: {output.with_suffix('.html')}\n"
+          f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")
+
+
+def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
+    """Read the images that the arguments of `train` name: by role, in a folder, or a data set by its name."""
+    from rdlib.datasets import folder_dataset, load_dataset
+    if roles["good"] and not folder:
+        return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
+                                 for role, folders in roles.items()}, size=size, seed=seed)
+    if any(roles.values()) or not folder:
+        raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
+    found = Path(folder).exists()
+    try:
+        return load_dataset(f"folder:{Path(folder).resolve()}" if found else folder, size=size)
+    except ValueError as error:
+        raise error if found else DataError(f"There is no folder {folder}. {error}") from error
+
+
+def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
+          overlays: str = "anomalous", resume: bool = False, quiet: bool = False) -> int:
+    """Score every image in a folder: a table, and images that show where.
+
+    Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be read are listed with
+    their error. The exit status is 1 if a score is NaN or infinite. A warning says if far more or far fewer images
+    alarm than the model's threshold promises.
+
+    Examples:
+      rdlib score model.safetensors images results
+      rdlib score model.onnx images results --overlays all
+      rdlib score model.safetensors images results --resume
+
+    Args:
+        model: .safetensors or .onnx file
+        folder: folder of images, searched with its subfolders
+        out: folder to write to
+        size: side in pixels; only for a model that does not know its size
+        batch_size: images at a time
+        num_workers: number of processes that read images
+        overlays: overlays to draw: anomalous, all or none
+        resume: go on where an earlier run into OUT stopped
+        quiet: show no progress bar
+    """
+    from rdlib.deploy.scoring import NOT_FINITE, load_scorer, score_folder, scoring_messages
+    scorer = load_scorer(model)
+    table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
+                         num_workers=num_workers, resume=resume, progress=not quiet)
+    message, warnings = scoring_messages(table, scorer.threshold, out)
+    print(message)
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    return int((table["error"] == NOT_FINITE).any())
+
+
+def export(model: Path, out: Path, *, size: int | None = None) -> None:
+    """Export a model to ONNX, which runs without PyTorch.
+
+    The file is compared with PyTorch before it appears. A text file beside it says how to use it.
+
+    Examples:
+      rdlib export model.safetensors model.onnx
+
+    Args:
+        model: .safetensors file
+        out: .onnx file to write
+        size: side in pixels; only for a model that does not know its size
+    """
+    from rdlib import export_onnx, load
+    from rdlib.detector import Distillation
+    detector = load(model)
+    if out.suffix != ".onnx" or not isinstance(detector, Distillation):
+        raise ValueError(f"A teacher-student model is exported to an .onnx file; got a {type(detector).__name__} and "
+                         f"{out}.")
+    difference = export_onnx(detector, out, size)
+    print(f"{out} agrees with PyTorch to {difference:.1g}. A text file beside it says how to use it.")
+
+
+def data(action: str, archive: Path, *, root: Path | None = None) -> None:
+    """Unpack the archive of a data set to where `load_dataset` and `rdlib train` find it by name.
+
+    Archives of MVTec AD, VisA and BTAD are known, as they are downloaded. Prints the names of the data sets.
+
+    Examples:
+      rdlib data unpack mvtec_anomaly_detection.tar.xz
+      rdlib train mvtec/bottle -o bottle.safetensors
+
+    Args:
+        action: unpack
+        archive: archive as downloaded
+        root: folder of all data sets; by default, the folder that rdlib doctor names
+    """
+    from rdlib.datasets.archives import unpack_dataset
+    if action != "unpack":
+        raise ArgumentTypeError(f"The only action is unpack, got {action}.")
+    print(*unpack_dataset(archive, root), sep="\n")
+
+
+def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str] = (), seeds: Sequence[int] = (),
+              epochs: int | None = None, batch_size: int | None = None, size: int | None = None,
+              n_train: int | None = None, threads: int | None = None, backbone: str | None = None,
+              teacher: str | None = None, precision: str | None = None, weights: Sequence[str] = (),
+              root: Sequence[str] = (), device: str = "", jobs: int = 1, scheduler: str | None = None,
+              results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
+              report: bool = False, list: bool = False, quiet: bool = False) -> int:
+    """Run what is missing of a table of the paper, and write the table.
+
+    Runs with a result file are not run again, so it can be stopped at any time. The exit status is 1 if a run failed;
+    KEY.error.txt beside the results says why.
+
+    Examples:
+      rdlib reproduce
+      rdlib reproduce ocbe --category weave --seeds 0 1 --jobs 2
+      rdlib reproduce main --on mvtec --root mvtec=/data/mvtec --weights wide_resnet50_2=weights.pth
+
+    Args:
+        table: name of the table; without it, the names are listed
+        on: benchmark: synthetic (offline), mvtec, visa or another one
+        category: only these categories
+        seeds: seeds instead of the usual
+        epochs: epochs instead of the usual
+        batch_size: images in a step instead of the usual
+        size: side of the images instead of the usual
+        n_train: training images instead of the usual
+        threads: threads of a run instead of the usual
+        backbone: backbone instead of the usual
+        teacher: the teacher's weights instead of the usual, for example embedded or imagenet
+        precision: float32 or bf16
+        weights: file of a teacher, NAME=FILE, for example imagenet=resnet18.safetensors
+        root: folder of a data set, FAMILY=FOLDER, for example mvtec=/data/mvtec
+        device: device, by default the fastest one
+        jobs: number of runs at a time, a process each
+        scheduler: address of a dask.distributed scheduler, instead of --jobs
+        results: folder of the result files
+        tables: folder of the reports
+        report: run nothing, write the table from the stored results
+        list: only list the runs and whether they are stored
+        quiet: show no progress bar
+    """
+    args = Namespace(**locals())
+    from rdlib.reproduction.command import parse_pair
+    from rdlib.reproduction.command import reproduce as run
+    from rdlib.reproduction.tables import TABLES
+    from rdlib.utils.hardware import best_device
+    if table not in TABLES:
+        print("The tables are:", *(f"  {name:12}{found.title}" for name, found in TABLES.items()), sep="\n")
+        return 2 * bool(table)
+    args.category, args.seeds, args.device = category or None, seeds or None, device or str(best_device())
+    args.weights, args.files, args.root = teacher, [*map(parse_pair, weights)], [*map(parse_pair, root)]
+    return run(args)
+
+
+def synthetic(out: Path, *, category: Sequence[str] = (), size: int = 256, seed: int = 0, jobs: int | None = None,
+              quiet: bool = False) -> None:
+    """Write the procedural benchmark in MVTec AD's layout.
+
+    Each category has 200 good images to train, and 40 good and 100 defective ones with masks to test. A category that
+    exists is left as it is.
+
+    Examples:
+      rdlib synthetic benchmark
+      rdlib synthetic benchmark --category weave gear --size 128
+
+    Args:
+        out: folder to write to
+        category: names of categories; by default all of them. A wrong name lists them
+        size: side of the images in pixels, 64 or more
+        seed: 0 is the benchmark; other seeds give other images
+        jobs: number of processes; by default one a core
+        quiet: show no progress bar
+    """
+    from rdlib.synthetic import CATEGORIES
+    from rdlib.synthetic.export import export
+    for name in category or CATEGORIES:
+        if (folder := out / name).exists():
+            print(f"{folder} exists already and is left as it is", file=sys.stderr)
+        else:
+            print(export(name, out, size=size, seed=seed, jobs=jobs, progress=not quiet))
+
+
+def doctor() -> None:
+    """Print what this machine has, and what to do about what is missing.
+
+    Examples:
+      rdlib doctor
+    """
+    from rdlib.deploy.doctor import report_lines
+    print("\n".join(report_lines()))
+
+
+COMMANDS: list[Callable] = [train, score, export, data, reproduce, synthetic, doctor]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    parser = argparse.ArgumentParser("python -m rdlib", description="Anomaly detection by reverse distillation.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_score, _add_reproduce, _add_synthetic, _add_doctor):
-        add(commands)
-    args = parser.parse_args(arguments)
+    """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+    parser = ArgumentParser("rdlib", description="Anomaly detection by reverse distillation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        _add(commands, command)
+    options = vars(parser.parse_args(arguments))
     try:
-        return args.run(args) or 0
+        return options.pop("run")(**options) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
+    except ArgumentTypeError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("Stopped. A file that was not finished has not been written.", file=sys.stderr)
+        return 130
 
 
-def _command(commands: argparse._SubParsersAction, name: str, summary: str,
-             run: Callable[[argparse.Namespace], int | None], details: str = "") -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{details}",
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_score(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "score", "Score every image in a folder: a table, and images that show where.", _score,
-                      "Writes OUT/scores.csv, a line for each file, and OUT/overlays/FILE.png. Files that cannot be\n"
-                      "read are listed with their error. The exit status is 1 if a score is NaN or infinite.")
-    parser.add_argument("model", metavar="MODEL", type=Path, help=".safetensors or .onnx file")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of images, searched with its subfolders")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
-    parser.add_argument("--size", type=int, help="side in pixels; only for a model without threshold")
-    parser.add_argument("--batch-size", type=int, default=16, help="images at a time; default 16")
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read images; default none")
-    parser.add_argument("--overlays", choices=OVERLAYS, default=OVERLAYS[0], help="overlays to draw; default anomalous")
-    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
-
-
-def _score(args: argparse.Namespace) -> int:
-    model = load_scorer(args.model)
-    table = score_folder(model, args.folder, args.out, size=args.size, overlays=args.overlays,
-                         batch_size=args.batch_size, num_workers=args.num_workers, progress=not args.quiet)
-    message, warning = scoring_messages(table, model.threshold, args.out)
-    print(message)
-    if warning:
-        print(warning, file=sys.stderr)
-    return int(bool(warning))
-
-
-def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    titles = {name: table.title for name, table in TABLES.items()}
-    parser = _command(commands, "reproduce", "Run what is missing of a table of the paper, and write the table.",
-                      reproduce, "\n".join(f"  {name:<12}{title}" for name, title in titles.items()) + "\n\n"
-                      "Runs with a result file are not run again, so it can be stopped at any time. The exit status\n"
-                      "is 1 if a run failed; KEY.error.txt beside the results says why.")
-    parser.add_argument("table", choices=titles, metavar="TABLE", help="one of the above")
-    parser.add_argument("--on", choices=BENCHMARKS, default="synthetic", help="the data (default: synthetic, offline)")
-    parser.add_argument("--category", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="N")
-    for field in ("epochs", "batch_size", "size", "n_train", "threads"):
-        parser.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N", help="instead of the usual")
-    parser.add_argument("--backbone", help="instead of the usual")
-    parser.add_argument("--teacher", dest="weights", help="the teacher's weights, for example embedded or imagenet")
-    parser.add_argument("--precision", choices=["float32", "bf16"], help="instead of the usual")
-    parser.add_argument("--weights", dest="files", type=parse_pair, nargs="+", default=[], metavar="NAME=FILE",
-                        help="the file of a teacher, for example imagenet=resnet18.safetensors")
-    parser.add_argument("--root", type=parse_pair, nargs="+", default=[], metavar="FAMILY=FOLDER",
-                        help="where a data set lies, for example mvtec=/data/mvtec")
-    parser.add_argument("--device", default=str(best_device()))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a process each")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="a dask.distributed scheduler, instead of --jobs")
-    parser.add_argument("--results", type=Path, default=Path("data/results/runs"), help="folder of the result files")
-    parser.add_argument("--tables", type=Path, default=Path("data/results/tables"), help="folder of the reports")
-    parser.add_argument("--report", action="store_true", help="run nothing, write the table from the stored results")
-    parser.add_argument("--list", action="store_true", help="only list the runs and whether they are stored")
-
-
-def _add_synthetic(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "synthetic", "Write the procedural benchmark in MVTec AD's layout.", _synthetic,
-                      "Each category has 200 good images to train, and 40 good and 100 defective ones with masks to\n"
-                      "test. A category that exists is left as it is.")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write to")
-    parser.add_argument("--category", nargs="+", choices=CATEGORIES, default=CATEGORIES, metavar="NAME",
-                        help=f"of {', '.join(CATEGORIES)}; default: all")
-    parser.add_argument("--size", type=int, default=256, help="side of the images in pixels, 64 or more")
-    parser.add_argument("--seed", type=int, default=0, help="0 is the benchmark; others give other images")
-    parser.add_argument("--jobs", type=int, help="processes; default: one a core")
-
-
-def _synthetic(args: argparse.Namespace) -> None:
-    for category in args.category:
-        if (folder := args.out / category).exists():
-            print(f"{folder} exists already and is left as it is", file=sys.stderr)
+def _add(commands, command: Callable) -> None:
+    """Add the parser of a command: an argument for each parameter, an option if it is keyword-only."""
+    text, _, described = (getdoc(command) or "").partition("\nArgs:\n")
+    words = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.M))
+    parser = commands.add_parser(command.__name__, help=text.partition("\n")[0], description=text,
+                                 formatter_class=RawDescriptionHelpFormatter)
+    parser.set_defaults(run=command)
+    for name, parameter in signature(command).parameters.items():
+        kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
+        needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
+        usual = "" if needed or default in ("", (), None, False) else f"; default {default}"
+        settings: dict = {"help": re.sub(r"\s+", " ", words[name]) + usual, "default": None if needed else default}
+        if kind is bool:
+            settings["action"] = "store_true"
         else:
-            print(export(category, args.out, size=args.size, seed=args.seed, jobs=args.jobs))
-
-
-def _add_doctor(commands: argparse._SubParsersAction) -> None:
-    _command(commands, "doctor", "Print what this machine has, and what to do about what is missing.",
-             lambda args: print("\n".join(report_lines())))
+            many = get_origin(parameter.annotation) is Sequence
+            settings |= {"type": kind, "metavar": name.upper(),
+                         "nargs": "+" if many else None if needed or option else "?"}
+        flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
+        parser.add_argument(*flags, **settings, **({"required": needed} if option else {}))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import ArrayLike
+from torch.testing import assert_close
 
 from rdlib.datasets.load import data_root, load_dataset
 from rdlib.datasets.samples import AnomalyData
@@ -131,21 +133,13 @@ def agree(what: str, got: Any, expected: ArrayLike, hint: str = "", *, tolerance
     Raises:
         AssertionError: the answer is missing or not numeric, or its shape or a number differs.
     """
-    end = f" {hint}" if hint else ""
     if got is None or got is NotImplemented:
-        raise AssertionError(f"{what} is {got}: nothing was written there yet, or a return is missing.{end}")
+        raise AssertionError(f"{what} is {got}: nothing was written there yet, or a return is missing. {hint}")
     try:
         got = as_array(got, np.float64)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"{what} should be numbers, not {type(got).__name__} ({error}).{end}") from error
+        raise AssertionError(f"{what} should be numbers, not {type(got).__name__} ({error}). {hint}") from error
     expected = as_array(expected, np.float64)
-    if got.shape != expected.shape:
-        raise AssertionError(f"{what} has the shape {got.shape}, expected {expected.shape}.{end}")
-    wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
-    if not wrong.any():
-        return
-    if got.ndim == 0:
-        raise AssertionError(f"{what} is {got:.9g}, expected {expected:.9g}.{end}")
-    place = tuple(int(i) for i in np.argwhere(wrong)[0])
-    raise AssertionError(f"{what} is wrong in {wrong.sum()} of {wrong.size} numbers, first at {list(place)}: "
-                         f"{got[place]:.9g}, expected {expected[place]:.9g}.{end}")
+    convert = torch.tensor if got.ndim or expected.ndim else float
+    assert_close(convert(got), convert(expected), rtol=tolerance, atol=tolerance,
+                 msg=lambda text: f"{what}: {text}\n{hint}")

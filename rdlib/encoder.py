@@ -3,6 +3,8 @@
 The stages consist of torchvision's residual blocks under torchvision's keys, so its weights load unchanged. The paper
 does not use layer4 and the classifier; they are not built.
 """
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -157,3 +159,12 @@ class TeacherEncoder(Frozen, CutResNet):
         elif weights != "random":
             load_strictly(self, *read_teacher(backbone, weights, BACKBONES[backbone].imagenet.url))
         self.freeze()
+
+
+def fingerprint(teacher: TeacherEncoder | Iterable[Tensor]) -> int:
+    """Compute a CRC-32 of the teacher's weights, or of tensors in this order. Equal weights have equal fingerprints."""
+    value = 0
+    for tensor in teacher.state_dict().values() if isinstance(teacher, TeacherEncoder) else teacher:
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
+        value = zlib.crc32(content.numpy().tobytes(), value)
+    return value

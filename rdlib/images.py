@@ -1,14 +1,18 @@
 """Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from rdlib.utils.errors import DataError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -83,6 +87,77 @@ def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
 
 
+def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence,
+              size: tuple[int, int] | None = None) -> Tensor:
+    """Convert an image, a batch, or a list of these to one batch.
+
+    Args:
+        images: the path of a file; Pillow's image; an array (H, W), (H, W, C) or (B, H, W, C), C = 1, 3 or 4; a tensor
+            (C, H, W) or (B, C, H, W), C = 1 or 3; or a list or tuple of these. uint8 in 0 to 255, or floating point.
+        size: (H, W) in pixels that files and Pillow's images are resized to, as in `read_image`; None if unknown.
+
+    Returns:
+        (B, 3, H, W) RGB, floating point as given, or float32 in [0, 1] for files, Pillow's images and uint8.
+
+    Raises:
+        DataError: a file is missing or no readable image.
+        ValueError: another type, shape or dtype; images of several sizes; an empty list; or a file without `size`.
+    """
+    if isinstance(images, list | tuple):
+        parts = [as_images(image, size) for image in images]
+        sizes = {tuple(part.shape[2:]) for part in parts}
+        if len(sizes) != 1:
+            raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
+        return torch.cat([part.to(parts[0].device) for part in parts])
+    values = images if isinstance(images, Tensor | np.ndarray) else _from_file(images, size)
+    kind = str(getattr(values.dtype, "name", values.dtype)).removeprefix("torch.")
+    if kind not in KINDS:
+        raise ValueError(f"Images are uint8 in 0 to 255, or floating point in [0, 1], got {kind}. Divide them by their "
+                         "largest possible value, such as 65535 for 16 bits.")
+    values = values if isinstance(values, Tensor) else _from_array(values)
+    if values.ndim not in (3, 4) or values.shape[-3] not in (1, 3):
+        raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or have 1 channel if they are gray; "
+                         f"got {tuple(values.shape)}. If the channels come last, use tensor.movedim(-1, -3).")
+    values = values.float() / 255 if kind == "uint8" else values
+    return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
+
+
+def as_image_tensor(image: str | PathLike | Image.Image | NDArray | Tensor,
+                    size: tuple[int, int] | None = None) -> Tensor:
+    """Convert one image to (3, H, W), see `as_images`. Raises ValueError for a batch of several."""
+    batch = as_images(image, size)
+    if len(batch) != 1:
+        raise ValueError(f"One image is needed, got a batch of {len(batch)}. Pass one at a time.")
+    return batch[0]
+
+
+def _from_array(array: NDArray) -> Tensor:
+    """Convert an array (H, W), (H, W, C) or (B, H, W, C) to a tensor, channels first. uint8 may have an alpha channel.
+
+    Like files, such images are laid on white.
+    """
+    channels = array.shape[-1] if array.ndim in (3, 4) else {2: 1}.get(array.ndim)
+    if channels == 4 and array.dtype == np.uint8:
+        flat = array.reshape(-1, *array.shape[-3:])
+        return torch.stack([to_pixels(Image.fromarray(one), one.shape[:2]) for one in flat])
+    if channels not in (1, 3):
+        raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C), C = 1 or 3, or 4 for uint8; "
+                         f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
+    values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))  # any strides, writable
+    return values[None] if values.ndim == 2 else values.movedim(-1, -3)
+
+
+def _from_file(image: object, size: tuple[int, int] | None) -> Tensor:
+    """Read a file, or take Pillow's image, upright and resized: (3, H, W) uint8."""
+    if not isinstance(image, str | PathLike | Image.Image):
+        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(image).__name__}.")
+    if size is None:
+        raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
+                         "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
+    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else open_image(Path(image))
+    return to_pixels(upright, size)
+
+
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
     """Read a mask and resize it with the nearest neighbor. Transparent pixels are normal.
 
@@ -105,3 +180,10 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     height, width = size
     resized = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized, dtype=bool)), (image.height, image.width)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the (height, width) of an upright image from the header of its file."""
+    with Image.open(path) as image:
+        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF's orientation: the image lies on its side
+        return (image.width, image.height) if turned else (image.height, image.width)

@@ -30,13 +30,17 @@ class Threshold:
     pixel: float  # a pixel is anomalous if its map is at least this: just above all maps of the good images below
     size: tuple[int, int]  # (H, W) of the images it was chosen on
     rule: str  # how it was chosen, in words
-    good: int  # good images it was chosen on
+    good: int  # good images it was chosen on, those of equal score counted once by `threshold_from_good`
     alarms: int  # FP: good images with score >= threshold
     defective: int = 0  # defective images it was chosen on
     found: int = 0  # TP: defective images with score >= threshold
+    rate: float | None = None  # the false-alarm rate that it promises, None for no promise
+    confidence: float | None = None  # probability that the rate is kept; None keeps it on average
+    quantiles: tuple[float, ...] = ()  # 21 quantiles of the good images' scores, from the lowest to the highest
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", as_size(self.size))  # a list in a file
+        object.__setattr__(self, "quantiles", tuple(map(float, self.quantiles)))
         if not all(isinstance(x, float) and math.isfinite(x) for x in (self.score, self.pixel)):
             raise ValueError(f"A threshold is a finite number, got score={self.score!r} and pixel={self.pixel!r}. "
                              "Choose it with threshold_from_good or threshold_from_both.")
@@ -45,13 +49,21 @@ class Threshold:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"
         return text + (f", {self.found} of {self.defective} defective ones are found" if self.defective else "")
 
+    def promise(self) -> str:
+        """Return in words what the threshold promises about good images to come."""
+        if self.rate is None:
+            return "nothing is promised about good images to come: the threshold was not chosen from good images alone"
+        sure = f"with {100 * self.confidence:.3g} % confidence" if self.confidence else "on average"
+        return f"at most {100 * self.rate:.3g} % of good images will alarm, {sure}"
+
 
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
                         confidence: float | None = None) -> Threshold:
     """Choose the lowest threshold with a false-alarm rate of at most `rate`, from good images alone.
 
     Args:
-        scores: (N,) image scores of good images that the model was not trained on.
+        scores: (N,) image scores of good images that the model was not trained on. Equal scores count as one image,
+            since copies of an image are no further observations.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
         rate: allowed false-alarm rate, in (0, 1).
         confidence: None bounds the false-alarm rate on average over samples of N images. A probability in (0, 1) bounds
@@ -65,16 +77,19 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
             outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
-    n, allowed = len(scores), _alarms_allowed(len(scores), rate, confidence)
+    n = len(np.unique(scores))
+    allowed = _alarms_allowed(n, rate, confidence)
     sure = f", {100 * confidence:.3g} % sure" if confidence else " on average"
     if allowed < 0:
-        raise ValueError(f"{n} good images cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
+        found = f"{n} good images" if n == len(scores) else f"{len(scores)} scores of {n} different good images"
+        raise ValueError(f"{found} cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
                          f"{images_needed(rate, confidence)} that were not trained on. Hold out more, or ask for rate="
                          f"{math.ceil(1000 * rate_bound(0, n, confidence)) / 1000:.3g}, which {n} allow.")
-    score = _above(np.sort(scores)[n - allowed - 1])
+    score = _above(np.sort(scores)[-1 - allowed])
     return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
                      rule=f"at most {100 * rate:.3g} % false alarms{sure}, from good images alone",
-                     alarms=int((scores >= score).sum()))
+                     alarms=int((scores >= score).sum()), rate=rate, confidence=confidence,
+                     quantiles=_quantiles(scores))
 
 
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
@@ -116,7 +131,7 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
     score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # equal in float32
     return Threshold(score=score, pixel=_above(maps[~bad].max()), size=maps.shape[1:], rule=rule,
                      good=int((~bad).sum()), alarms=int((scores[~bad] >= score).sum()), defective=int(bad.sum()),
-                     found=int((scores[bad] >= score).sum()))
+                     found=int((scores[bad] >= score).sum()), quantiles=_quantiles(scores[~bad]))
 
 
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
@@ -187,11 +202,11 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     return math.ceil(math.log1p(-_share("confidence", confidence)) / math.log1p(-rate) - 1e-9)
 
 
-def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Return the image size to use a model at: the size of its threshold or, without a threshold, `size`.
+def agreed_size(known: tuple[int, int] | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Return the image size to use a model at: the size that it knows or, if it knows none, `size`.
 
     Args:
-        threshold: the model's threshold, if it has one.
+        known: (H, W) in pixels that the model was trained at, or its threshold was chosen at: `model.image_size`.
         size: (H, W), the side of a square, or None; in pixels.
 
     Returns:
@@ -201,14 +216,14 @@ def agreed_size(threshold: Threshold | None, size: int | tuple[int, int] | None)
         ValueError: both sizes are missing, or they differ.
     """
     if size is None:
-        if threshold is None:
+        if known is None:
             raise ValueError("The image size is unknown. Give the size that the model was trained at, such as size=256 "
-                             "(--size 256). Or choose a threshold first; it stores the size.")
-        return threshold.size
+                             "(--size 256), or train the model; it stores the size.")
+        return known
     asked = as_size(size)
-    if threshold and asked != threshold.size:
-        raise ValueError(f"The model's threshold was chosen at {threshold.size[0]} x {threshold.size[1]} pixels and "
-                         f"means nothing at {asked[0]} x {asked[1]}. Leave the size out or set model.threshold = None.")
+    if known and asked != known:
+        raise ValueError(f"The model was trained, or its threshold was chosen, at {known[0]} x {known[1]} pixels. Its "
+                         f"scores mean nothing at {asked[0]} x {asked[1]}. Leave the size out, or train at yours.")
     return asked
 
 
@@ -217,6 +232,10 @@ def _alarms_allowed(n: int, rate: float, confidence: float | None) -> int:
     _share("rate", rate)
     bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * rate) + 1))]
     return int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1
+
+
+def _quantiles(scores: NDArray) -> tuple[float, ...]:
+    return tuple(np.quantile(scores, np.linspace(0, 1, 21)))
 
 
 def _above(value: float) -> float:

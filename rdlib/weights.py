@@ -231,20 +231,16 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """
     check_state_dict(state, source)
     own = module.state_dict()
-    for key, value in own.items():
-        if key not in state:
-            if key.endswith("num_batches_tracked"):
-                continue
-            raise WeightsError(f"{source} has no '{key}'. These weights belong to another network: "
-                               "choose the backbone they were trained with.")
-        if state[key].shape != value.shape:
-            raise WeightsError(f"{source}: '{key}' has shape {tuple(state[key].shape)}, this network needs "
-                               f"{tuple(value.shape)}. Choose the backbone these weights were trained with.")
-        check_values(key, state[key].to(value.dtype), source)  # a large float64 is infinite in float32
-    unknown = [key for key in state if key not in own and not key.startswith(("layer4.", "fc."))]
-    if unknown:
-        raise WeightsError(f"{source}: '{unknown[0]}' is no part of this network. "
-                           "Choose the backbone these weights were trained with.")
+    problems = [f" has no '{key}'" for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    problems += [f": '{key}' has shape {tuple(state[key].shape)}, this network needs {tuple(value.shape)}"
+                 for key, value in own.items() if key in state and state[key].shape != value.shape]
+    problems += [f": '{key}' is no part of this network" for key in state
+                 if key not in own and not key.startswith(("layer4.", "fc."))]
+    if problems:
+        raise WeightsError(f"{source}{problems[0]}. These weights belong to another network: choose the backbone that "
+                           "they were trained with.")
+    for key in [key for key in own if key in state]:
+        check_values(key, state[key].to(own[key].dtype), source)  # a large float64 is infinite in float32
 
 
 def check_values(key: str, value: Tensor, source: str) -> None:

@@ -119,17 +119,6 @@ def test_fusion():
         fuse(maps, "mean")
 
 
-def test_weighted_fusion():
-    """Factors of a sum, exponents of a product; 1 changes nothing and 0 leaves a scale out."""
-    maps = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    for fusion in ("add", "multiply"):
-        assert torch.equal(fuse(maps, fusion, weights=(1, 1, 1)), fuse(maps, fusion))
-        assert torch.equal(fuse(maps, fusion, weights=(0, 1, 1)), fuse(maps, fusion, (2, 3)))
-        assert torch.equal(fuse(maps[0], fusion, weights=(2, 0.5, 1)), fuse(maps, fusion, weights=(2, 0.5, 1))[0])
-    assert torch.allclose(fuse(maps, "add", weights=(2, 0, 0.5)), 2 * maps[:, 0] + maps[:, 2] / 2)
-    assert torch.allclose(fuse(maps, "multiply", weights=(2, 0, 0.5)), maps[:, 0] ** 2 * maps[:, 2].sqrt())
-
-
 def test_image_score_is_the_maximum_of_each_map():
     maps = torch.tensor([[[0.1, 0.9], [0.3, 0.2]], [[-3.0, -1.0], [-2.0, -4.0]]])
     assert torch.equal(image_score(maps), torch.tensor([0.9, -1.0]))

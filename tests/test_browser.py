@@ -23,20 +23,19 @@ SECONDS = int(os.environ.get("RDLIB_BROWSER_SECONDS", 300))  # for a notebook to
 LAB = {"notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn, in sight or not
        "apputils-extension/notification": {"fetchNews": "false"}}  # and nothing pops up in front of them
 ROUTINE = """
-from rdlib import ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.widgets import threshold_explorer
+from rdlib import ReverseDistillation, fit, load_dataset
+from rdlib.widgets import defect_explorer
 data = load_dataset("synthetic/gear", size=64, n_train=16)
 model = ReverseDistillation("resnet18", sigma=1)
 run = fit(model, data.train, 2, batch_size=4, progress=False)
 %%
-threshold_explorer(evaluate(model, data.test, progress=False))
+defect_explorer(model, data)
 """
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Start a JupyterLab on a folder with notebook 07, without outputs, and with the threshold explorer. Yield its
-    address."""
+    """Start a JupyterLab on a folder with notebook 07, without outputs, and with an explorer. Yield its address."""
     folder = tmp_path_factory.mktemp("lab")
     notebook = nbformat.read(ROOT / "notebooks/07_anomaly_maps.ipynb", as_version=4)
     for cell in notebook.cells:
@@ -46,7 +45,7 @@ def lab(tmp_path_factory):
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in ROUTINE.split("%%")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for where in ("lab", "notebook"):  # a file each: pages of one file share its kernel
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"threshold_{where}.ipynb")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"explorer_{where}.ipynb")
     for name, values in LAB.items():
         file = folder / f"settings/@jupyterlab/{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -224,17 +223,17 @@ def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
 
 
 @pytest.mark.parametrize("where", ["lab", "notebook"])
-def test_the_threshold_explorer_answers(lab, browser, where):
+def test_an_explorer_answers_the_mouse(lab, browser, where):
     if where == "notebook":
         pytest.importorskip("notebook", minversion="7", reason="Notebook 7 comes with nbgrader")
-    book = Page(browser, lab, f"threshold_{where}.ipynb", where)
+    book = Page(browser, lab, f"explorer_{where}.ipynb", where)
     book.run_all()
-    explorer = book.cell("threshold_explorer(evaluate")
-    view = explorer.locator("img.widget-image")
-    book.wait_for(view)
-    words = explorer.get_by_role("status").filter(has_text="found (TP)")
-    counts = words.inner_text()
-    assert book.changes(view, lambda: book.drag(explorer.get_by_role("slider"), 80))
-    assert words.inner_text() != counts
-    book.shoot(f"threshold_explorer_{where}", explorer)
+    explorer = book.cell("defect_explorer(model, data)")
+    outlined = explorer.locator("img.widget-image").first
+    book.wait_for(outlined)
+    words = explorer.get_by_role("status").filter(has_text="x normal")
+    said = words.inner_text()
+    assert book.changes(outlined, lambda: book.drag(explorer.get_by_role("slider").nth(2), -60))
+    assert words.inner_text() != said
+    book.shoot(f"explorer_{where}", explorer)
     book.no_error()

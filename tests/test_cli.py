@@ -1,35 +1,53 @@
-"""The command line: what it offers, and what it says where it cannot go on."""
+"""The command line as such: arguments, exit statuses and help. What a command does is tested with its module."""
+import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+import rdlib
 from rdlib import cli
+from rdlib.deploy import doctor
 
-COMMANDS = ("score", "reproduce", "synthetic", "doctor")
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("train", "score", "export", "data", "reproduce", "synthetic", "doctor")
+
+
+def shown(capsys, *arguments):
+    """What a command prints before it ends with status 0."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
 
 
 def test_the_commands_are_listed(capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["--help"])
-    assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines() if line.startswith("    ") and line[4] != " "] == [*COMMANDS]
+    lines = shown(capsys, "--help").splitlines()
+    assert lines[0].startswith("usage: rdlib ")
+    assert [line.split()[0] for line in lines if line.startswith("    ") and line[4] != " "] == [*COMMANDS]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([command, "--help"])
-    shown = capsys.readouterr().out
-    assert ended.value.code == 0 and f"python -m rdlib {command}" in shown and len(shown.splitlines()) > 5
+def test_every_command_explains_itself_with_examples(command, capsys):
+    text = shown(capsys, command, "--help")
+    assert f"usage: rdlib {command}" in text and f"\n  rdlib {command}" in text.split("Examples:")[1]
+    parameters = inspect.signature(getattr(cli, command)).parameters
+    described = inspect.getdoc(getattr(cli, command)).partition("Args:")[2]
+    assert all(f"    {name}: " in described for name in parameters)
 
 
-@pytest.mark.parametrize("arguments", [[], ["scores"], ["score", "model.safetensors"], ["doctor", "--loud"]])
-def test_what_cannot_be_parsed_ends_with_2(arguments, capsys):
+@pytest.mark.parametrize("arguments", [[], ["scores"], ["score", "model.safetensors"], ["doctor", "--loud"], ["train"],
+                                       ["train", "-o", "m.safetensors"], ["train", "images"],
+                                       ["train", "images", "--good", "images", "-o", "m.safetensors"],
+                                       ["train", "--defective", "images", "-o", "m.safetensors"],
+                                       ["train", "images", "-o", "m.safetensors", "--size", "large"],
+                                       ["data", "pack", "archive.zip"]])
+def test_wrong_arguments_end_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
-    assert ended.value.code == 2 and "usage: python -m rdlib" in capsys.readouterr().err
+    assert ended.value.code == 2 and "usage: rdlib" in capsys.readouterr().err
 
 
 def test_an_error_of_the_input_is_one_line_and_ends_with_1(tmp_path, capsys):
@@ -42,11 +60,53 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch):
     def fails():
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "report_lines", fails)
+    monkeypatch.setattr(doctor, "report_lines", fails)
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
 
 
-def test_python_runs_the_package():
+def test_ctrl_c_is_one_line_and_ends_with_130(monkeypatch, capsys):
+    def waits():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "report_lines", waits)
+    assert cli.main(["doctor"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+
+
+def test_the_console_script_and_the_module_are_the_same_program():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"rdlib": "rdlib.cli:main"}
     done = subprocess.run([sys.executable, "-m", "rdlib", "doctor"], capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 10, done.stderr
+
+
+def test_help_is_quick():
+    code = ("import sys, rdlib.cli\ntry:\n    rdlib.cli.main(['train', '--help'])\nexcept SystemExit:\n"
+            "    print('loaded', sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'PIL'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(Path(rdlib.__file__).parents[1])})
+    assert "loaded []" in done.stdout, "help imports nothing that is slow"
+
+
+def test_reproduce_without_a_table_lists_them(capsys):
+    from rdlib.reproduction.tables import TABLES
+    assert cli.main(["reproduce"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [*TABLES]
+    assert cli.main(["reproduce", "tables"]) == 2
+
+
+def test_quiet_shows_no_progress(tmp_path, capfd):
+    arguments = ["synthetic", str(tmp_path / "out"), "--category", "weave", "--size", "64", "--jobs", "1"]
+    assert cli.main([*arguments, "--quiet"]) == 0
+    assert capfd.readouterr() == (f"{tmp_path / 'out/weave'}\n", "")
+
+
+def test_data_unpack_prints_the_names(tmp_path, capsys, monkeypatch):
+    from rdlib.datasets import archives
+    asked = []
+    monkeypatch.setattr(archives, "unpack_dataset", lambda *a: asked.append(a) or ["btad/01", "btad/02"])
+    assert cli.main(["data", "unpack", str(tmp_path / "btad.zip"), "--root", str(tmp_path)]) == 0
+    assert asked == [(tmp_path / "btad.zip", tmp_path)]
+    assert capsys.readouterr().out == "btad/01\nbtad/02\n"

@@ -1,7 +1,9 @@
 """`make demo` on a reader's own folder, and `make doctor`."""
 import copy
 import http.server
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,12 @@ from pathlib import Path
 import demo
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from rdlib import load
 from rdlib.deploy import doctor
 from rdlib.utils.files import is_reachable
 
@@ -79,6 +83,27 @@ def test_demo_on_a_folder(folder, tmp_path):
     assert all(alt[:40] in soup.get_text() for alt in alts), "each is printed below its figure"
     (heatmaps,) = (tmp_path / "out/quickstart").glob("heatmaps.*")
     assert Image.open(heatmaps).width > 600
+    assert "choose_threshold" not in page and "save" not in [cell.id for cell in NOTEBOOK.cells]
+
+
+def test_demo_leaves_a_model_and_says_how_to_score_with_it(folder, tmp_path):
+    """On images in good/ and bad/, below a name that a shell would change."""
+    images, out = tmp_path / "it's $HOME #1", tmp_path / "o u t"
+    for old, new in (("train/good", "good"), ("test/rust", "bad")):
+        shutil.move(folder / old, images / new)
+    rng = np.random.default_rng(9)
+    Image.fromarray(rng.integers(90, 160, (90, 70, 3), dtype=np.uint8)).save(images / "good/9.png")
+    done = subprocess.run([sys.executable, "notebooks/demo.py", "--out", out], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "RDLIB_DEMO_FOLDER": str(images), "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    model = load(out / "model.safetensors")
+    assert model.threshold.size == (128, 128) and model.threshold.promise() in done.stdout
+    command = done.stdout.splitlines()[-1].strip()
+    scored = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert scored.returncode == 0, scored.stderr
+    table = pd.read_csv(out / "scores/scores.csv")
+    assert sorted(table["file"]) == ["bad/0.png", *(f"good/{name}.png" for name in "0129")]
 
 
 def test_a_page_says_in_words_what_its_figures_show(tmp_path):
@@ -96,9 +121,31 @@ def test_the_words_about_the_built_in_cloth_are_left_out_for_other_images():
     assert code[0] == code[1]
 
 
+NASTY = [b"two words", b"it's", b'say "cheese"', b"a$b $(shell touch x) $$HOME `touch y` $(touch z)", b"no#comment",
+         b"-q", b"new\nline", b"\xff\xfe no UTF-8", b"back\\slash;&|*?", b"100%", b"at the end "]
+
+
+@pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
+def test_make_demo_hands_over_any_path_unchanged(name, tmp_path):
+    """With a Python that prints what reaches it."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf %s "$RDLIB_DEMO_FOLDER" >got\nprintf %s "$*" >arguments\n', encoding="utf-8")
+    python.chmod(0o755)
+    for file in ("pyproject.toml", "constraints.txt", "env/.ready"):
+        (tmp_path / file).touch()
+    done = subprocess.run([b"make", b"demo", b"VENV=env", b"DATA=" + name], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "got").read_bytes() == name
+    assert (tmp_path / "arguments").read_text(encoding="utf-8") == "notebooks/demo.py"
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "env", "pyproject.toml", "constraints.txt", "got",
+                                                         "arguments"}, "nothing in the path was run"
+
+
 def test_demo_says_what_is_wrong_with_a_folder(tmp_path, main):
     (tmp_path / "test").mkdir()
-    with pytest.raises(SystemExit, match="has no folder train/good"):
+    with pytest.raises(SystemExit, match="holds no images"):
         main("--data", tmp_path, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -107,8 +154,9 @@ def test_demo_says_what_is_wrong_with_a_folder(tmp_path, main):
 def test_demo_asks_for_test_images_before_it_starts(folder, parts, tmp_path, main):
     for part in parts:
         shutil.copytree(folder / part, tmp_path / "some" / part)
-    with pytest.raises(SystemExit, match="it needs test images"):
+    with pytest.raises(SystemExit, match="it needs test images") as ended:
         main("--data", tmp_path / "some", "--out", tmp_path / "out")
+    assert shlex.split(str(ended.value).rpartition(": ")[2])[:3] == ["rdlib", "train", str(tmp_path / "some")]
     assert not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,9 @@ import re
 import socket
 import tarfile
 import threading
+import warnings
 import zipfile
+from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 
 from rdlib import load_dataset
+from rdlib.datasets.archives import unpack_dataset
 from rdlib.datasets.downloads import SOURCES
 from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
 from rdlib.utils import files
@@ -332,3 +335,73 @@ def test_mnist_from_the_first_call(server, tmp_path, monkeypatch):
     assert data.test[1].image.shape == (3, 32, 32) and data.test[1].image.mul(255).eq(80).all()
     assert len(server.asked) == 5 and len(list((tmp_path / "mnist" / "MNIST" / "raw").iterdir())) == 4
     assert len(load_dataset("mnist/1").train) == 1 and len(server.asked) == 5
+
+
+def category(prefix, good="train/good", **others):
+    """Members of a category: a training image, and what else is given as place=level."""
+    return [(f"{prefix}/{good}/0.png", picture(5)), (f"{prefix}/readme.txt", b"read me"),
+            *((f"{prefix}/{place}/0.png", picture(level)) for place, level in others.items())]
+
+
+VISA_TABLE = "object,split,label,image,mask\n" + "".join(
+    f"pcb1,{split},{label},pcb1/Data/Images/{place}/0.png,{mask}\n" for split, label, place, mask in (
+        ("train", "normal", "Normal", ""), ("test", "anomaly", "Anomaly", "pcb1/Data/Masks/Anomaly/0.png")))
+ARCHIVES = {
+    "all of MVTec AD": ("x.tar.xz", [*category("bottle"), *category("zipper"), ("license.txt", b"CC")],
+                        ["mvtec/bottle", "mvtec/zipper"]),
+    "a category of MVTec AD": ("data.bin", category("bottle"), ["mvtec/bottle"]),
+    "MVTec AD in a folder": ("x.zip", category("mvtec_anomaly_detection/screw"), ["mvtec/screw"]),
+    "VisA": ("VisA.tar", [*((f"pcb1/Data/{place}/0.png", picture(9)) for place in
+                            ("Images/Normal", "Images/Anomaly", "Masks/Anomaly")),
+                          ("split_csv/1cls.csv", VISA_TABLE.encode())], ["visa/pcb1"]),
+    "BTAD": ("btad.zip", category("BTech_Dataset_transformed/02", "train/ok"), ["btad/02"]),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_archives_as_downloaded_are_found_by_load_dataset(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "cache"))
+    name, members, expected = ARCHIVES[kind]
+    mode = "w:xz" if name.endswith("xz") else "w"
+    archive = (zipped if name.endswith("zip") else partial(tarred, mode=mode))(tmp_path / name, members)
+    assert unpack_dataset(archive) == expected
+    for found in expected:
+        assert len(load_dataset(found, size=32).train) == 1
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
+    with warnings.catch_warnings(record=True) as said:
+        assert unpack_dataset(str(archive)) == expected
+    for found in expected:
+        assert f"{found} is there already and was left as it is" in " ".join(str(word.message) for word in said)
+
+
+def test_a_category_that_is_there_is_left(tmp_path, monkeypatch):
+    (tmp_path / "mvtec/bottle").mkdir(parents=True)
+    (tmp_path / "mvtec/bottle/own.txt").touch()
+    archive = tarred(tmp_path / "a.tar", category("bottle") + category("pill"))
+    with pytest.warns(UserWarning, match="bottle is there already"):
+        assert unpack_dataset(archive, tmp_path) == ["mvtec/bottle", "mvtec/pill"]
+    assert [path.name for path in (tmp_path / "mvtec/bottle").iterdir()] == ["own.txt"]
+    assert (tmp_path / "mvtec/pill/train/good/0.png").is_file()
+
+
+def test_btad_beside_a_download_of_it(tmp_path, monkeypatch):
+    """The archive that is downloaded by name has a top folder, which is where load_dataset looks first."""
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
+    (tmp_path / "btad/BTech_Dataset_transformed/01/train/ok").mkdir(parents=True)
+    unpack_dataset(zipped(tmp_path / "b.zip", category("02", "train/ok")))
+    assert len(load_dataset("btad/02").train) == 1
+
+
+def test_other_archives_are_refused(tmp_path):
+    for name, words in (("gone.zip", "cannot be unpacked"), ("x.zip", "cannot be unpacked"),
+                        ("own.zip", r"no archive of MVTec AD, VisA or BTAD. It holds parts, readme.txt\."),
+                        ("evil.tar", "cannot be unpacked .*outside the folder")):
+        if name == "x.zip":
+            (tmp_path / name).write_bytes(b"damaged")
+        elif name == "own.zip":
+            zipped(tmp_path / name, [*category("parts"), ("readme.txt", b"own")])
+        elif name == "evil.tar":
+            tarred(tmp_path / name, [*category("bottle"), ("../evil.txt", b"!")])
+        with pytest.raises(DataError, match=words):
+            unpack_dataset(tmp_path / name, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir()) and not (tmp_path / "evil.txt").exists()

@@ -11,13 +11,14 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from test_metrics import elsewhere
 from test_training import equal, images, weights
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset
 
-from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.datasets.samples import AnomalyDataset, Item, check_dataset
+from rdlib import ForwardStudent, MemoryBank, Report, ReverseDistillation, evaluate, fit, load_dataset
+from rdlib.datasets.items import check_dataset
+from rdlib.datasets.samples import AnomalyDataset, Item
 from rdlib.evaluation.report import ALL_METRICS
 from rdlib.threshold import Threshold
-from rdlib.utils.errors import NotFiniteError
+from rdlib.utils.errors import DataError, NotFiniteError
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +68,97 @@ def test_per_defect_judges_one_kind_against_all_good(data, report):
     assert table.loc["stain", "image_auroc"] == expected
 
 
-def test_a_report_shows_itself_in_one_line_without_arrays_or_times(report):
-    assert repr(report) == (f"Report(16 images, 12 of them anomalous, image_auroc {report.image_auroc:.3f}, "
-                            f"pixel_auroc {report.pixel_auroc:.3f}, aupro {report.aupro:.3f})")
-    blind = replace(report, masks=np.zeros_like(report.masks), seconds=1e6)
-    assert repr(blind).endswith(f"image_auroc {report.image_auroc:.3f}, pixel_auroc nan, aupro nan)")
+def test_a_report_shows_itself_in_a_few_lines_without_arrays_or_times(report):
+    assert repr(report) == (f"Report\n  images: 16, 12 of them anomalous\n  image_auroc: {report.image_auroc:.3f}\n"
+                            f"  pixel_auroc: {report.pixel_auroc:.3f}\n  aupro: {report.aupro:.3f}")
+    blind = replace(report, masks=np.zeros_like(report.masks), seconds=1e6, threshold=1.5)
+    assert repr(blind).endswith(f"image_auroc: {report.image_auroc:.3f}\n  threshold: 1.5")
+    assert f"aupro</th><td style=\"text-align: left\">{report.aupro:.3f}<" in report._repr_html_()
+
+
+@pytest.fixture
+def stored(report, tmp_path):
+    """A report with a threshold, and the file it was saved to."""
+    report = replace(report, threshold=float(np.median(report.scores)), fpr_limit=0.2)
+    report.save(tmp_path / "new" / "report.npz")
+    return report, tmp_path / "new" / "report.npz"
+
+
+def test_the_table_has_a_row_an_image(data, stored):
+    report, _ = stored
+    table = report.table()
+    assert table.columns.tolist() == ["name", "defect", "score", "anomalous"] and len(table) == 16
+    assert table["name"].tolist() == [sample.name for sample in data.samples]
+    assert table["defect"].tolist() == data.defect_types and np.array_equal(table["score"], report.scores)
+    assert table["anomalous"].dtype == bool
+    assert table["anomalous"].tolist() == [float(score) >= report.threshold for score in report.scores]
+    assert replace(report, threshold=float(report.scores[3])).table()["anomalous"][3], "a score at the threshold alarms"
+    assert "anomalous" not in replace(report, threshold=None).table()
+
+
+def test_a_report_has_the_threshold_of_its_model(model, data, report, monkeypatch):
+    few = AnomalyDataset(data.samples[:2], data.size)
+    assert report.threshold is None and evaluate(model, few, progress=False).threshold is None
+    threshold = Threshold(score=1.25, pixel=1.0, size=(64, 64), rule="by hand", good=1, alarms=0)
+    monkeypatch.setattr(model, "threshold", threshold)
+    assert evaluate(model, few, progress=False).threshold == 1.25
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_a_stored_report_is_equal(data, stored, with_images):
+    report, path = stored
+    again = Report.load(path, data if with_images else None)
+    for name in ("maps", "scores", "masks", "labels", "defect_types", "names"):
+        before, after = getattr(report, name), getattr(again, name)
+        assert np.array_equal(before, after) and before.dtype == after.dtype, name
+    assert again.metrics == report.metrics and again.per_defect().equals(report.per_defect())
+    assert again.table().equals(report.table()) and repr(again) == repr(report)
+    assert (again.threshold, again.fpr_limit, again.seconds) == (report.threshold, 0.2, report.seconds)
+    if with_images:
+        assert np.array_equal(again.image(3), report.image(3))
+    else:
+        with pytest.raises(DataError, match=r"000 is not at hand.*Report\.load\(path, data\.test\)"):
+            again.image(0)
+
+
+def test_a_stored_report_without_masks_or_threshold(report, data, tmp_path):
+    blind = AnomalyDataset(data.samples, data.size, has_masks=False)
+    replace(report, dataset=blind).save(tmp_path / "report")  # the name is kept as it is
+    again = Report.load(tmp_path / "report")
+    assert again.threshold is None and np.isnan(again.aupro) and again.image_auroc == report.image_auroc
+    assert [file.name for file in tmp_path.iterdir()] == ["report"]
+
+
+def test_other_programs_read_a_stored_report_with_numpy_alone(stored):
+    report, path = stored
+    with np.load(path, allow_pickle=False) as file:
+        assert roc_auc_score(file["labels"], file["scores"]) == report.image_auroc
+        assert roc_auc_score(file["masks"].ravel(), file["maps"].ravel()) == pytest.approx(report.pixel_auroc, abs=1e-9)
+        assert file["threshold"] == report.threshold and file["names"].tolist() == report.names.tolist()
+
+
+def test_files_that_are_no_report_are_refused_in_words(stored, tmp_path):
+    _, path = stored
+    content = path.read_bytes()
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "foreign.npz", images=np.zeros(3))
+    np.savez(tmp_path / "short.npz", **arrays | {"scores": arrays["scores"][:3]})
+    np.savez(tmp_path / "code.npz", **arrays | {"names": np.array([print] * 16, object)})
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "cut.npz").write_bytes(content[:len(content) // 2])
+    (tmp_path / "spoilt.npz").write_bytes(content[:2000] + b"spoilt" + content[2006:])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("foreign.npz", "short.npz", "code.npz", "array.npy", "cut.npz", "spoilt.npz", "empty.npz", "gone.npz"):
+        with pytest.raises(DataError, match=f"(?s){name} cannot be read as a report.*Check the path, or save"):
+            Report.load(tmp_path / name)
+
+
+def test_a_stored_report_belongs_to_its_test_set(stored, data):
+    _, path = stored
+    for other in (data.subset(range(15)), data.subset(range(15, -1, -1))):
+        with pytest.raises(DataError, match="belongs to another test set"):
+            Report.load(path, other)
 
 
 def test_evaluate_leaves_the_mode_and_the_gradients_alone(model, data):
@@ -110,8 +197,8 @@ def test_no_test_images(model):
 
 
 @pytest.mark.parametrize("images, message", [
-    (torch.zeros(3, 64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 1, 64, 64), "Repeat gray"),
-    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
+    (torch.zeros(64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 2, 64, 64), "1 channel if they are gray"),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images)
@@ -126,30 +213,6 @@ def test_bf16_rounds_the_networks_and_not_the_maps(model, data, report):
 
 def item(size, dtype=torch.float32):
     return Item(torch.zeros(3, *size, dtype=dtype), 0, torch.zeros(size, dtype=torch.bool), 0)
-
-
-NO_TEST_SETS = {
-    "a subset": lambda data: Subset(data, [0, 1]), "a list": lambda data: [data[0], data[1]],
-    "a tuple": lambda data: (data[0], data[1]), "tensors": lambda data: torch.zeros(2, 3, 64, 64),
-    "tensor tuples": lambda data: TensorDataset(torch.zeros(2, 3, 64, 64)), "a loader": lambda data: DataLoader(data),
-    "both sets": lambda data: load_dataset("synthetic/weave", size=64)}
-
-
-@pytest.mark.parametrize("name", NO_TEST_SETS)
-def test_what_is_no_test_set_is_told_what_one_is(model, data, name):
-    with pytest.raises(ValueError, match=r"lacks .*A data set is an AnomalyDataset.*AnomalyDataset\(\[data.samples"):
-        evaluate(model, NO_TEST_SETS[name](data), progress=False)
-
-
-@pytest.mark.parametrize(("items", "words"), [
-    ([(torch.zeros(3, 64, 64),)], "a tuple, has no .image tensor"), ([torch.zeros(3, 64, 64)], "a Tensor, is no named"),
-    ([SimpleNamespace(image=torch.zeros(3, 64, 64))], "a SimpleNamespace, is no named"),
-    ([item((64, 64), torch.float64)], r"an image \(3, 64, 64\) torch.float64"),
-    ([item((64, 64))._replace(image=torch.zeros(1, 64, 64))], r"an image \(1, 64, 64\)")])
-def test_what_is_no_training_set_is_told_what_one_is(items, words):
-    for use in (check_dataset, MemoryBank("resnet18", None).fit):
-        with pytest.raises(ValueError, match=f"{words}.*A data set is an AnomalyDataset"):
-            use(items)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -170,7 +233,7 @@ def test_a_threshold_is_evaluated_at_its_own_size(model, data, monkeypatch):
     threshold = Threshold(score=1.0, pixel=1.0, size=(64, 64), rule="by hand", good=1, alarms=0)
     monkeypatch.setattr(model, "threshold", threshold)
     assert len(evaluate(model, AnomalyDataset(data.samples[:1], (64, 64)), progress=False).scores) == 1
-    with pytest.raises(ValueError, match="chosen at 64 x 64 pixels and means nothing at 96 x 96"):
+    with pytest.raises(ValueError, match="chosen, at 64 x 64 pixels.*mean nothing at 96 x 96"):
         evaluate(model, AnomalyDataset(data.samples[:1], (96, 96)), progress=False)
 
 
@@ -182,7 +245,8 @@ def test_images_without_a_finite_score_are_named(model, data, value):
     with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
         evaluate(model, test, batch_size=2, progress=False)
     assert caught.value.indices == [3]
-    silent = SimpleNamespace(threshold=None, predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
+    silent = SimpleNamespace(threshold=None, image_size=None,
+                             predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
     with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
         evaluate(silent, test, progress=False)
 
@@ -282,12 +346,12 @@ def test_a_model_made_and_used_in_inference_mode_can_be_trained(data, tmp_path):
         assert fit(model, images(4), 2, batch_size=4, progress=False).losses == losses
 
 
-def test_images_of_another_size_than_their_set_says_are_refused():
+def test_images_of_another_size_than_their_set_says_are_evaluated_as_they_are():
     class Larger(AnomalyDataset):
         def __getitem__(self, index):
             item = super().__getitem__(index)
             return item._replace(image=torch.zeros(3, 96, 96), mask=torch.zeros(96, 96, dtype=torch.bool))
 
     data = load_dataset("synthetic/weave", size=64).test
-    with pytest.raises(ValueError, match="size is 64 x 64 pixels, but its first image is 96 x 96"):
-        evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)
+    report = evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)
+    assert report.maps.shape == report.masks.shape == (2, 96, 96)

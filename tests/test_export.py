@@ -3,12 +3,15 @@ import copy
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from test_evaluation import all_at_once
 
 from rdlib import ForwardStudent, ReverseDistillation, evaluate, load_dataset
@@ -54,7 +57,7 @@ def test_onnx_says_what_pytorch_says_whatever_the_batch(exported):
 
 def test_one_sound_file_that_knows_its_size_and_threshold(exported):
     model, path, _ = exported
-    assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["model.onnx", "model.onnx.txt"]
     onnx.checker.check_model(path, full_check=True)
     about = json.loads({entry.key: entry.value for entry in onnx.load(path).metadata_props}["rdlib"])
     assert about["size"] == [64, 96] and about["threshold"]["score"] == model.threshold.score
@@ -68,7 +71,7 @@ def test_the_detector_predicts_in_batches_and_carries_the_threshold(exported):
     for got, wanted in zip(detector.predict(IMAGES, batch_size=2), model.predict(IMAGES), strict=True):
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"exported for images \(B, 3, 64, 96\).*Resize"):
+    with pytest.raises(ValueError, match="64 x 96 pixels, got images of 64 x 64. Resize"):
         detector.predict(torch.rand(1, 3, 64, 64))
 
 
@@ -86,7 +89,7 @@ def test_an_exported_model_is_evaluated_as_the_model_is(model, graph, monkeypatc
         evaluate(detector, data, precision="bf16", progress=False)
     data.size = 96, 96
     data._kept.clear()
-    with pytest.raises(ValueError, match=r"exported for images \(B, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match="64 x 64 pixels.*at 96 x 96"):
         evaluate(detector, data, progress=False)
 
 
@@ -102,7 +105,7 @@ def test_what_is_not_finite_is_neither_exported_nor_scored(model, graph, monkeyp
     broken.student.stage1[0].bn1.running_var[0] = value
     with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
         export_onnx(broken, tmp_path / "other.onnx", 64)
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.txt"]
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +152,125 @@ def test_files_that_are_no_exported_model(tmp_path, graph):
     for name in ("text.onnx", "foreign.onnx"):
         with pytest.raises(WeightsError, match=f"{name} cannot be read as an exported model"):
             OnnxDetector(tmp_path / name)
+
+
+def parts(graph):
+    return [graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
+
+
+def test_nothing_in_the_file_is_later_than_its_ir_version(exported):
+    _, path, _ = exported
+    proto = onnx.load(path)
+    assert proto.ir_version == 8 and [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 18)]
+    assert not proto.functions and not any(part.metadata_props for part in parts(proto.graph))
+    assert not any(node.attribute for node in proto.graph.node for attribute in node.attribute
+                   if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)), "no inner graphs"
+    kinds = {tensor.data_type for tensor in proto.graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in parts(proto.graph)[1 + len(proto.graph.node):]
+              if isinstance(value, onnx.ValueInfoProto)}
+    assert max(kinds) <= onnx.TensorProto.BFLOAT16, "the types of IR version 8"
+    assert str(Path(export.__file__).parent).encode() not in path.read_bytes(), "no paths of this machine"
+
+
+def test_metadata_doc_string_and_text_file_tell_the_same(exported):
+    model, path, _ = exported
+    proto = onnx.load(path)
+    notes = {entry.key: entry.value for entry in proto.metadata_props}
+    about = json.loads(notes.pop("rdlib"))
+    text = path.with_name("model.onnx.txt").read_text("utf-8")
+    assert proto.doc_string == text == "".join(f"{name}: {words}\n" for name, words in notes.items())
+    assert (notes["image_height"], notes["image_width"], notes["channel_order"]) == ("64", "96", "RGB")
+    assert float(notes["score_threshold"]) == model.threshold.score
+    assert float(notes["pixel_threshold"]) == model.threshold.pixel and str(model.threshold) in notes["threshold_rule"]
+    for name, words in (("input", "images, float32, N x 3 x 64 x 96"), ("output_maps", "maps, float32, N x 64 x 96"),
+                        ("output_scores", "scores, float32, N"), ("layout", "NCHW"), ("value_range", "0 to 1"),
+                        ("resize", "bilinear with antialiasing"), ("normalization", "do not normalize"),
+                        ("inside", "smoothing"), ("decision", ">= score_threshold"), ("about", "exported by rdlib "),
+                        ("runs_with", "onnxruntime 1.14 and later (IR version 8, opset 18)")):
+        assert words in notes[name]
+    graph = onnx.load(path).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["images", "maps", "scores"]
+    expected = json.loads(json.dumps(model.describe()))
+    assert about == expected | {"size": [64, 96]} == OnnxDetector(path).describe()
+
+
+def card(model, graph, monkeypatch, folder):
+    """Export with a graph that is at hand, and read the notes."""
+    monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(graph))
+    export_onnx(model, folder / "model.onnx", 64)
+    return {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
+
+
+def test_what_is_not_known_is_not_claimed(model, graph, monkeypatch, tmp_path):
+    model = copy.deepcopy(model)
+    notes = card(model, graph, monkeypatch, tmp_path)
+    assert notes["decision"] == "none: no threshold was saved with the model"
+    assert not any("threshold" in name for name in notes)
+    model.set_trained(64, (-2.25, 2.75))
+    notes = card(model, graph, monkeypatch, tmp_path)
+    assert notes["value_range"].startswith("-2.25 to 2.75. 0 to 1: 8-bit values divided by 255. Another range: ")
+    detector = OnnxDetector(tmp_path / "model.onnx")
+    for scorer in (model, detector):
+        assert scorer.predict(torch.full((1, 3, 64, 64), 2.5))[1] > 0
+        with pytest.raises(ValueError, match="values from -2.25 to 2.75, but files and 8-bit images give 0 to 1"):
+            scorer.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    model.set_trained(64, (0.25, 0.75))
+    assert card(model, graph, monkeypatch, tmp_path)["value_range"].startswith("0 to 1. ")
+
+
+def test_an_untrained_model_takes_any_size_and_a_trained_one_its_own(model, graph, monkeypatch, tmp_path):
+    model = copy.deepcopy(model)
+    card(model, graph, monkeypatch, tmp_path)
+    model.set_trained(96, (0, 1))
+    with pytest.raises(ValueError, match="at 96 x 96 pixels"):
+        card(model, graph, monkeypatch, tmp_path)
+
+
+def test_the_region_of_interest_is_in_the_graph(tmp_path):
+    model = CASES["paper"]()
+    region = np.zeros((64, 64), bool)
+    region[16:48, 8:40] = True
+    model.set_roi(region)
+    export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    maps, scores = session.run(["maps", "scores"], {"images": images})
+    for got, wanted in zip((maps, scores), model.predict(torch.from_numpy(images)), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4, rtol=1e-4)
+    assert (maps[:, ~region] == 0).all() and maps[:, region].max() > 0
+    images[:, :, ~region] = 0.5
+    assert (session.run(["scores"], {"images": images})[0] == scores).all(), "what lies outside has no influence"
+    notes = session.get_modelmeta().custom_metadata_map
+    assert "a part of the image; the map is 0 outside" in notes["inside"]
+
+
+def test_the_detector_takes_and_refuses_what_the_model_does(exported, tmp_path):
+    model, path, _ = exported
+    model, detector = copy.deepcopy(model), OnnxDetector(path)
+    middle = float(model.predict(IMAGES)[1].sort().values[2])
+    model.threshold = detector.threshold = replace(model.threshold, score=middle * (1 + 1e-5))
+    bytes_ = (IMAGES * 255).round().byte()
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in bytes_]
+    for i, picture in enumerate(pictures):
+        picture.resize((100, 50)).save(tmp_path / f"{i}.png")
+    files = [tmp_path / f"{i}.png" for i in range(5)]
+    inputs = [IMAGES, IMAGES.double(), IMAGES[0], bytes_, pictures, pictures[0], files, str(files[0]),
+              np.asarray(pictures[0]), np.asarray(pictures[0]) / 255, [*IMAGES]]
+    for images in inputs:
+        got, wanted = detector.decide(images), model.decide(images)
+        torch.testing.assert_close(got.scores, wanted.scores.float(), atol=1e-4, rtol=1e-4)
+        assert got.maps.shape == wanted.maps.shape and got.anomalous.dtype == torch.bool
+    assert 0 < detector.decide(IMAGES).anomalous.sum() < 5
+    assert detector.decide(IMAGES).anomalous.tolist() == model.decide(IMAGES).anomalous.tolist()
+    wrong = [IMAGES * 255, IMAGES * 4 - 2, bytes_.int(), torch.rand(2, 64, 96), "none.png", 3, [],
+             torch.rand(3, 32, 32)]
+    for images in wrong:
+        words = set()
+        for scorer in (model, detector):
+            with pytest.raises(ValueError) as refused:
+                scorer.decide(images)
+            words.add(str(refused.value))
+        assert len(words) == 1
+    detector.threshold = None
+    with pytest.raises(ValueError, match="no threshold"):
+        detector.decide(IMAGES)

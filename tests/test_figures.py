@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.contour import ContourSet
+from matplotlib.collections import LineCollection
 from scipy.integrate import trapezoid
 
 from rdlib import Run, figures
@@ -69,7 +69,7 @@ def panels(figure):
 
 
 def contours(axis):
-    return {lines.get_linestyle()[0][1] is not None for lines in axis.collections if isinstance(lines, ContourSet)}
+    return {lines.get_linestyle()[0][1] is not None for lines in axis.collections if isinstance(lines, LineCollection)}
 
 
 SOLID, DASHED = False, True

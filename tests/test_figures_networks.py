@@ -44,14 +44,12 @@ def test_rows_share_within_and_not_between():
     assert limits(figure) == [(0, 15), (0, 15), (0, 5), (0, 5)]
 
 
-def test_marks_frames_and_regions_are_drawn_where_they_are():
+def test_marks_and_regions_are_drawn_where_they_are():
     region = np.zeros((4, 6), bool)
     region[1:3, 2:4] = True
-    figure = panels([[Panel(IMAGE, mark=(3, 1), region=region, box=(1, 2, 2, 3)), Panel(LOW)]])
+    figure = panels([[Panel(IMAGE, mark=(3, 1), region=region), Panel(LOW)]])
     axis = figure.axes[0]
     assert (axis.lines[0].get_xdata(), axis.lines[0].get_ydata()) == ([1], [3])
-    frame = next(p for p in axis.patches if isinstance(p, Rectangle))
-    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((1.5, 0.5), 3, 2)
     vertices = np.concatenate([path.vertices for lines in axis.collections for path in lines.get_paths()])
     assert vertices.min(0).tolist() == [1.5, 0.5] and vertices.max(0).tolist() == [3.5, 2.5]
 

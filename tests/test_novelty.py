@@ -146,7 +146,7 @@ def test_fashion_mnist_by_name(tmp_path, name):
 def test_unknown_classes_are_answered_with_those_there_are(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
     names = CLASSES[name.split("/")[0]]
-    with pytest.raises(ValueError, match=f"Choose a class: 0 to 9, or one of {', '.join(names)}"):
+    with pytest.raises(ValueError, match=f"Choose one of: 0, 1, .*{names[-2]}, {names[-1]}"):
         load_dataset(name)
     assert not list(tmp_path.iterdir())  # nothing was fetched for it
 

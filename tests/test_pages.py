@@ -25,6 +25,8 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
 README = PAGES["README.md"]
 CODE = {name: "\n".join(re.findall(r"^```.*?^```|`[^`\n]+`", text, re.M | re.S)) for name, text in PAGES.items()}
 
+COMMANDS = sorted(set(re.findall(r"(?:^|`|python -m |/)rdlib ([a-z]+)", "\n".join(CODE.values()), re.M)))
+
 
 def anchors(text):
     """The fragments of a page's headings, as GitHub makes them."""
@@ -76,8 +78,9 @@ def test_every_command_exists():
     assert {"demo", "test"} <= set(re.findall(r"make ([a-z]+)", CODE["README.md"]))
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"python -m rdlib ([a-z]+)", "\n".join(CODE.values())))))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_library_exists(command, capsys):
+    assert {"train", "score", "export", "doctor"} <= {*COMMANDS}
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0

@@ -1,4 +1,7 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
+import os
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,9 @@ from rdlib import ReverseDistillation
 from rdlib.cli import main
 from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
+from rdlib.detector import Scorer
 from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.images import as_images
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError
 
@@ -21,14 +26,24 @@ STRIP = 32  # height of the line of words above a picture of no more than 320 pi
 THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=1, alarms=0)
 
 
-class Brightness:
+class Brightness(Scorer):
     """Its map is the image's red channel, so the maximum lies where the picture is brightest."""
 
-    def __init__(self, threshold=THRESHOLD):
-        self.threshold, self.batches = threshold, []
+    def __init__(self, threshold=THRESHOLD, stops_after=10**9):
+        self.threshold, self.batches, self.stops_after = threshold, [], stops_after
 
-    def predict(self, images, batch_size=32):
+    @property
+    def image_size(self):
+        return self.threshold.size if self.threshold else None
+
+    def describe(self):
+        return {"class": "Brightness", "threshold": asdict(self.threshold) if self.threshold else None}
+
+    def predict(self, images, batch_size=32, precision="float32"):
+        if len(self.batches) == self.stops_after:
+            raise KeyboardInterrupt
         self.batches.append(len(images))
+        images = as_images(images)
         return images[:, 0], images[:, 0].amax((1, 2))
 
 
@@ -163,7 +178,7 @@ def test_without_a_threshold_there_are_scores_alone(folder, tmp_path):
 def test_what_cannot_be_done_is_said_before_anything_is_written(folder, tmp_path):
     for arguments, error, words in (((tmp_path / "none",), DataError, "There is no folder"),
                                     ((folder / ".trash" / "..", tmp_path / "out", "some"), ValueError, "no choice"),
-                                    ((folder, tmp_path / "out", "all", 64), ValueError, "means nothing at 64 x 64")):
+                                    ((folder, tmp_path / "out", "all", 64), ValueError, "mean nothing at 64 x 64")):
         options = dict(zip(("folder", "out", "overlays", "size"), arguments, strict=False))
         with pytest.raises(error, match=words):
             score_folder(Brightness(), **{"out": tmp_path / "out", **options}, progress=False)
@@ -208,7 +223,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     model.save(tmp_path / "model.safetensors")
     out = tmp_path / "out"
     assert command(tmp_path / "model.safetensors", folder, out, "--overlays", "all") == 0
-    assert "6 files, 2 unreadable; 4 anomalous (score at least 0)" in capsys.readouterr().out
+    assert "6 files, 2 with an error; 4 anomalous (score at least 0)" in capsys.readouterr().out
     assert len(drawn(out)) == 4 and len(pd.read_csv(out / "scores.csv")) == 6
     assert command(tmp_path / "bare.safetensors", folder, out, "--size", 32, "--quiet") == 0
     said = capsys.readouterr()
@@ -244,6 +259,101 @@ def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, m
     monkeypatch.setattr(ReverseDistillation, "load", lambda path: model)  # what turns up while it predicts
     assert command(path, folder, out, "--quiet") == 1
     said = capsys.readouterr()
-    assert "6 files, 2 unreadable; 0 anomalous" in said.out and "4 of them have no score" in said.err
+    assert "6 files, 6 with an error; 0 anomalous" in said.out and "4 of them have no score" in said.err
     table = pd.read_csv(out / "scores.csv")
     assert table.anomalous.isna().all() and table.score.isna().all() and table.error.notna().all()
+
+
+class Vanishing(Brightness):
+    """Every image is anomalous, and the first file is gone before its overlay is drawn."""
+
+    def __init__(self, gone):
+        super().__init__(replace(THRESHOLD, score=0.0))
+        self.gone = gone
+
+    def predict(self, images, batch_size=32, precision="float32"):
+        self.gone.unlink(missing_ok=True)
+        return super().predict(images)
+
+
+def test_an_overlay_that_cannot_be_written_stops_nothing(tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    long = "z" * 250 + ".png"  # the overlay's name is longer than a file's may be
+    for name in ("a.png", "b.png", long):
+        picture(64, 128, 40).save(folder / name)
+    table = score_folder(Vanishing(folder / "a.png"), folder, tmp_path / "out", progress=False).set_index("file")
+    assert list(table.anomalous) == [1, 1, 1] and table.score.notna().all() and drawn(tmp_path / "out") == ["b.png.png"]
+    for name, words in (("a.png", "is not a readable image"), (long, "too long")):
+        assert table.error[name].startswith("The overlay could not be written") and words in table.error[name]
+    assert table.error["b.png"] == ""
+    quiet = score_folder(Brightness(), folder, tmp_path / "out", progress=False)
+    assert list(quiet.error) == ["", ""] and drawn(tmp_path / "out") == [], "no overlay is wanted, and none is there"
+
+
+def test_a_folder_where_an_overlay_should_lie_is_reported(folder, tmp_path):
+    (tmp_path / "out/overlays/b.jpg.png").mkdir(parents=True)
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False).set_index("file")
+    assert "The overlay could not be written" in table.error["b.jpg"] and table.score.notna().sum() == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_utf_8_are_escaped(tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    names = [b"caf\xe9.png", "Prüf\u202fteil, \"neu\".png".encode(), b"two\nlines\r.png", b"torn\xff.png"]
+    for name in names:
+        picture(64, 128, 255).save(folder / os.fsdecode(name), "png")
+    (folder / os.fsdecode(names[3])).write_text("torn")
+    expected = ["Prüf\u202fteil, \"neu\".png", "caf\\udce9.png", "torn\\udcff.png", "two\\nlines\\r.png"]
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False)
+    assert list(table.file) == expected and table.anomalous.sum() == 3
+    assert "torn\\udcff.png is not a readable image" in table.error[2]
+    assert len(drawn(tmp_path / "out")) == 3
+    model = Brightness()
+    again = score_folder(model, folder, tmp_path / "out", resume=True, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    assert model.batches == []
+
+
+def test_scores_in_the_file_are_exact(folder, tmp_path):
+    table = score_folder(Brightness(), folder, tmp_path / "out", progress=False).dropna(subset="score")
+    images = [scoring.read_image(folder / name, THRESHOLD.size)[0] for name in table.file]
+    assert list(table.score.astype(np.float32)) == Brightness().predict(torch.stack(images))[1].tolist()
+
+
+def test_the_region_of_interest_is_honored(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1, score="sum")
+    region = np.zeros((32, 64), bool)
+    region[20:28, 40:56] = True
+    model.set_roi(region)
+    maps, scores = model.predict([folder / "b.jpg"])
+    table = score_folder(model, folder, tmp_path / "out", progress=False).set_index("file")
+    assert table.score["b.jpg"] == pytest.approx(float(scores[0]), rel=1e-5)
+    table = table[table.score.notna()]
+    rows, columns = table.row / table.height * 32, table.column / table.width * 64
+    assert rows.between(20, 28).all() and columns.between(40, 56).all()
+
+    class Blank(ReverseDistillation):
+        def predict(self, images, batch_size=32, precision="float32"):
+            return torch.zeros(len(images), 32, 64), torch.zeros(len(images))
+
+    blank = Blank("resnet18", weights=None)
+    blank.set_roi(region)
+    table = score_folder(blank, folder, tmp_path / "out", progress=False).dropna(subset="score")
+    assert (table.row / table.height * 32).between(20, 28).all(), "inside, even where the map is 0 everywhere"
+
+
+def test_files_do_not_suit_a_model_of_another_range(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None)
+    model.set_trained(64, (-2.1, 2.6))
+    with pytest.raises(ValueError, match="files and 8-bit images give 0 to 1"):
+        score_folder(model, folder, tmp_path / "out", progress=False)
+
+
+def test_drift_is_a_warning_of_the_command_and_not_an_error(folder, tmp_path, capsys):
+    for i in range(40):
+        picture(64, 64, 200).save(folder / f"{i}.png")
+    model = ReverseDistillation("resnet18", weights=None, sigma=1)
+    model.threshold = replace(THRESHOLD, score=1e-3, size=(32, 32), good=100, alarms=2, rate=0.05)
+    model.save(tmp_path / "model.safetensors")
+    assert command(tmp_path / "model.safetensors", folder, tmp_path / "out", "--overlays", "none", "--quiet") == 0
+    assert "44 of 44 images alarm where at most 5 % were promised" in capsys.readouterr().err

@@ -108,14 +108,51 @@ def test_too_few_images_are_told_what_they_can_do():
 
 
 def test_ties_do_not_alarm_and_rounding_does_not_either():
-    scores = np.array([1.0] * 30 + [2.0] * 10, np.float32)
-    threshold = from_good(scores, 0.2)  # 7 of 40 might alarm, but the ten highest are equal
+    scores = np.array([*np.linspace(1, 1.5, 30), *[2.0] * 10], np.float32)
+    threshold = from_good(scores, 0.2)  # 5 of 31 might alarm, but the ten highest are equal
     assert threshold.alarms == 0 and threshold.score > 2 * (1 + 5e-5)
     assert from_good([-1.0, -2.0, -3.0], 0.5).score > -1.0 or from_good([-1.0, -2.0, -3.0], 0.5).alarms == 1
 
 
-@pytest.mark.parametrize("scores", [np.zeros(40), np.full(40, 1e-45), np.full(40, -1e-42), np.full(40, 3.0),
-                                    np.arange(40) * 1e-45])
+@given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=30, unique=True), st.integers(2, 5),
+       st.floats(0.05, 0.9), st.sampled_from([None, 0.9]))
+def test_copies_promise_nothing(scores, copies, rate, confidence):
+    """The same as the scores alone, or stricter: all copies of a score alarm together."""
+    repeated = np.repeat(scores, copies)
+    try:
+        threshold = from_good(repeated, rate, confidence=confidence)
+    except ValueError as error:
+        assert images_needed(rate, confidence) > len(scores) and f"{len(scores)} different good images" in str(error)
+        return
+    once = from_good(scores, rate, confidence=confidence)
+    assert threshold.good == len(scores) and threshold.score >= once.score and threshold.alarms <= once.alarms
+    assert rate_bound(threshold.alarms, len(scores), confidence) <= rate * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 10])
+def test_copies_of_twelve_images_do_not_make_a_hundred(copies):
+    with pytest.raises(ValueError, match="12 .*good images cannot keep false alarms to 1 %.*takes 99"):
+        from_good(np.repeat(np.linspace(1, 2, 12), copies), 0.01)
+
+
+def test_the_promise_in_words():
+    scores = np.linspace(1, 2, 60)
+    assert from_good(scores, confidence=0.95).promise() == "at most 5 % of good images will alarm, with 95 % confidence"
+    assert from_good(scores, 0.1).promise() == "at most 10 % of good images will alarm, on average"
+    assert from_both(scores > 1.5, scores).promise().startswith("nothing is promised about good images")
+
+
+def test_it_remembers_what_it_was_chosen_on():
+    scores = np.random.default_rng(3).uniform(size=80)
+    threshold, expected = from_good(scores, 0.1, confidence=0.9), np.quantile(scores, np.linspace(0, 1, 21))
+    assert (threshold.rate, threshold.confidence) == (0.1, 0.9) and threshold.quantiles == tuple(expected)
+    both = from_both(np.arange(80) >= 60, scores)
+    assert both.rate is both.confidence is None
+    assert both.quantiles == tuple(np.quantile(scores[:60], np.linspace(0, 1, 21)))
+
+
+@pytest.mark.parametrize("scores", [np.r_[np.arange(-30, 0), highest] for highest in (
+    np.zeros(10), np.full(10, 1e-45), np.full(10, -1e-42), np.full(10, 3.0), np.arange(10) * 1e-45)])
 def test_scores_around_zero_do_not_all_alarm(scores):
     threshold = from_good(scores, 0.05)
     assert threshold.alarms == 0, "of 40 one may alarm, but the highest ones are equal, or too close"
@@ -204,10 +241,12 @@ def test_what_makes_no_sense_is_refused(call):
 
 def test_a_threshold_belongs_to_its_size():
     threshold = from_good(np.linspace(1, 2, 40), 0.1)
-    assert agreed_size(threshold, None) == agreed_size(threshold, (4, 8)) == (4, 8)
+    assert agreed_size(threshold.size, None) == agreed_size(threshold.size, (4, 8)) == (4, 8)
     assert agreed_size(None, 64) == (64, 64)
-    with pytest.raises(ValueError, match="4 x 8 pixels and means nothing at 64 x 64"):
-        agreed_size(threshold, 64)
+    with pytest.raises(ValueError, match="trained, or its threshold was chosen, at 4 x 8 .* mean nothing at 64 x 64"):
+        agreed_size(threshold.size, 64)
+    with pytest.raises(ValueError, match="size is unknown.*size=256"):
+        agreed_size(None, None)
 
 
 @pytest.fixture(scope="module")
@@ -230,15 +269,13 @@ def test_a_model_without_a_threshold_is_saved_without_one(model, tmp_path):
     assert ReverseDistillation.load(tmp_path / "model.safetensors").threshold is None
 
 
-@pytest.mark.parametrize("text", ["{", "3", "{}", '{"score": "high"}', None])
-def test_a_damaged_threshold_is_an_error_that_says_what_to_do(model, tmp_path, text):
-    path = tmp_path / "model.safetensors"
-    if text is None:
-        about = {"score": None, "pixel": 1.0, "size": [4, 8], "rule": "", "good": 1, "alarms": 0}
-        text = json.dumps(about)
-    save_file(dict(model.state_dict()), path, metadata={"rdlib": json.dumps({"sigma": 1.0}), "threshold": text})
+@pytest.mark.parametrize("content", [3, "high", [1], {}, {"score": "high"}, {
+    "score": None, "pixel": 1.0, "size": [4, 8], "rule": "", "good": 1, "alarms": 0}])
+def test_a_damaged_threshold_is_an_error_that_says_what_to_do(model, tmp_path, content):
+    about = model.describe() | {"threshold": content}
+    save_file(dict(model.state_dict()), tmp_path / "m.safetensors", metadata={"rdlib": json.dumps(about)})
     with pytest.raises(WeightsError, match="Update the kit, or save the model again"):
-        ReverseDistillation.load(path)
+        ReverseDistillation.load(tmp_path / "m.safetensors")
 
 
 def test_official_weights_take_the_threshold_away(tmp_path):

@@ -1,5 +1,6 @@
 """Teachers and saved models: torchvision's networks to the bit, frozen for good, and plain words for damaged files."""
 import dataclasses
+import json
 import pickle
 import random
 import threading
@@ -17,7 +18,8 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset, model
+from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset
+from rdlib.detector import saving
 from rdlib.encoder import BACKBONES, TeacherEncoder
 from rdlib.losses import flattened_cosine_loss
 from rdlib.utils.errors import WeightsError
@@ -442,7 +444,7 @@ def test_a_save_that_fails_leaves_the_old_file(trained, tmp_path, monkeypatch):
         Path(target).write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(model, "save_file", full_disk)
+    monkeypatch.setattr(saving, "save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         trained.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -459,7 +461,7 @@ def test_what_is_not_finite_is_neither_saved_nor_loaded(tmp_path):
     with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
         kit.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    save_file({key: value.contiguous() for key, value in kit.state_dict().items()}, path, {"rdlib": "{}"})
+    save_file(dict(kit.state_dict()), path, {"rdlib": json.dumps(kit.describe())})
     with pytest.raises(WeightsError, match=r"model\.safetensors: 'student.stage1.0.bn1.running_var' holds NaN"):
         ReverseDistillation.load(path)
 
@@ -499,7 +501,7 @@ def test_load_refuses_what_is_not_ours(trained, tmp_path):
             ReverseDistillation.load(path)
     short = {key: value.contiguous() for key, value in trained.state_dict().items()}
     del short["student.stage1.0.conv1.weight"]
-    save_file(short, path, metadata={"rdlib": '{"backbone": "resnet18"}'})
+    save_file(short, path, metadata={"rdlib": json.dumps(trained.describe())})
     with pytest.raises(WeightsError, match="model.safetensors has no 'student.stage1.0.conv1.weight'"):
         ReverseDistillation.load(path)
 
@@ -615,7 +617,15 @@ def test_load_official_changes_nothing_unless_both_parts_fit(tmp_path):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"depth": 3}', '{"backbone": "vgg16"}'])
+ABOUT = {"class": "ReverseDistillation", "format": 2, "threshold": None, "teacher": {"checksum": 0}}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 10_000, '{"depth": 3}', '{"backbone": "vgg16"}', *(
+    json.dumps(ABOUT | change) for change in (
+        {"config": {"weights": "random", "backbone": "vgg16"}}, {"config": {"weights": "random", "depth": 3}},
+        {"config": {"weights": "random"}, "teacher": None}, {"config": 7}, {"config": {}, "format": "two"},
+        {"config": {"weights": "random", "image_size": "large"}}, {"config": {"weights": "random", "value_range": [1]}},
+        {"config": {"weights": "random"}, "format": 3}))])
 def test_load_of_an_unknown_configuration(tmp_path, text):
     path = tmp_path / "model.safetensors"
     save_file({"x": torch.zeros(1)}, path, metadata={"rdlib": text})
@@ -683,16 +693,15 @@ def test_random_is_a_word_for_none():
                                                                                           seed=4).state_dict())
 
 
-def test_a_file_that_does_not_name_its_weights(trained, tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, path, {"rdlib": "{}"})
-    loaded = ReverseDistillation.load(path)
-    assert loaded.config.weights == loaded.teacher.weights == "unknown" and "weights='unknown'" in repr(loaded)
-
-
-def test_repr_is_one_line_of_settings(trained):
-    assert repr(trained) == ("ReverseDistillation(backbone='resnet18', weights='random', sigma=2.5, normalize=False, "
-                             "scales=(1, 2, 3), score='max', fusion='multiply', bottleneck='mff_oce')")
+def test_repr_is_a_few_lines(trained):
+    assert repr(trained) == """ReverseDistillation
+  teacher: backbone='resnet18', weights='random'
+  settings: sigma=2.5, normalize=False, scales=(1, 2, 3), score='max', fusion='multiply', bottleneck='mff_oce'
+  trained: not by this kit
+  threshold: none
+  region of interest: whole image"""
+    html = trained._repr_html_()
+    assert html.count("<tr>") == 5 and "weights=&#x27;random&#x27;" in html
 
 
 def test_predictions_are_the_same_after_fit_evaluate_save_and_load(tmp_path):

@@ -9,19 +9,16 @@ import pytest
 import torch
 from contourpy import contour_generator
 from PIL import Image
-from scipy.ndimage import gaussian_filter, label
-from sklearn.metrics import confusion_matrix
+from scipy.ndimage import gaussian_filter
 
 pytest.importorskip("ipywidgets")
 
-from rdlib import ReverseDistillation, evaluate, figures, fit, load_dataset, widgets
+from rdlib import ReverseDistillation, fit, load_dataset, widgets
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
-from rdlib.evaluation.operating import operating_point
 from rdlib.figures import picture
-from rdlib.figures.operating import describe
 from rdlib.synthetic.paint import painted, spot
-from rdlib.widgets import defect_explorer, draw_defect, threshold_explorer
+from rdlib.widgets import defect_explorer, draw_defect
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
 from rdlib.widgets.static import drawn_defects, map_settings
 
@@ -45,11 +42,6 @@ def model(data):
 @pytest.fixture(scope="module")
 def interactive(model, data):
     return InteractiveModel(model, data)
-
-
-@pytest.fixture(scope="module")
-def report(model, data):
-    return evaluate(model, data.test, progress=False)
 
 
 def pixels(widget):
@@ -100,25 +92,6 @@ def test_the_verdict_counts_pixels(interactive):
     inside, outside = view.marked[view.mask].mean(), view.marked[~view.mask].mean()
     assert f"{inside:.0%} of the defect and {outside:.1%} of the rest" in view.verdict
     assert "called anomalous" in view.verdict and "called normal" in interactive.view(5, Settings(factor=99)).verdict
-
-
-def test_an_operating_point_by_hand(report):
-    for threshold in (*np.quantile(report.maps, [0.5, 0.9, 0.99, 0.999]), *report.scores, -1.0, 99.0):
-        point = operating_point(report, threshold)
-        (passed, false_alarms), (misses, hits) = confusion_matrix(report.labels, report.scores >= threshold)
-        assert (point.tn, point.fp, point.fn, point.tp) == (passed, false_alarms, misses, hits)
-        marked, shares = report.maps >= threshold, []
-        for mask, found in zip(report.masks, marked, strict=True):
-            regions, count = label(mask, np.ones((3, 3)))
-            shares += [found[regions == k].mean() for k in range(1, count + 1)]
-        assert point.pro == pytest.approx(np.mean(shares)) and point.tpr == hits / (hits + misses)
-        assert point.pixel_fpr == pytest.approx(marked[~report.masks].mean()) and point.fpr == false_alarms / 3
-
-
-def test_one_threshold_cannot_serve_a_sum(data):
-    other = evaluate(ReverseDistillation("resnet18", score="sum"), data.test, progress=False)
-    with pytest.raises(ValueError, match="score='max'"):
-        operating_point(other, 1.0)
 
 
 def test_paint_covers_by_its_opacity():
@@ -212,7 +185,7 @@ def test_without_a_package_its_explorers_say_what_to_install(interactive, monkey
         _ = widgets.draw_defect
     assert widgets.map_settings and widgets.InteractiveModel and widgets.Settings
     if package == "anywidget":
-        assert widgets.defect_explorer and widgets.threshold_explorer
+        assert widgets.defect_explorer
     with pytest.raises(AttributeError, match="no attribute 'draw_defekt'"):
         _ = widgets.draw_defekt
 
@@ -225,39 +198,7 @@ def test_an_error_inside_an_explorer_is_not_blamed_on_a_package(monkeypatch):
     assert "pip install" not in str(caught.value)
 
 
-def test_the_threshold_explorer_shows_the_view_of_its_threshold(report):
-    explorer = threshold_explorer(report)
-    before, words = pixels(explorer.view), explorer.words.value
-    explorer.threshold.value = float(np.sort(report.scores)[1])
-    figure = figures.threshold_view(report, explorer.threshold.value)
-    assert figure.summary == describe(operating_point(report, explorer.threshold.value))
-    assert figure.summary in explorer.words.value != words
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=100)
-    assert np.array_equal(pixels(explorer.view), np.asarray(Image.open(drawn).convert("RGB")).astype(int))
-    assert (pixels(explorer.view) != before).any()
-
-
-def test_the_views_points_lie_where_the_threshold_is(report):
-    threshold = float(np.sort(report.scores)[1])
-    point, figure = operating_point(report, threshold), figures.threshold_view(report, threshold)
-    matrix, roc, pro = figure.axes
-    assert [text.get_text() for text in matrix.texts] == [f"{point.tn}\nTN: passed", f"{point.fp}\nFP: false alarm",
-                                                          f"{point.fn}\nFN: missed", f"{point.tp}\nTP: found"]
-    for axis, place in ((roc, (point.fpr, point.tpr)), (pro, (point.pixel_fpr, point.pro))):
-        assert [float(values[0]) for values in axis.lines[-1].get_data()] == pytest.approx(place)
-        assert axis.lines[-1].get_marker() == "o"
-    x, y = pro.lines[0].get_data()
-    assert np.interp(point.pixel_fpr, x, y) == pytest.approx(point.pro, abs=0.02)  # the disc is on the curve
-
-
-def test_a_threshold_needs_both_classes(data, model):
-    anomalous = AnomalyDataset(data.test.samples[3:], (SIZE, SIZE))
-    with pytest.raises(ValueError, match="needs good and anomalous"):
-        figures.threshold_view(evaluate(model, anomalous, progress=False), 0.5)
-
-
-def test_static_twins_say_the_same_numbers(interactive, data, report):
+def test_static_twins_say_the_same_numbers(interactive, data):
     own = interactive.settings
     figure = map_settings(interactive, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
     view = interactive.view(4, own)
@@ -266,11 +207,6 @@ def test_static_twins_say_the_same_numbers(interactive, data, report):
     figure = drawn_defects(interactive, data.test[0].image, layers)
     view = interactive.view_of(painted(data.test[0].image, layers["large"]), own)
     assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
-    point = operating_point(report, 0.5)
-    figure = figures.threshold_view(report, 0.5)
-    assert figure.summary == describe(point) and len(figure.axes) == 3
-    assert f"{point.tp} of 5 anomalous images found (TP), {point.fn} missed (FN)" in figure.summary
-    assert f"cover {point.pro:.0%} of an average region and {point.pixel_fpr:.2%}" in figure.summary
 
 
 def test_static_twins_refuse_nothing_to_draw(interactive, data):

@@ -1,12 +1,13 @@
-"""Read industrial data sets in folders. Folder and file names give the mask and the label of an image."""
+"""Read industrial data sets in folders, by name."""
 import csv
 import random
 from pathlib import Path
 
 from rdlib.datasets.downloads import SOURCES, data_folder
+from rdlib.datasets.layouts import read, train_and_test
+from rdlib.datasets.roles import subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
-from rdlib.images import EXTENSIONS, list_images
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, check_choice, nearest
 
 MVTEC_CATEGORIES = ("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut",
                     "pill", "screw", "toothbrush", "transistor", "zipper")
@@ -15,10 +16,10 @@ VISA_CATEGORIES = ("candle", "capsules", "cashew", "chewinggum", "fryum", "macar
 BTAD_CATEGORIES = ("01", "02", "03")
 
 MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
-1. Check the name. The categories are {categories}.
+1. Check the name. The categories are {categories}.{nearest}
 2. Accept the license (CC BY-NC-SA 4.0) at https://www.mvtec.com/company/research/datasets/mvtec-ad and download it.
-3. Unpack it so that {folder}/train/good exists. Or pass root=, the folder that holds
-   the categories, or set RDLIB_DATA, the folder that holds mvtec.
+3. Unpack it with `rdlib data unpack ARCHIVE`, so that {folder}/train/good exists. Or pass root=, the folder that
+   holds the categories, or set RDLIB_DATA, the folder that holds mvtec.
 4. Without a network, use load_dataset("synthetic/weave")."""
 TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
 1. Download the repository abin24/Magnetic-tile-defect-datasets from GitHub.
@@ -35,21 +36,10 @@ def mvtec(category: str, root: str | Path | None, size: tuple[int, int]) -> Anom
     root = data_folder("mvtec", root)
     folder = root / category
     if not category or not folder.is_dir():
+        known = dict.fromkeys([*MVTEC_CATEGORIES, *(path.name for path in subfolders(root))])
         raise DataError(MVTEC_NOT_FOUND.format(folder=folder if category else root / "CATEGORY",
-                                               categories=", ".join(MVTEC_CATEGORIES)))
-    return mvtec_layout(f"mvtec/{category}", folder, size)
-
-
-def own_folder(folder: Path, size: tuple[int, int]) -> AnomalyData:
-    """Read the user's images from a folder with the layout of MVTec AD, or a folder of good images.
-
-    Raises DataError if folders, images or masks are missing.
-    """
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}. Check the path.")
-    if any((folder / part).is_dir() for part in ("train", "test", "ground_truth")):
-        return mvtec_layout(f"folder:{folder.name}", folder, size)
-    return AnomalyData(f"folder:{folder.name}", AnomalyDataset(_good(folder, folder), size), None)
+                                               categories=", ".join(known), nearest=nearest(category, known)))
+    return read(f"mvtec/{category}", folder, train_and_test(folder), size)
 
 
 def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
@@ -59,10 +49,10 @@ def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     of defect types, so every value above 0 is foreground. Raises ValueError for an unknown category. Raises DataError
     if files are missing or a download failed.
     """
-    _check("visa", category, VISA_CATEGORIES)
+    check_choice("category of VisA", category, VISA_CATEGORIES)
     root = data_folder("visa", root)
     if (root / category / "train").is_dir():
-        return mvtec_layout(f"visa/{category}", root / category, size, mask_threshold=0)
+        return read(f"visa/{category}", root / category, train_and_test(root / category), size, mask_threshold=0)
     split = root / "split_csv" / "1cls.csv"
     for path in (root / category / "Data", split):
         if not path.exists():
@@ -103,78 +93,13 @@ def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
 
     Raises ValueError for an unknown category. Raises DataError if files are missing or a download failed.
     """
-    _check("btad", category, BTAD_CATEGORIES)
+    check_choice("category of BTAD", category, BTAD_CATEGORIES)
     root = data_folder("btad", root)
     inner = root / "BTech_Dataset_transformed"  # the archive's top folder
     folder = (inner if inner.is_dir() else root) / category
     if not folder.is_dir():
         raise SOURCES["btad"].missing(root, f"no {folder}")
-    return mvtec_layout(f"btad/{category}", folder, size, good="ok")
-
-
-def _check(family: str, category: str, categories: tuple[str, ...]) -> None:
-    if category not in categories:
-        raise ValueError(f"There is no data set '{family}/{category}'. Choose a category: {', '.join(categories)}.")
-
-
-def _good(folder: Path, root: Path) -> list[FileSample]:
-    samples = [FileSample(path, path.relative_to(root).as_posix()) for path in list_images(folder)]
-    if not samples:
-        raise DataError(f"{folder} holds no images. Put images without defects there (png, jpg, bmp, tif or webp).")
-    return samples
-
-
-def mvtec_layout(name: str, folder: Path, size: tuple[int, int], good: str = GOOD,
-                 mask_threshold: float | None = None) -> AnomalyData:
-    """Read train/good/*, test/good/*, test/TYPE/*, and the masks ground_truth/TYPE/STEM_mask.* or STEM.*.
-
-    TYPE is the defect type, and STEM is the image's file name without extension.
-
-    Args:
-        name: name of the data set.
-        folder: folder that holds train, test and ground_truth; without test, the test set is None.
-        size: (H, W) of every item, in pixels.
-        good: name of the folders of good images.
-        mask_threshold: mask values above it are foreground; None: see `images.read_mask`.
-
-    Returns:
-        Train and test set, sorted by folder and file name.
-
-    Raises:
-        DataError: folders, images or masks are missing.
-    """
-    if not (folder / "train" / good).is_dir():
-        raise DataError(f"{folder} has no folder train/{good}. Put good training images there, test images into "
-                        f"test/{good} and test/DEFECT_TYPE, and masks into ground_truth/DEFECT_TYPE.")
-    train = AnomalyDataset(_good(folder / "train" / good, folder), size)
-    if not (folder / "test").is_dir():
-        return AnomalyData(name, train, None)
-    has_masks = (folder / "ground_truth").is_dir()
-    samples = []
-    for kind in sorted((path for path in (folder / "test").iterdir() if path.is_dir()), key=lambda path: path.name):
-        images = list_images(kind)
-        masks = _masks(images, folder / "ground_truth" / kind.name) if has_masks and kind.name != good else {}
-        defect = GOOD if kind.name == good else kind.name
-        samples += [FileSample(path, path.relative_to(folder).as_posix(), defect, masks.get(path), mask_threshold)
-                    for path in images]
-    if not samples:
-        raise DataError(f"{folder}/test holds no images. Put them into test/{good} and test/DEFECT_TYPE, "
-                        "or remove the folder test to train without one.")
-    return AnomalyData(name, train, AnomalyDataset(samples, size, has_masks))
-
-
-def _masks(images: list[Path], folder: Path, suffixes: set[str] = EXTENSIONS) -> dict[Path, Path]:
-    """Find the mask of every image by its name: STEM_mask as in MVTec AD, or STEM."""
-    files = list_images(folder) if folder.is_dir() else []
-    by_stem = {path.stem: path for path in files if path.suffix.lower() in suffixes}
-    masks = {}
-    for path in images:
-        mask = by_stem.get(f"{path.stem}_mask", by_stem.get(path.stem))
-        if mask is None:
-            raise DataError(f"{path} has no mask {folder / (path.stem + '_mask.png')}. Add it (all black if the defect "
-                            "cannot be outlined), or remove the folder ground_truth to test without masks.")
-        masks[path] = mask
-    return masks
+    return read(f"btad/{category}", folder, train_and_test(folder), size)
 
 
 def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
@@ -192,7 +117,9 @@ def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData
     test = good[cut:]
     for kind in ("Blowhole", "Break", "Crack", "Fray", "Uneven"):
         images = _jpgs(root / f"MT_{kind}" / "Imgs")
-        masks = _masks(images, images[0].parent, suffixes={".png"})
+        masks = {path: path.with_suffix(".png") for path in images}
+        if missing := [path for path in images if not masks[path].is_file()]:
+            raise DataError(f"{missing[0]} has no mask {masks[missing[0]]}. Download the folder again.")
         # The masks have compression noise, so their maximum is no guide: foreground is above 127.
         test += [FileSample(path, path.name, kind.lower(), masks[path], mask_threshold=127) for path in images]
     return AnomalyData("magnetic_tile", AnomalyDataset(good[:cut], size), AnomalyDataset(test, size))

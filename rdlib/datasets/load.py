@@ -4,8 +4,10 @@ from pathlib import Path
 from rdlib import synthetic
 from rdlib.datasets import folders, novelty
 from rdlib.datasets.downloads import data_root
+from rdlib.datasets.layouts import own_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
 from rdlib.utils.arrays import as_size
+from rdlib.utils.errors import nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
@@ -19,8 +21,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
 
     Args:
         name: "synthetic/CATEGORY", see `synthetic.CATEGORIES`, needs no download. "mvtec/CATEGORY", "visa/CATEGORY",
-            "btad/CATEGORY" and "magnetic_tile": see `datasets.folders`. "folder:PATH": your own images, in the layout
-            of MVTec AD (train/good, test/..., ground_truth/...) or as a folder of good images.
+            "btad/CATEGORY" and "magnetic_tile": see `datasets.folders`. "folder:PATH": your own images; data/README.md
+            lists the layouts that are recognized, and `folder_dataset` reads all others.
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
             "fashion_mnist/Dress" or "cifar10/cat".
         root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
@@ -28,7 +30,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
         size: side of a square, or (H, W), that every image is resized to, in pixels. Default, as in the official
             protocol: 32 for one class against the rest, else 256.
         n_train: number of training images to keep, from the first on, 1 or more. Default: all.
-        seed: seed of the synthetic scenes, 0 or more.
+        seed: seed of the synthetic scenes, and of good images held out to test with, 0 or more.
 
     Returns:
         Train and test set; `test` is None for a folder of good images.
@@ -43,7 +45,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
     usual = novelty.SIZE if family in novelty.CLASSES else SIZE
     shape = as_size(usual if size is None else size)
     if name.startswith("folder:"):
-        data = folders.own_folder(Path(name.removeprefix("folder:")).expanduser(), shape)
+        data = own_folder(Path(name.removeprefix("folder:")).expanduser(), shape, seed)
     elif family == "synthetic":
         data = _synthetic(category, shape, seed)
     elif family in ON_DISK:
@@ -54,7 +56,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
         data = novelty.one_against_rest(family, category, root, shape)
     else:
         raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
-                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH.")
+                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH."
+                         f"{nearest(family, ['synthetic', *ON_DISK, 'magnetic_tile', *novelty.CLASSES])}")
     data.train.samples = data.train.samples[:n_train]
     return data
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample
+from rdlib.utils.errors import check_choice
 
 SIZE = 32  # side of the images in the official protocol, in pixels (dataset.py:86-150)
 DIGITS = tuple("0123456789")
@@ -61,19 +62,17 @@ def _class_number(family: str, category: str) -> int:
     names = CLASSES[family]
     numbers = {str(i): i for i in range(len(names))} | {name.casefold(): i for i, name in enumerate(names)}
     if category.casefold() not in numbers:
-        raise ValueError(f"There is no data set '{family}/{category}'. Choose a class: 0 to {len(names) - 1}, or one "
-                         f"of {', '.join(names)}.")
+        check_choice(f"class of {family}", category, dict.fromkeys([*map(str, range(len(names))), *names]))
     return numbers[category.casefold()]
 
 
 def _digits() -> tuple[Split, Split]:
     """Read scikit-learn's 1,797 digits, 8 x 8, values 0 to 16; every third image of each class is for testing."""
-    from sklearn.datasets import load_digits  # here: slow to import, and no other data set needs it
+    import pandas as pd  # here: slow to import, and no other data set needs them
+    from sklearn.datasets import load_digits
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    is_test = np.zeros(len(images), bool)
-    for digit in range(10):
-        is_test[np.flatnonzero(digits.target == digit)[2::3]] = True
+    is_test = pd.Series(digits.target).groupby(digits.target).cumcount().to_numpy() % 3 == 2
     return (images[~is_test], digits.target[~is_test]), (images[is_test], digits.target[is_test])
 
 

@@ -1,12 +1,12 @@
 """Export the complete pipeline to ONNX, from image to score, and run the file with onnxruntime.
 
 The graph contains everything that `predict` does: normalization, teacher, bottleneck, student, distances, upsampling,
-fusion, smoothing and score. It does not contain reading and resizing (`rdlib.images.read_image`) or the comparison with
-the threshold, but the file stores the threshold. Both need `pip install 'rdlib[export]'`.
+fusion, smoothing, region of interest and score. It does not contain reading and resizing (`rdlib.images.read_image`) or
+the comparison with the threshold; the file says both in words, see `rdlib.deploy.card`. onnxruntime 1.14 and later run
+it. Both need `pip install 'rdlib[export]'`.
 """
 import copy
 import json
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
-from rdlib.detector import Distillation
+from rdlib.deploy.card import model_card
+from rdlib.detector import Distillation, Images, Scorer, checked_images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import WeightsError
@@ -24,7 +25,7 @@ from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
 from rdlib.weights import check_values
 
-OPSET = 18  # onnxruntime runs it from version 1.14 on
+OPSET, IR_VERSION = 18, 8  # both run from onnxruntime 1.14 on, see `rdlib.deploy.card`
 
 
 class Pipeline(nn.Module):
@@ -46,7 +47,7 @@ class Pipeline(nn.Module):
         config = self.model.config
         teacher, student = self.model(images)
         maps = fuse(scale_maps(teacher, student, images.shape[-2:]), config.fusion, config.scales)
-        maps = self.rows @ maps @ self.columns
+        maps = self.model.inside_roi(self.rows @ maps @ self.columns)
         return maps, image_score(maps, config.score)
 
 
@@ -55,14 +56,14 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
-    The file takes `images` (B, 3, H, W) float32 RGB in [0, 1], with any B. It returns `maps` (B, H, W) and `scores`
-    (B,). Its metadata hold a JSON text, "rdlib", with size, threshold (or None) and configuration.
+    The file takes `images` (B, 3, H, W) float32 RGB, with any B. It returns `maps` (B, H, W) and `scores` (B,). What
+    else its users must know stands in its metadata, in its `doc_string`, and in the text file PATH.txt beside it.
 
     Args:
         model: `ReverseDistillation` or `ForwardStudent`; it is not changed.
         path: file to write. It is written atomically, and not at all if the comparison fails.
-        size: (H, W) or the side of a square in pixels, multiples of 32; default: the size of the model's threshold.
-        images: (N, 3, H, W) float32 in [0, 1] for the comparison; default: three images of noise.
+        size: (H, W) or the side of a square in pixels, multiples of 32; default: the size that the model knows.
+        images: (N, 3, H, W) floating point for the comparison; default: three images of noise.
         tolerance: largest accepted difference.
 
     Returns:
@@ -70,25 +71,28 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: `size` is missing, invalid or not the threshold's, or `images` is empty or has another size.
+        ValueError: `size` is missing, invalid or not the model's, or `images` is empty or has another size.
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
     onnx, _ = _import("onnx"), _import("onnxscript")
-    height, width = agreed_size(model.threshold, size)
+    height, width = agreed_size(model.image_size, size)
     for key, value in model.state_dict().items():
         check_values(key, value, f"{path} was not written")
     if images is None:
-        images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
+        low, high = model.config.value_range or (0.0, 1.0)
+        images = low + (high - low) * torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
     if tuple(images.shape[1:]) != (3, height, width) or not len(images):
         raise ValueError(f"The images to compare on must be (N, 3, {height}, {width}), got {tuple(images.shape)}. "
                          "Pass one or more images of this size.")
-    proto = _traced(model, (height, width))
-    about = {"size": (height, width), "threshold": asdict(model.threshold) if model.threshold else None,
-             "config": asdict(model.config)}
-    onnx.helper.set_model_props(proto, {"rdlib": json.dumps(about)})
-    with written_atomically(path) as temporary:
+    proto, card = _traced(model, (height, width)), model_card(model, (height, width))
+    proto.doc_string = "\n".join(f"{name}: {text}" for name, text in card.items()) + "\n"
+    about = json.dumps(model.describe() | {"size": (height, width)})
+    onnx.helper.set_model_props(proto, card | {"rdlib": about})
+    with written_atomically(path) as temporary, written_atomically(f"{path}.txt") as text:
+        text.write_text(proto.doc_string, encoding="utf-8")
         onnx.save(proto, temporary)
+        onnx.checker.check_model(temporary, full_check=True)
         difference = max(_difference(model, temporary, images), _difference(model, temporary, images[:1]))
         if not difference <= tolerance:
             raise RuntimeError(f"The exported model differs from PyTorch by {difference:.2g}, more than "
@@ -97,7 +101,7 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
     return difference
 
 
-class OnnxDetector:
+class OnnxDetector(Scorer):
     """An exported model, run by onnxruntime on the CPU, with its image size and threshold.
 
     Args:
@@ -108,6 +112,8 @@ class OnnxDetector:
         ImportError: onnxruntime is not installed.
     """
 
+    image_size = (0, 0)  # (H, W) that the model was exported for
+
     def __init__(self, path: str | Path):
         runtime = _import("onnxruntime")
         if not Path(path).is_file():
@@ -115,17 +121,22 @@ class OnnxDetector:
         try:
             self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
-            self.image_size: tuple[int, int] = tuple(about["size"])
             self.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
+            self.image_size, self._range, self._about = tuple(about["size"]), about["config"]["value_range"], about
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
                                "Export it again with export_onnx(model, path).") from error
 
-    def predict(self, images: Tensor, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
+    def describe(self) -> dict:
+        """Return the description of the exported model, with its size."""
+        return self._about
+
+    def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Predict anomaly maps and image scores, as `Detector.predict` does.
 
         Args:
-            images: (B, 3, H, W) RGB in [0, 1], of the size that the model was exported for.
+            images: an image, a batch, or a list of these, see `rdlib.images.as_images`; arrays and tensors have the
+                size that the model was exported for.
             batch_size: images at a time.
             precision: "float32" or "auto"; both mean float32 here.
 
@@ -133,15 +144,13 @@ class OnnxDetector:
             Maps (B, H, W) and scores (B,), float32 on the CPU; higher is more anomalous.
 
         Raises:
-            ValueError: the images have another shape, or `precision` has another value.
+            ValueError: images of another type, shape, dtype, size or range, or another `precision`.
+            DataError: a file is missing or no readable image.
             NotFiniteError: maps or scores are NaN or infinite.
         """
         if precision not in ("float32", "auto"):
             raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
-        if tuple(images.shape[1:]) != (3, *self.image_size):
-            height, width = self.image_size
-            raise ValueError(f"This model was exported for images (B, 3, {height}, {width}), got "
-                             f"{tuple(images.shape)}. Resize them, or export it again with size=.")
+        images = checked_images(images, self.image_size, self._range)
         parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))})
                  for batch in images.float().split(batch_size)]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
@@ -156,7 +165,12 @@ def _traced(model: Distillation, size: tuple[int, int]) -> Any:
                                     verbose=False, input_names=["images"], output_names=["maps", "scores"],
                                     opset_version=OPSET, dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
     assert program is not None, "torch returns a program if dynamo=True"
-    return program.model_proto
+    proto = program.model_proto
+    proto.ir_version = IR_VERSION
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")  # not in this IR version; they would tell the paths of this machine
+    return proto
 
 
 def _import(name: str) -> Any:

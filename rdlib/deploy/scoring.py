@@ -1,4 +1,6 @@
 """Score a folder of images: write a table of scores, and overlays that show where each image is anomalous."""
+import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,66 +13,73 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
+from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
+from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
 from rdlib.detector import Scorer
 from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.images import list_images, read_image
-from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import DataError, NotFiniteError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
+from rdlib.variants.load import load
 
-COLUMNS = ("file", "score", "anomalous", "row", "column", "height", "width", "error")
 OVERLAYS = ("anomalous", "all", "none")
 NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good nor anomalous. Usually the model's "
               "training has diverged: train again with a smaller lr.")
 
 
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
-                 overlays: str = "anomalous", batch_size: int = 16, num_workers: int = 0,
+                 overlays: str = "anomalous", batch_size: int = 16, num_workers: int = 0, resume: bool = False,
                  progress: bool = True) -> pd.DataFrame:
     """Score every image file below a folder, and write a table and overlays.
 
-    OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. Each file is written
-    atomically. Outdated overlays of an earlier run are removed.
+    OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. Each row is written as
+    soon as its image is scored, so a stopped run keeps its rows. Outdated overlays of an earlier run are removed.
 
     Args:
         model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
         folder: folder of images of any size, in a format that `rdlib.images` reads. Hidden folders and `out` are
             skipped.
         out: folder for the results; created if necessary.
-        size: (H, W) or the side of a square, in pixels, to resize images to; default: the size of the threshold.
+        size: (H, W) or the side of a square, in pixels, to resize images to; default: the size that the model knows.
         overlays: images to draw: "anomalous", "all" or "none".
         batch_size: images at a time.
         num_workers: number of processes that read images.
+        resume: keep the rows of an earlier run of the same model on the same folder, also those of images that have
+            left it. Images that are new, have changed or had an error are scored.
         progress: show a progress bar.
 
     Returns:
         One row per file, sorted by name. `file` is its path below `folder`, `score` its image score. `anomalous` is 1
         or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
-        image. `height` and `width` are the size of this image in pixels. `error` describes what is wrong with the file
-        or its score; it is empty if nothing is. With an error, only `file` and `error` have values.
+        image. `height` and `width` are the size of this image in pixels. `error` describes what is wrong with the file,
+        its score or its overlay; it is empty if nothing is. Without a score, only `file` and `error` have values.
 
     Raises:
         DataError: the folder does not exist or holds no image file.
-        ValueError: `size` is missing, invalid or not the threshold's, or `overlays` is unknown.
+        ValueError: `size` is missing, invalid or not the model's, `overlays` is unknown, or the rows in `out` are of
+            another model, folder or size and `resume` is set.
+        OSError: the table cannot be written.
     """
     folder, out = Path(folder), Path(out)
     check_choice("choice of overlays", overlays, OVERLAYS)
-    files = _Files(find_images(folder, out), agreed_size(model.threshold, size or getattr(model, "image_size", None)))
-    rows = []
+    images, size = find_images(folder, out), agreed_size(model.image_size, size)
+    names = {listed_name(path, folder): path for path in images}
+    run = model.describe() | {"size": size, "folder": str(folder.resolve())}
+    done = begin_table(out, run, names, resume)
+    files = _Files([path for name, path in names.items() if name not in done], size)
     scored = _scored(model, files, batch_size, num_workers)
-    for path, row, values in tqdm(scored, desc="scoring", total=len(files), unit="image", disable=not progress):
-        row["file"] = path.relative_to(folder).as_posix()
-        _draw(path, row, values, model.threshold, overlays, out)
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table = table.astype(dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"))
-    with written_atomically(out / "scores.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
-    return table
+    # Buffering of 1 writes each line at once. The words of an error may name a file whose name is no UTF-8.
+    with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress):
+            target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
+            _draw(path, target, row, values, model.threshold, overlays)
+            table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})
+    return finished_table(out)
 
 
 def find_images(folder: Path, out: Path) -> list[Path]:
@@ -90,7 +99,7 @@ def find_images(folder: Path, out: Path) -> list[Path]:
 
 
 class _Files(Dataset):
-    """Image files as index, image (3, H, W) float32, height and width of the file, and error ("" if none)."""
+    """Image files as index, image (3, H, W) uint8, height and width of the file, and error ("" if none)."""
 
     def __init__(self, paths: list[Path], size: tuple[int, int]):
         self.paths, self.size = paths, size
@@ -102,8 +111,8 @@ class _Files(Dataset):
         try:
             image, (height, width) = read_image(self.paths[index], self.size)
         except DataError as error:
-            return index, torch.zeros(3, *self.size), 0, 0, str(error)
-        return index, image.float() / 255, height, width, ""
+            return index, torch.zeros(3, *self.size, dtype=torch.uint8), 0, 0, str(error)
+        return index, image, height, width, ""
 
 
 def _scored(model: Scorer, files: _Files, batch_size: int,
@@ -116,7 +125,7 @@ def _scored(model: Scorer, files: _Files, batch_size: int,
         for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
             values, score = (None, np.nan) if error else next(predicted)
             row = ({"error": error or NOT_FINITE} if values is None else
-                   _row(values, score, height, width, model.threshold))
+                   _row(values, score, (height, width), model))
             yield files.paths[i], row, values
 
 
@@ -133,42 +142,48 @@ def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, floa
     return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
 
 
-def _row(values: NDArray, score: float, height: int, width: int, threshold: Threshold | None) -> dict:
+def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) -> dict:
     """Create an image's row of the table, without its name."""
-    row, column = np.unravel_index(values.argmax(), values.shape)
-    decision = {"anomalous": int(score >= threshold.score)} if threshold else {}
-    return {"score": score, "row": int((row + 0.5) * height / values.shape[0]),
-            "column": int((column + 0.5) * width / values.shape[1]), "height": height, "width": width, "error": "",
+    roi = getattr(model, "roi", None)
+    inside = values if roi is None else np.where(as_array(roi), values, -np.inf)  # a map may be 0 everywhere
+    place = np.unravel_index(inside.argmax(), values.shape)
+    row, column = (int((p + 0.5) * large / small) for p, large, small in zip(place, size, values.shape, strict=True))
+    decision = {"anomalous": int(score >= model.threshold.score)} if model.threshold else {}
+    return {"score": f"{score:.9g}", "row": row, "column": column, "height": size[0], "width": size[1], "error": "",
             **decision}
 
 
-def _draw(path: Path, row: dict, values: NDArray | None, threshold: Threshold | None, overlays: str, out: Path) -> None:
-    """Write the overlay of a file if `overlays` selects it. Otherwise remove the overlay of an earlier run."""
-    target = out / "overlays" / f"{row['file']}.png"
-    if values is None or not {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
-        target.unlink(missing_ok=True)
-        return
-    pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
-    drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, row["score"], threshold)
-    with written_atomically(target) as temporary:
-        drawn.save(temporary)
+def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold: Threshold | None,
+          overlays: str) -> None:
+    """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
+    try:
+        if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
+            pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
+            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), threshold)
+            with written_atomically(target) as temporary:
+                drawn.save(temporary)
+        elif os.path.exists(target):  # False, unlike Path.exists, for a name that is too long
+            target.unlink()
+    except (OSError, ValueError) as error:
+        row["error"] += f" The overlay could not be written or removed: {error}"
 
 
 def load_scorer(path: str | Path) -> Scorer:
-    """Load a model file: .onnx with onnxruntime, any other as a `ReverseDistillation` on the best device.
+    """Load a model file: .onnx with onnxruntime, any other by `rdlib.load` on the best device.
 
     Raises WeightsError if the file is missing or unreadable, and ImportError if onnxruntime is not installed.
     """
     if Path(path).suffix.lower() == ".onnx":
         return OnnxDetector(path)
-    return ReverseDistillation.load(path).to(best_device())
+    return load(path).to(best_device())
 
 
-def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, str]:
-    """Summarize the result of `score_folder` in a line and a warning, which is empty if all scores are finite."""
-    not_finite = int((table["error"] == NOT_FINITE).sum())
-    unread = int((table["error"] != "").sum()) - not_finite
+def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, list[str]]:
+    """Summarize the result of `score_folder` in a line, and in warnings of scores that are not finite and of drift."""
+    not_finite, errors = int((table["error"] == NOT_FINITE).sum()), int((table["error"] != "").sum())
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else
                "no threshold was saved with the model, so none is called anomalous")
-    warning = f"{not_finite} of them have no score: {NOT_FINITE}" if not_finite else ""
-    return f"{len(table)} files, {unread} unreadable; {verdict}: {out / 'scores.csv'}", warning
+    warnings = [f"{not_finite} of them have no score: {NOT_FINITE}"] if not_finite else []
+    if threshold:
+        warnings += drift_warnings(table["score"].dropna().to_numpy(), threshold)
+    return f"{len(table)} files, {errors} with an error; {verdict}: {out / 'scores.csv'}", warnings

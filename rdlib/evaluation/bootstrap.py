@@ -5,8 +5,6 @@ times that an image is drawn is its weight, so scores are sorted only once. The 
 metrics, millions of scores are sorted into bins. Every image is then a row of counts, and a resample is a weighted sum
 of rows. The error of the bins is measured on the test set itself and reported.
 """
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -59,8 +57,8 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
     if not np.isnan(report.image_auroc):
         found["image_auroc"] = weighted_auroc(report.labels, report.scores, weights)
     if report.pixels:
-        counts = PixelCounts.of(report.masks, report.maps)
-        found["pixel_auroc"], found["aupro"] = counts.metrics(weights, report.fpr_limit)
+        counts = pixel_counts(report.masks, report.maps)
+        found["pixel_auroc"], found["aupro"] = pixel_metrics(counts, weights, report.fpr_limit)
     return found
 
 
@@ -89,52 +87,50 @@ def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> 
     return (weights[:, bad] * wins).sum(1) / (cumulated[:, -1] * weights[:, bad].sum(1))
 
 
-@dataclass
-class PixelCounts:
-    """Pixels of a test set, counted per image and bin of scores, highest scores first."""
+Counts = tuple[NDArray, NDArray, NDArray, NDArray]
 
-    normal: NDArray  # (N, K) float64: normal pixels
-    defect: NDArray  # (N, K) float64: defect pixels
-    overlap: NDArray  # (N, K) float64: defect pixels, each divided by the area of its region
-    regions: NDArray  # (N,) float64: number of regions
 
-    @classmethod
-    def of(cls, masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> "PixelCounts":
-        """Count (N, H, W) masks and (N, H, W) float maps, in at most `bins` bins.
+def pixel_counts(masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> Counts:
+    """Count the pixels of a test set per image and bin of scores: (N, H, W) masks and (N, H, W) float maps.
 
-        Half of the edges are quantiles of the normal pixels, half of the defect pixels. Each quantile of the defect
-        pixels has its own bin. Curves rise only at scores of defect pixels, so up to bins / 4 defect pixels are counted
-        without loss.
-        """
-        masks, maps = as_truth(masks), as_finite(maps, "maps")
-        steps = _quantiles(maps[masks], bins // 4)
-        edges = np.unique(np.concatenate([_quantiles(maps[~masks], bins // 2 - 1), steps,
-                                          np.nextafter(steps, np.inf, dtype=maps.dtype)]))
-        shape = len(maps), len(edges) + 1
-        normal, defect, overlap, regions = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(maps))
-        for i, (mask, scores) in enumerate(zip(masks, maps, strict=True)):
-            place = len(edges) - np.searchsorted(edges, scores, side="right")  # 0 holds the highest scores
-            normal[i] = np.bincount(place[~mask], minlength=shape[1])
-            if mask.any():
-                _, regions[i], share = label_regions(mask)
-                defect[i] = np.bincount(place[mask], minlength=shape[1])
-                overlap[i] = np.bincount(place[mask], share, minlength=shape[1])
-        return cls(normal, defect, overlap, regions)
+    Half of the edges of at most `bins` bins are quantiles of the normal pixels, half of the defect pixels. Each
+    quantile of the defect pixels has its own bin. Curves rise only at scores of defect pixels, so up to bins / 4 defect
+    pixels are counted without loss.
 
-    def metrics(self, weights: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
-        """Compute pixel AUROC and AUPRO where image i counts weights[r, i] times: (R, N) -> (R,), (R,).
+    Returns four float64 arrays. Three are (N, K), the highest scores first: normal pixels, defect pixels, and defect
+    pixels each divided by the area of its region. The fourth, (N,), has the number of regions.
+    """
+    masks, maps = as_truth(masks), as_finite(maps, "maps")
+    steps = _quantiles(maps[masks], bins // 4)
+    edges = np.unique(np.concatenate([_quantiles(maps[~masks], bins // 2 - 1), steps,
+                                      np.nextafter(steps, np.inf, dtype=maps.dtype)]))
+    normal, defect, overlap = np.zeros((3, len(maps), len(edges) + 1))
+    regions = np.zeros(len(maps))
+    for i, (mask, scores) in enumerate(zip(masks, maps, strict=True)):
+        place = len(edges) - np.searchsorted(edges, scores, side="right")  # 0 holds the highest scores
+        normal[i] = np.bincount(place[~mask], minlength=len(edges) + 1)
+        if mask.any():
+            _, regions[i], share = label_regions(mask)
+            defect[i] = np.bincount(place[mask], minlength=len(edges) + 1)
+            overlap[i] = np.bincount(place[mask], share, minlength=len(edges) + 1)
+    return normal, defect, overlap, regions
 
-        Curves are linear inside a bin. The AUPRO of a resample without regions is NaN.
-        """
-        aurocs, aupros = [], []
-        with np.errstate(invalid="ignore"):
-            for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
-                fpr, tpr = (_cumulated(part @ counts) for counts in (self.normal, self.defect))
-                fpr, tpr = fpr / fpr[:, -1:], tpr / tpr[:, -1:]
-                pro = _cumulated(part @ self.overlap) / (part @ self.regions)[:, None]
-                aurocs += [area_up_to(*curve, 1.0) for curve in zip(fpr, tpr, strict=True)]
-                aupros += [area_up_to(*curve, fpr_limit) for curve in zip(fpr, pro, strict=True)]
-        return np.array(aurocs), np.array(aupros)
+
+def pixel_metrics(counts: Counts, weights: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
+    """Compute pixel AUROC and AUPRO where image i counts weights[r, i] times: (R, N) -> (R,), (R,).
+
+    Curves are linear inside a bin. The AUPRO of a resample without regions is NaN.
+    """
+    normal, defect, overlap, regions = counts
+    aurocs, aupros = [], []
+    with np.errstate(invalid="ignore"):
+        for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
+            fpr, tpr = (_cumulated(part @ pixels) for pixels in (normal, defect))
+            fpr, tpr = fpr / fpr[:, -1:], tpr / tpr[:, -1:]
+            pro = _cumulated(part @ overlap) / (part @ regions)[:, None]
+            aurocs += [area_up_to(*curve, 1.0) for curve in zip(fpr, tpr, strict=True)]
+            aupros += [area_up_to(*curve, fpr_limit) for curve in zip(fpr, pro, strict=True)]
+    return np.array(aurocs), np.array(aupros)
 
 
 def _quantiles(scores: NDArray, n: int) -> NDArray:

@@ -1,31 +1,36 @@
 """Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
-from rdlib.datasets.samples import GOOD, AnomalyDataset, check_dataset
+from rdlib.datasets.items import UNKNOWN, ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
+from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.threshold import agreed_size
-from rdlib.utils.arrays import as_array, as_truth
-from rdlib.utils.errors import NotFiniteError
+from rdlib.utils.arrays import as_array, as_size, as_truth
+from rdlib.utils.display import Shown
+from rdlib.utils.errors import DataError, NotFiniteError
+from rdlib.utils.files import written_atomically
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
 ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
                "aupro_per_image")
+STORED = ("maps", "scores", "masks", "fpr_limit", "seconds")  # fields in a report's file
 
 
 @dataclass(repr=False)
-class Report:
+class Report(Shown):
     """A model's predictions on a test set, with metrics computed on first access.
 
     Image metrics are NaN unless both classes are present. Pixel metrics are NaN unless the masks have normal and defect
@@ -38,6 +43,7 @@ class Report:
         masks: (N, H, W) bool array or tensor, True = defect.
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
         seconds: time for reading, prediction and smoothing, without the metrics.
+        threshold: the model's threshold for the scores, if it has one.
 
     Raises:
         ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
@@ -49,13 +55,16 @@ class Report:
     masks: NDArray
     fpr_limit: float
     seconds: float
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
 
-    def __repr__(self) -> str:
-        metrics = ", ".join(f"{name} {getattr(self, name):.3f}" for name in METRICS)
-        return f"Report({len(self.labels)} images, {self.labels.sum()} of them anomalous, {metrics})"
+    def summary(self) -> dict[str, object]:
+        """Return what `repr` shows."""
+        shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
+        return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
+                "threshold": self.threshold}
 
     @property
     def labels(self) -> NDArray:
@@ -66,6 +75,55 @@ class Report:
     def defect_types(self) -> NDArray:
         """Return the defect types (N,) str, "good" for good images."""
         return np.array(self.dataset.defect_types)
+
+    @property
+    def names(self) -> NDArray:
+        """Return the names of the images (N,) str."""
+        return np.array([sample.name for sample in self.dataset.samples])
+
+    def table(self) -> pd.DataFrame:
+        """Return one row an image: name, defect type, score and, with a threshold, whether it is called anomalous."""
+        table = pd.DataFrame({"name": self.names, "defect": self.defect_types, "score": self.scores})
+        return table if self.threshold is None else table.assign(anomalous=self.scores.astype(float) >= self.threshold)
+
+    def save(self, path: str | Path) -> None:
+        """Save everything but the images atomically to one compressed NumPy file (.npz).
+
+        Other programs read it with numpy.load. The threshold is NaN if there is none.
+        """
+        arrays = {name: getattr(self, name) for name in ("labels", "names", "defect_types", *STORED)}
+        arrays |= {"has_masks": self.dataset.has_masks, "threshold": np.array(self.threshold, np.float64)}
+        with written_atomically(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path, dataset: AnomalyDataset | None = None) -> "Report":
+        """Read a report that `save` wrote. A foreign file can hold numbers but no code.
+
+        Args:
+            path: the file.
+            dataset: the test set; None if its images are not needed, for the file does not hold them.
+
+        Returns:
+            The report.
+
+        Raises:
+            DataError: the file is missing, damaged or no report, or `dataset` has other images.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                maps, scores, masks, limit, seconds = (file[name] for name in STORED)
+                rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
+                known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
+                threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
+        except Exception as error:  # errors about damaged files have no common base
+            raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
+                            "save the report again.") from error
+        if dataset is None:
+            dataset = AnomalyDataset([ItemSample(*pair) for pair in known], maps.shape[1:], has_masks)
+        elif [(sample.name, sample.defect) for sample in dataset.samples] != known:
+            raise DataError(f"{path} belongs to another test set: names, defect types or their order differ.")
+        return cls(dataset, maps, scores, masks, limit.item(), seconds.item(), threshold)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
@@ -142,17 +200,19 @@ class Report:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
     def _only(self, index: NDArray) -> "Report":
-        dataset = AnomalyDataset([self.dataset.samples[i] for i in index], self.dataset.size, self.dataset.has_masks)
-        return Report(dataset, self.maps[index], self.scores[index], self.masks[index], self.fpr_limit, self.seconds)
+        return replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
+                       masks=self.masks[index])
 
 
-def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
+def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
     """Evaluate a model on a test set, in batches on the model's device.
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
-        dataset: test images, with or without masks. If the model has a threshold, they must have its size.
+        dataset: test images, with or without masks, of the size that the model was trained at: an `AnomalyDataset`, or
+            another map-style data set whose items have a label (and a mask), such as a `Subset` or `ConcatDataset`. Of
+            a `DataLoader`, the data set, its order, the batch size and the number of workers are used.
         batch_size: images at a time. It affects speed and memory; results differ only by rounding.
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1]; MVTec AD uses 0.3.
         precision: precision of the networks: "float32", "bf16" or "auto". Maps and scores are always float32.
@@ -163,18 +223,22 @@ def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int =
         The report.
 
     Raises:
-        ValueError: `dataset` is empty, no `AnomalyDataset` or of a wrong size, or `precision` is unknown.
+        ValueError: `dataset` is empty, of another form or of a wrong size, or `precision` is unknown.
         DataError: an image or mask cannot be read.
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
-    collate = None if dataset is None else check_dataset(dataset, test=True)
-    if dataset is None or not len(dataset):
+    if isinstance(dataset, DataLoader):
+        dataset, batch_size, num_workers = unpacked(dataset)
+    test = known_samples(dataset)
+    items = Seeded([] if dataset is None else dataset if test is None else test, 0, 0, labelled_item)
+    collate = check_dataset(items.dataset, labelled_item)
+    if not len(items):
         raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
-    n, (height, width) = len(dataset), agreed_size(model.threshold, dataset.size)
-    maps, scores = np.empty((n, height, width), np.float32), np.empty(n, np.float32)
-    masks = np.empty((n, height, width), bool)
-    loader = DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
+    n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
+    maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
+    masks, labels = np.empty((n, *size), np.uint8), np.empty(n, int)
+    loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
     with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
@@ -183,7 +247,12 @@ def evaluate(model: Scorer, dataset: AnomalyDataset | None, *, batch_size: int =
                 check_finite(*predicted)
             except NotFiniteError as error:
                 bad = [int(where[i]) for i in error.indices]
-                raise NotFiniteError(bad, [f"{i} ({dataset.samples[i].name})" for i in bad]) from None
-            maps[where], scores[where], masks[where] = *map(as_array, predicted), as_truth(item.mask)
+                raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None
+            maps[where], scores[where] = map(as_array, predicted)
+            masks[where], labels[where] = item.mask, item.label
             bar.update(len(where))
-    return Report(dataset, maps, scores, masks, fpr_limit, time.perf_counter() - began)
+    if test is None:
+        samples = [ItemSample(f"item {i}", "anomalous" if label else GOOD, i, items) for i, label in enumerate(labels)]
+        test = AnomalyDataset(samples, size, not (masks == UNKNOWN).any())
+    return Report(test, maps, scores, masks == 1, fpr_limit, time.perf_counter() - began,
+                  model.threshold.score if model.threshold else None)

@@ -7,11 +7,8 @@ color-blind readers can tell apart. Color is never the only sign of a difference
 from rdlib.figures.canvas import show
 from rdlib.figures.curves import loss_curve, roc_and_pro, score_histogram
 from rdlib.figures.gallery import contour_threshold, examples, gallery
-from rdlib.figures.lessons import pictures, side_by_side
-from rdlib.figures.networks import Panel, panels, shapes
-from rdlib.figures.operating import threshold_view
+from rdlib.figures.networks import Panel, panels, pictures, shapes
 from rdlib.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION, WIDTH
 
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "VERMILION", "WIDTH", "Panel", "contour_threshold", "examples",
-           "gallery", "loss_curve", "panels", "pictures", "roc_and_pro", "score_histogram", "shapes",
-           "show", "side_by_side", "threshold_view"]
+           "gallery", "loss_curve", "panels", "pictures", "roc_and_pro", "score_histogram", "shapes", "show"]

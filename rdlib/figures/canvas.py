@@ -10,10 +10,12 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from rdlib.evaluation.report import Report
+from rdlib.figures.picture import border
 from rdlib.figures.style import HALO, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
 from rdlib.utils.arrays import as_finite
 
@@ -75,11 +77,9 @@ def stored(figure: matplotlib.figure.Figure) -> bytes:
 def outline(axis: Axes, region: NDArray, style: dict) -> None:
     """Draw the border of an (H, W) bool region. At the image's edge, the border follows the edge."""
     if region.any():
-        height, width = region.shape
-        lines = axis.contour(np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(region, 1).astype(float),
-                             [0.5], **style)
-        lines.set_path_effects(HALO)
-        axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        framed = np.pad(region, 1).astype(np.float32)
+        lines = [line - 1.5 for line in border(framed, 0.5)]  # matplotlib counts from the center of the first pixel
+        axis.add_collection(LineCollection(lines, path_effects=HALO, **style), autolim=False)
 
 
 def head(row: Sequence[Axes], names: Sequence[str]) -> None:

@@ -1,6 +1,4 @@
 """Draw the results of a test set and of a training run as curves and histograms."""
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -59,29 +57,30 @@ def roc_and_pro(report: Report) -> Figure:
         raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. This "
                          "report has images of one class and no such masks. Add what is missing.")
     with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
-        areas = draw_roc_and_pro(axes, report)
+        areas = _draw_roc(axes[0], report)
+        if report.pixels:
+            _draw_pro(axes[1], report, report.pixels)
+        for axis in axes:
+            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     figure.summary = "Areas: " + ", ".join(areas)
     figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
     return figure
 
 
-def draw_roc_and_pro(axes: Sequence[Axes], report: Report) -> list[str]:
-    """Draw the ROC curves on the first axes and the PRO curve on the second. Return the ROC curves' areas in words."""
+def _draw_roc(axis: Axes, report: Report) -> list[str]:
+    """Draw the ROC curves of images and pixels. Return their areas in words."""
     from sklearn.metrics import roc_curve
     curves = []
     if not np.isnan(report.image_auroc):
-        curves.append(("image", report.image_auroc, roc_curve(report.labels, report.scores), BLUE, "solid"))
+        curves.append((f"image AUROC {report.image_auroc:.3f}", roc_curve(report.labels, report.scores), BLUE, "solid"))
     if report.pixels:
-        curves.append(("pixel", report.pixel_auroc, report.pixels.roc_curve(), VERMILION, "dashed"))
-        _draw_pro(axes[1], report, report.pixels)
-    for name, area, (fpr, tpr, _), colour, line in curves:
-        axes[0].plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=f"{name} AUROC {area:.3f}")
-    axes[0].plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
-    axes[0].set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
-    axes[0].legend(loc="lower right")
-    for axis in axes:
-        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    return [f"{name} AUROC {area:.3f}" for name, area, *_ in curves]
+        curves.append((f"pixel AUROC {report.pixel_auroc:.3f}", report.pixels.roc_curve(), VERMILION, "dashed"))
+    for area, (fpr, tpr, _), colour, line in curves:
+        axis.plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=area)
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
+    axis.set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+    axis.legend(loc="lower right")
+    return [area for area, *_ in curves]
 
 
 def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:

@@ -1,4 +1,4 @@
-"""Draw what happens inside the networks: the shapes of tensors, and grids of images and maps."""
+"""Draw grids of images and maps, and the shapes of tensors inside the networks."""
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -11,9 +11,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from rdlib.datasets.samples import Item
 from rdlib.figures.canvas import Figure, canvas, number, outline
 from rdlib.figures.style import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH
 from rdlib.utils.arrays import as_array, as_truth
+from rdlib.utils.errors import check_choice
 
 
 class Panel(NamedTuple):
@@ -24,14 +26,12 @@ class Panel(NamedTuple):
         title: title above the panel.
         mark: (row, column) of a cross, in pixels, or None.
         region: (H, W) bool, a region to outline, or None.
-        box: (top, left, height, width) of a frame, in pixels, or None.
     """
 
     values: ArrayLike | Tensor
     title: str = ""
     mark: tuple[float, float] | None = None
     region: ArrayLike | Tensor | None = None
-    box: tuple[float, float, float, float] | None = None
 
 
 def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: str = "row") -> Figure:
@@ -49,8 +49,7 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
     Raises:
         ValueError: the rows have unequal lengths or no panel, or `scale` is unknown.
     """
-    if scale not in ("row", "all", "own"):
-        raise ValueError(f"scale must be 'row', 'all' or 'own'; got {scale!r}.")
+    check_choice("scale", scale, ("row", "all", "own"))
     if not any(p for row in rows for p in row) or len({len(row) for row in rows}) > 1:
         raise ValueError(f"Rows of panels must have equal lengths and one or more panels; got the lengths "
                          f"{[len(row) for row in rows]}. Use None for an empty place.")
@@ -87,13 +86,34 @@ def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | Non
     axis.set_title(panel.title, fontsize=9)
     if panel.region is not None:
         outline(axis, as_truth(panel.region), TRUTH)
-    if panel.box is not None:
-        top, left, height, width = panel.box
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=ORANGE, linewidth=2,
-                                 linestyle="dashed", path_effects=HALO))
     if panel.mark is not None:
         axis.plot(panel.mark[1], panel.mark[0], "+", color=ORANGE, markersize=11, markeredgewidth=2.2,
                   path_effects=HALO)
+
+
+def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary: str, *,
+             outlines: bool = True) -> Figure:
+    """Draw images of a data set in rows, with titles and with the outlines of the true regions.
+
+    Args:
+        items: elements of a data set, one or more; the images (3, H, W) in [0, 1] have one size.
+        titles: one title for each item.
+        columns: number of images in a row, 1 or more.
+        summary: what a reader should see in the images, in a sentence.
+        outlines: draw the outlines of the masks.
+
+    Returns:
+        The figure, with `summary` as its summary.
+
+    Raises:
+        ValueError: `items` is empty, or `titles` has another length.
+    """
+    cells = [Panel(item.image, title, region=item.mask if outlines else None)
+             for item, title in zip(items, titles, strict=True)]
+    grid = [*cells, *[None] * (-len(cells) % columns)]
+    figure = panels([grid[i:i + columns] for i in range(0, len(grid), columns)])
+    figure.summary = summary
+    return figure
 
 
 def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figure:

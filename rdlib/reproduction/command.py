@@ -1,10 +1,11 @@
 """Run the command `reproduce`: execute the missing runs of a table and write the table."""
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
-from rdlib.reproduction.config import KEY_DEFAULTS
+from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.engine import run_all
 from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
@@ -36,7 +37,8 @@ def reproduce(args: argparse.Namespace) -> int:
     if not args.report:
         store = ResultStore(args.results)
         machine = Machine(args.device, dict(args.files), dict(args.root), str(data_root() / "checkpoints"))
-        failed = run_all(results.configs, store, machine, jobs=args.jobs, scheduler=args.scheduler).failed
+        failed = run_all(results.configs, store, machine, jobs=args.jobs, scheduler=args.scheduler,
+                         progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
     print(write_report(_load(args), args.tables).read_text(encoding="utf-8"))
@@ -45,6 +47,7 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Results:
     """Load the table's results under the settings of the command line."""
-    changes = {name: value for name, value in vars(args).items() if name in KEY_DEFAULTS and value is not None}
+    settings = {field.name for field in fields(RunConfig)}
+    changes = {name: value for name, value in vars(args).items() if name in settings and value is not None}
     return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
                         **changes)

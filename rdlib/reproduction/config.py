@@ -1,26 +1,20 @@
 """Define the settings of one run, and the key under which its result is stored."""
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from rdlib.weights import embedded_teacher
 
-# Frozen: a run's key hashes only the settings that differ from these. A new field of `RunConfig` is added here with the
-# value that earlier runs had, and nothing else here ever changes, so every key stays.
-KEY_DEFAULTS: dict[str, Any] = {
-    "seed": 0, "size": 256, "n_train": None, "method": "reverse", "backbone": "wide_resnet50_2", "weights": "imagenet",
-    "weights_id": None, "bottleneck": "mff_oce", "loss": "flattened", "train_scales": (1, 2, 3), "sigma": 4.0,
-    "normalize": True, "score": "max", "epochs": 200, "batch_size": 16, "lr": 0.005, "schedule": "constant",
-    "ema": None, "curve_every": None, "precision": "float32", "threads": 1,
-}
-
 
 @dataclass(frozen=True)
 class RunConfig:
     """The settings that change a run's result. The defaults are the official protocol.
+
+    No default ever changes, since a run's key hashes only the settings that differ from them. A new setting gets the
+    value that earlier runs had as its default.
 
     Equal settings are the same run. It is executed once, and every table that needs it reads the same file.
 
@@ -65,8 +59,8 @@ class RunConfig:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """Return the settings that differ from `KEY_DEFAULTS`, always with the data set."""
-        return {name: value for name, value in asdict(self).items() if value != KEY_DEFAULTS.get(name, KeyError)}
+        """Return the settings that differ from the defaults, always with the data set."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     @property
     def key(self) -> str:

@@ -1,5 +1,6 @@
 """Execute one run: load the data, build, train and evaluate the model, and return the result."""
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
 from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
+from rdlib.evaluation.callbacks import EvaluateEvery
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
 from rdlib.reproduction.config import RunConfig
@@ -108,13 +110,13 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
     start_counting_memory(device)
     data, model = load(config, machine), build(config, machine)
     assert data.test is not None, "every benchmark has a test set"
-    curve: dict[str, dict[str, float]] = {}
-    losses, earlier = [], 0.0  # earlier: seconds before the run was resumed
+    losses, curve, earlier = [], {}, 0.0  # earlier: seconds before the run was resumed
     if isinstance(model, MemoryBank):
         model.fit(data.train)
     elif isinstance(model, Distillation):
         here = time.perf_counter()
-        run = train(config, machine, model, data.train, data.test, curve)
+        run = train(config, machine, model, data.train, data.test)
+        curve = {str(epoch): metrics for epoch, metrics in run.notes.get("metrics", {}).items()}
         losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
     reports = evaluate_all(model, data.test)
     report = reports[MAIN]
@@ -127,21 +129,16 @@ def _execute(config: RunConfig, machine: Machine) -> dict:
             "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
-def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset, test: AnomalyDataset,
-          curve: dict) -> Run:
-    """Train the run's student and add metrics by epoch to `curve`. A killed run resumes from its checkpoint."""
-    def note(run: Run) -> None:
-        if config.curve_every and run.at_epoch_end and run.epoch % config.curve_every == 0:
-            with run.averaged():
-                report = evaluate(model, test, progress=False)
-            curve[str(run.epoch)] = {name: getattr(report, name) for name in METRICS}
-
-    # No checkpoint with a curve: the part of the curve before a stop would be lost.
-    folder = None if config.curve_every else machine.checkpoints
-    checkpoint = Path(folder) / f"{config.key}.ckpt" if folder else None
-    run = fit(model, images, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
-              seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
-              ema=config.ema, checkpoint=checkpoint, callbacks=[note], progress=False)
+def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset,
+          test: AnomalyDataset) -> Run:
+    """Train the run's student, and evaluate it every `curve_every` epochs. A killed run resumes from its checkpoint."""
+    callbacks = [EvaluateEvery(test, config.curve_every)] if config.curve_every else []
+    checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if machine.checkpoints else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The loss sums the scales")  # an ablation trains other scales on purpose
+        run = fit(model, images, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
+                  seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
+                  ema=config.ema, checkpoint=checkpoint, callbacks=callbacks, progress=False)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return run

@@ -6,11 +6,6 @@ from PIL import ImageColor
 from torch import Tensor
 
 
-def as_image(pixels: NDArray) -> Tensor:
-    """Convert (H, W, 3) uint8 pixels to a (3, H, W) float32 image in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-
-
 def painted(image: Tensor, layer: NDArray) -> Tensor:
     """Paint a layer over an image.
 

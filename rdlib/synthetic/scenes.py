@@ -16,6 +16,7 @@ from numpy.random import Generator
 from rdlib.synthetic import defects, objects, textures
 from rdlib.synthetic.noise import sensor_noise, single_threaded_blas, stream, uniform
 from rdlib.synthetic.surface import Fault, Layers, Surface, mix
+from rdlib.utils.errors import check_choice
 
 TEXTURES = {
     "weave": ("cut", "hole", "stain", "thread"),
@@ -88,8 +89,8 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
     Raises:
         ValueError: the category or part is unknown, or a number is outside its range.
     """
-    check("category", category, CATEGORIES)
-    check("part", part, ("train", "test"))
+    check_choice("category", category, CATEGORIES)
+    check_choice("part", part, ("train", "test"))
     if min(seed, train, good, defective) < 0 or max(train, good + defective) > 100_000:
         raise ValueError(f"seed must be 0 or more, and a part must have 0 to 100000 scenes; got seed={seed}, "
                          f"train={train}, good={good}, defective={defective}.")
@@ -119,8 +120,8 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
     Raises:
         ValueError: the category or defect type is unknown, or a number is outside its range.
     """
-    check("category", category, CATEGORIES)
-    check("defect", defect, (None, *DEFECTS[category]))
+    check_choice("category", category, CATEGORIES)
+    check_choice("defect", defect, (None, *DEFECTS[category]))
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 (barely visible) and at most 1 (obvious), got {strength}.")
     if size < MIN_SIZE:
@@ -165,9 +166,3 @@ def visible(difference: np.ndarray) -> np.ndarray:
     seen = np.pad(difference >= VISIBLE, 1).astype(np.uint8)
     rows = seen[:-2] + seen[1:-1] + seen[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5) & (difference >= VISIBLE)
-
-
-def check(kind: str, name: str | None, names: tuple[str | None, ...]) -> None:
-    """Raise ValueError, with the known names, unless `name` is one of them."""
-    if name not in names:
-        raise ValueError(f"There is no {kind} '{name}'. Choose one of: {', '.join(map(str, names))}.")

@@ -1,8 +1,10 @@
 """Train the student: the loop, its checkpoints, and the teacher's features, cached or live."""
 from rdlib.training.averaging import MovingAverage
+from rdlib.training.callbacks import Callback, CSVLog, EarlyStopping
 from rdlib.training.checkpoint import fingerprint, load_optimizer
-from rdlib.training.loop import Callback, epoch_chunks, fit
+from rdlib.training.loop import epoch_chunks, fit
 from rdlib.training.run import Run
 from rdlib.training.schedule import SCHEDULES
 
-__all__ = ["SCHEDULES", "Callback", "MovingAverage", "Run", "epoch_chunks", "fingerprint", "fit", "load_optimizer"]
+__all__ = ["SCHEDULES", "CSVLog", "Callback", "EarlyStopping", "MovingAverage", "Run", "epoch_chunks", "fingerprint",
+           "fit", "load_optimizer"]

@@ -2,15 +2,16 @@
 
 `torch.load(weights_only=True)` reads them, so a foreign file can hold numbers but no code.
 """
-import zlib
 from pathlib import Path
 
 import torch
 
-from rdlib.encoder import TeacherEncoder
+from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
 from rdlib.utils.errors import CheckpointError
 from rdlib.utils.files import written_atomically
+
+KEPT = ("settings", "losses", "seconds", "notes")  # fields of a `Run`
 
 
 def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
@@ -19,8 +20,9 @@ def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> 
     Of the teacher, only the fingerprint is saved.
     """
     parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
-    state = {"settings": run.settings, "teacher": fingerprint(run.model.teacher), "losses": run.losses,
-             "seconds": run.seconds, **parts}
+    run.settings["value_range"] = run.model.config.value_range
+    kept = {name: getattr(run, name) for name in KEPT}
+    state = {**kept, "teacher": fingerprint(run.model.teacher), **parts}
     with written_atomically(path) as temporary:
         torch.save(state, temporary)
 
@@ -39,7 +41,8 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     """
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
-        settings, teacher, losses, seconds = (state[key] for key in ("settings", "teacher", "losses", "seconds"))
+        kept, teacher = {name: state[name] for name in KEPT}, state["teacher"]
+        settings, losses = kept["settings"], kept["losses"]
     except Exception as error:  # errors about damaged files have no common base
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
                               "Delete it to train from the start.") from error
@@ -56,7 +59,7 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     parts = _parts(run, optimizer)
     if missing := parts.keys() - state.keys():
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}. Delete it to train from the start.")
-    run.settings, run.losses, run.seconds = settings, losses, seconds
+    vars(run).update(kept)
     for name, part in parts.items():
         load_optimizer(part, state[name]) if part is optimizer else part.load_state_dict(state[name])
 
@@ -76,14 +79,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
         for name, value in moments.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def fingerprint(teacher: TeacherEncoder) -> int:
-    """Compute a CRC-32 of the teacher's weights. Equal weights have equal fingerprints."""
-    value = 0
-    for tensor in teacher.state_dict().values():
-        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)
-    return value
 
 
 def _parts(run: Run, optimizer: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:

@@ -3,6 +3,7 @@
 The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
 saves the teacher's share of every training step.
 """
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from rdlib.datasets.samples import Seeded, augments
+from rdlib.datasets.items import Seeded, augments
 from rdlib.detector import Distillation, Features
 from rdlib.utils.hardware import autocast, available_memory
 
+TOLERANCE = 1e-3  # by which a value may lie outside [0, 1]
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
 
 Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None if the student ignores them; teacher's t1, t2, t3
@@ -46,8 +48,13 @@ class LiveFeatures:
             yield item.image.to(self.model.device)
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device."""
+        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device.
+
+        The model is told the size of the images and the range of their values, as far as they have been read.
+        """
+        config = self.model.config
         for images in self.images(chunks, epoch):
+            self.model.set_trained(images.shape[2:], widened(config.value_range, images, config.normalize))
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
             yield images, features
@@ -98,3 +105,24 @@ def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     images, itemsize = Seeded(source.dataset, source.seed, 0), 2 if source.precision == "bf16" else 4
     features = source.model.extract_features(images[0].image[None].to(source.model.device))
     return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()
+
+
+def widened(known: tuple[float, float] | None, images: Tensor, normalize: bool) -> tuple[float, float]:
+    """Widen a range of values to those of training images, and warn once if a model that normalizes needs [0, 1].
+
+    Args:
+        known: smallest and largest value so far, or None.
+        images: (B, 3, H, W) floating point.
+        normalize: whether the model normalizes its images.
+
+    Returns:
+        Smallest and largest value.
+    """
+    low, high = (value.item() for value in images.aminmax())
+    seen = (min(known[0], low), max(known[1], high)) if known else (low, high)
+    before, now = (max(-values[0], values[1] - 1) > TOLERANCE for values in (known or (0, 1), seen))
+    if normalize and now and not before:
+        warnings.warn(f"The training images have values from {seen[0]:.4g} to {seen[1]:.4g}, but a model that "
+                      "normalizes expects [0, 1]. Divide values in 0 to 255 by 255. If the images are normalized "
+                      "already, undo it, or build the model with normalize=False.", stacklevel=2)
+    return seen

@@ -7,10 +7,10 @@ any step and resume later with the same result.
 import json
 import math
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -20,44 +20,42 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, checked_scales
-from rdlib.datasets.samples import Seeded, augments, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.training.averaging import MovingAverage
 from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
-from rdlib.training.features import Batch, CachedFeatures, LiveFeatures, wants_cache
+from rdlib.training.features import Batch, CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.run import Run
 from rdlib.training.schedule import SCHEDULES
-from rdlib.utils.errors import check_choice
-from rdlib.utils.hardware import as_float, autocast, memory_format, neutral, resolve_precision
-
-Callback = Callable[[Run], None]
-"""Called with the `Run` after every step."""
+from rdlib.utils.errors import check_choice, check_whole
+from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
 
 
 def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
         betas: tuple[float, float] = (0.5, 0.999), loss: str = "flattened", scales: Sequence[int] = SCALES,
         schedule: str = "constant", ema: float | None = None, seed: int = 0,
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", num_workers: int = 0,
-        callbacks: Iterable[Callback] = (), checkpoint: str | Path | None = None, checkpoint_every: int = 10,
-        progress: bool = True) -> Run:
+        callbacks: Iterable[Callable[[Run], None]] = (), checkpoint: str | Path | None = None,
+        checkpoint_every: int = 10, progress: bool = True) -> Run:
     """Train the trainable modules of a model on good images, with the official protocol as default.
 
     On the CPU of one machine, equal arguments give equal weights bit for bit, also after an interruption. The caller's
     autocast, grad mode and default dtype have no effect.
 
     Args:
-        model: `ReverseDistillation` or `ForwardStudent`; changed in place. Afterwards it is in eval mode and has no
-            threshold.
-        dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1], see `rdlib.datasets.samples.Item`.
-            Random augmentation with torch's, NumPy's or Python's global generator follows `seed` and epoch.
+        model: `ReverseDistillation` or `ForwardStudent`; changed in place. Afterwards it is in eval mode, has no
+            threshold, and knows the size of the images and the range of their values.
+        dataset: good images (3, H, W), float32 RGB in [0, 1] or uint8: an `AnomalyDataset` or another map-style data
+            set, such as a `Subset`, `ConcatDataset`, `TensorDataset` or list of tensors; no `DataLoader`. Random
+            augmentation with torch's, NumPy's or Python's global generator follows `seed` and epoch.
         epochs: total number of epochs, 1 or more; a resumed run continues up to this number.
         batch_size: images per step, 1 or more. The last batch of an epoch may be smaller. A last batch of one 32 x 32
             image is dropped, since BatchNorm cannot train on a single value per channel.
         lr: learning rate of Adam, at least 0, without weight decay.
         betas: Adam's coefficients of the running averages, in [0, 1).
         loss: "flattened" (official code) or "positional" (the paper's eq. 2).
-        scales: scales whose losses are summed, some of 1, 2, 3. The model has its own scales for its map.
+        scales: scales whose losses are summed, some of 1, 2, 3; a warning if the model's map reads others.
         schedule: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
         ema: decay per step of a moving average of the weights, in (0, 1), such as 0.99; None for no average (paper).
             With an average, the model holds the averaged weights afterwards, see `rdlib.training.averaging`.
@@ -66,8 +64,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
             allows.
         precision: "float32", "bf16" (autocast) or "auto" (bf16 on hardware where it is fast).
         num_workers: number of processes that read images, 0 or more; 0 reads in this process.
-        callbacks: functions called with the `Run` after every step; one may set `run.stop`. If a callback has a method
-            `on_end`, it is called with the `Run` when training ends, also after an error.
+        callbacks: functions called with the `Run` after every step; one may set `run.stop`. Methods `on_start` and
+            `on_end` are called as well, see `rdlib.training.callbacks.Callback`.
         checkpoint: file written every `checkpoint_every` epochs and at the end. If it exists, the run resumes from it.
         checkpoint_every: epochs between two checkpoints, 1 or more.
         progress: show a progress bar with loss and images per second.
@@ -77,26 +75,28 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         first choice, `run.settings["cached"]`.
 
     Raises:
-        ValueError: the data set is empty or of another form, or an argument has an invalid value.
+        ValueError: the data set is empty or of another form, the model cannot be trained, or an argument has an invalid
+            value.
         FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or holds more than `epochs` epochs.
     """
     check_choice("loss", loss, list(LOSSES))
     check_choice("schedule", schedule, list(SCHEDULES))
     check_choice("cache", cache, (True, False, "auto"))
-    epochs, batch_size, checkpoint_every, seed, num_workers = (_whole(*argument) for argument in (
+    epochs, batch_size, checkpoint_every, seed, num_workers = (check_whole(*argument) for argument in (
         ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("checkpoint_every", checkpoint_every, 1),
         ("seed", seed, 0), ("num_workers", num_workers, 0)))
-    precision, callbacks = resolve_precision(precision, model.device), tuple(callbacks)
-    file = Path(checkpoint) if checkpoint else None
+    scales, callbacks = _check_model(model, scales), tuple(callbacks)
+    precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     with neutral(model.device), ExitStack() as at_end:
         live = LiveFeatures(model, dataset, seed, precision, num_workers, check_dataset(dataset))
         model.to(memory_format=memory_format(model.device))
-        chunks = epoch_chunks(dataset, batch_size, seed, 0)
+        chunks, images = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed, 0)
+        first = images[0].image
         settings = {**model.signature(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
-                    "scales": list(checked_scales(scales)), "schedule": schedule,
-                    "decay_epochs": None if schedule == "constant" else epochs, "ema": ema, "seed": seed,
-                    "precision": precision, **_image_settings(dataset, seed)}
+                    "scales": scales, "schedule": schedule, "decay_epochs": None if schedule == "constant" else epochs,
+                    "ema": ema, "seed": seed, "precision": precision, "images": [len(images), *first.shape],
+                    "first image": None if images.augmented else zlib.crc32(first.numpy().tobytes())}
         settings = json.loads(json.dumps(settings, default=lambda number: number.item()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
                                      fused=model.device.type in ("cpu", "cuda"))
@@ -104,35 +104,27 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
             read_checkpoint(file, run, optimizer)
+        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first, model.config.normalize))
         for callback in callbacks:
-            if hasattr(callback, "on_end"):
-                at_end.callback(callback.on_end, run)
+            getattr(callback, "on_start", lambda run: None)(run)
+            at_end.callback(getattr(callback, "on_end", lambda run: None), run)
         at_end.callback(model.eval)
         cached = run.settings.setdefault("cached", wants_cache(live, cache))
         source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
-        model.threshold = None
         model.train()
         _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
     return run
 
 
-def _whole(name: str, number: int, least: int) -> int:
-    """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
-    most = 2**32 - 1
-    if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
-        raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r}.")
-    return int(number)
-
-
-def _image_settings(dataset: Dataset, seed: int) -> dict:
-    """Describe the images in a checkpoint: their number and shape, and a CRC-32 of the first one.
-
-    Augmented images have no checksum, since they change with every reading.
-    """
-    images = Seeded(dataset, seed, 0)
-    first = images[0].image
-    checksum = None if augments(dataset) else zlib.crc32(first.numpy().tobytes())
-    return {"images": [len(images), *first.shape], "first image": checksum}
+def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
+    """Return the scales of the loss. Warn if the map reads others. Raise ValueError if nothing can be trained."""
+    if not isinstance(model, Distillation) or not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError(f"This {type(model).__name__} has no trainable parameters. Fill a MemoryBank with "
+                         "model.fit(data.train). Instead of a folded or frozen model, train a new one.")
+    if (chosen := checked_scales(scales)) != tuple(model.config.scales):
+        warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
+                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=3)
+    return list(chosen)
 
 
 def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -162,7 +154,7 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
 
 
 def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, optimizer: torch.optim.Optimizer,
-           callbacks: Iterable[Callback], checkpoint: Path | None, every: int, progress: bool) -> None:
+           callbacks: Iterable[Callable[[Run], None]], checkpoint: Path | None, every: int, progress: bool) -> None:
     """Train up to the last epoch, or until a callback stops the run, and write checkpoints.
 
     Afterwards the model holds the averaged weights, if the run has an average.
@@ -184,8 +176,8 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
         run.average = None
 
 
-def _train_epoch(run: Run, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, callbacks: Iterable[Callback],
-                 bar: tqdm) -> None:
+def _train_epoch(run: Run, batches: Iterable[Batch], optimizer: torch.optim.Optimizer,
+                 callbacks: Iterable[Callable[[Run], None]], bar: tqdm) -> None:
     """Train on the remaining batches of an epoch, or until a callback stops the run."""
     began = time.perf_counter()
     for images, teacher in batches:
@@ -206,8 +198,7 @@ def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: t
     settings = run.settings
     with autocast(settings["precision"], run.model.device):
         student = run.model.student_features(images, teacher)
-    pairs = [(as_float(teacher[k - 1]), as_float(student[k - 1])) for k in settings["scales"]]
-    loss = LOSSES[settings["loss"]](*zip(*pairs, strict=True))
+    loss = run.loss(teacher, student)
     value = loss.item()
     if not math.isfinite(value):
         raise _diverged(f"the loss became {value}", run.step + 1, run)

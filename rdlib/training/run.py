@@ -2,13 +2,19 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from rdlib.detector import Distillation
+from torch import Tensor
+
+from rdlib.detector import Distillation, Features
+from rdlib.losses import LOSSES
 from rdlib.training.averaging import MovingAverage
+from rdlib.utils.display import Shown
+from rdlib.utils.hardware import as_float
 
 
 @dataclass(repr=False)
-class Run:
+class Run(Shown):
     """A training run: settings, losses and progress. Callbacks receive it after every step.
 
     Args:
@@ -21,6 +27,7 @@ class Run:
         seconds: time spent in training steps, also before an interruption, without feature cache and callbacks.
         stop: a callback sets it to True to end the run after this step.
         average: moving average of the weights while `fit` runs with `ema`, else None.
+        notes: what callbacks keep, by name; a checkpoint stores it, so only numbers, strings, lists and dicts.
     """
 
     model: Distillation
@@ -32,11 +39,13 @@ class Run:
     seconds: float = 0.0
     stop: bool = False
     average: MovingAverage | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
-        loss = f"{self.losses[-1]:.4f}" if self.losses else "none"
-        return (f"Run({self.epoch} of {self.epochs} epochs, {self.step} steps, {self.images_per_epoch} images an "
-                f"epoch, last loss {loss})")
+    def summary(self) -> dict[str, object]:
+        """Return what `repr` shows."""
+        loss = f"{self.losses[-1]:.4f}" if self.losses else None
+        return {"model": type(self.model).__name__, "epochs": f"{self.epoch} of {self.epochs}", "steps": self.step,
+                "images an epoch": self.images_per_epoch, "last loss": loss}
 
     @property
     def step(self) -> int:
@@ -58,6 +67,11 @@ class Run:
         """Compute the mean loss of every finished epoch."""
         k = self.steps_per_epoch
         return [sum(self.losses[i:i + k]) / k for i in range(0, self.epoch * k, k)]
+
+    def loss(self, teacher: Features, student: Features) -> Tensor:
+        """Compute the run's loss between the features of a batch, on its scales, in float32 or higher."""
+        pairs = [(as_float(teacher[k - 1]), as_float(student[k - 1])) for k in self.settings["scales"]]
+        return LOSSES[self.settings["loss"]](*zip(*pairs, strict=True))
 
     @contextmanager
     def averaged(self) -> Generator[None]:

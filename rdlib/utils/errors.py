@@ -1,5 +1,7 @@
 """Define the kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from numbers import Integral
 
 
 class DataError(ValueError):
@@ -35,5 +37,21 @@ class CheckpointError(RuntimeError):
 
 def check_choice(kind: str, value: object, choices: Iterable) -> None:
     """Raise ValueError, with the choices, unless `value` is one of them. `kind` is their name in the message."""
-    if value not in choices:
-        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}.")
+    if value not in (choices := list(choices)):
+        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}."
+                         f"{nearest(value, choices)}")
+
+
+def nearest(value: object, choices: Iterable) -> str:
+    """Return the question whether the choice that is spelled most like `value` is meant; "" if none is similar."""
+    names = {str(choice).lower(): choice for choice in choices}
+    near = get_close_matches(str(value).lower(), names, 1)
+    return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def check_whole(name: str, number: int, least: int) -> int:
+    """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
+    most = 2**32 - 1
+    if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r}.")
+    return int(number)

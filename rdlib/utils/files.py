@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pooch
 from filelock import FileLock
+from tqdm.auto import tqdm
 
 from rdlib.utils.errors import DataError
 
@@ -182,14 +184,17 @@ def unpack(archive: Path, folder: Path) -> None:
             tar.extractall(folder, members=_safe_members(tar, folder.resolve()))
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder)  # zipfile itself keeps every file inside the folder
+            zipped.extractall(folder, _progress(zipped.namelist()))  # zipfile keeps every file inside the folder
     else:
         (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
 
 
+_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False)
+
+
 def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
     """Yield the files and folders of a tar archive; refuse links, devices and paths outside `folder`."""
-    for member in tar:
+    for member in _progress(tar):
         if not (member.isfile() or member.isdir()) or not (folder / member.name).resolve().is_relative_to(folder):
             raise ValueError(f"{member.name} is a link, a device or outside the folder")
         yield member

@@ -16,10 +16,9 @@ Precision = Literal["float32", "bf16"]
 
 
 def best_device() -> torch.device:
-    """Return CUDA if it is available, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Return the accelerator if one is available, such as CUDA or Apple's MPS, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -4,7 +4,9 @@ Both use the same teacher, and their maps are smoothed and scored like those of 
 student is trained with the positional loss, so it differs from the reverse student in direction and in loss.
 """
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES
-from rdlib.datasets.samples import Seeded, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
+from rdlib.training.features import widened
 from rdlib.utils.hardware import as_float, autocast, neutral
 from rdlib.weights import initialize
 
@@ -56,9 +59,12 @@ class ForwardStudent(Distillation):
                  normalize: bool = True, seed: int = 0):
         config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
                                     normalize=normalize)
-        super().__init__(config, weights, seed)
-        self.student = CutResNet(backbone)
-        initialize(self.student, torch.Generator().manual_seed(seed))
+        self._build(config, weights, seed)
+
+    def _add_networks(self, generator: torch.Generator) -> None:
+        """Add the student."""
+        self.student = CutResNet(self.config.backbone)
+        initialize(self.student, generator)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Return the student."""
@@ -68,6 +74,20 @@ class ForwardStudent(Distillation):
         """Extract the student's features s1, s2, s3 of (B, 3, H, W) images, RGB in [0, 1], shaped as t1, t2, t3."""
         assert images is not None, "`student_sees_images` promises them"
         return self.student(self.prepare(images))
+
+
+@dataclass(kw_only=True)
+class BankConfig(Config):
+    """The settings of a `MemoryBank`: those of `Config`, and how the patches are chosen."""
+
+    size: int = 2000
+    coreset: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1:
+            raise ValueError(f"size is the number of patches to keep, 1 or more; got {self.size}.")
 
 
 class MemoryBank(Detector):
@@ -94,17 +114,20 @@ class MemoryBank(Detector):
         WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
+    settings = BankConfig
+    config: BankConfig
+    resized = ("roi", "bank")
     bank: Tensor  # (size, C) float32 patches; C = 384 for a ResNet-18 and scales 2 and 3
 
     @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = (2, 3), size: int = 2000, coreset: bool = True, sigma: float = 4.0,
                  score: str = "max", normalize: bool = True, seed: int = 0):
-        config = Config(backbone=backbone, scales=tuple(scales), sigma=sigma, score=score, normalize=normalize)
-        super().__init__(config, weights, seed)
-        if size < 1:
-            raise ValueError(f"size is the number of patches to keep, 1 or more; got {size}.")
-        self.size, self.coreset, self.seed = size, coreset, seed
+        self._build(BankConfig(backbone=backbone, scales=scales, sigma=sigma, score=score, normalize=normalize,
+                               size=size, coreset=coreset, seed=seed), weights, seed)
+
+    def _add_networks(self, generator: torch.Generator) -> None:
+        """Add the empty bank."""
         self.register_buffer("bank", torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
@@ -132,7 +155,7 @@ class MemoryBank(Detector):
         Only the sampled patches are kept in memory, not the features of all images.
 
         Args:
-            dataset: good images: items with an `.image` (3, H, W) float32 in [0, 1].
+            dataset: good images, see `rdlib.fit`.
             batch_size: number of images at a time, 1 or more.
             precision: precision of the teacher, "float32", "bf16" or "auto".
             progress: show a progress bar.
@@ -143,31 +166,37 @@ class MemoryBank(Detector):
         Raises:
             ValueError: the data set is empty or of another form, or the precision is unknown.
         """
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
-            collate, images = check_dataset(dataset), Seeded(dataset, self.seed, 0)
+            collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed, 0)
             if not len(images):
                 raise ValueError("There are no images to fill the memory bank from. Add good training images.")
             n_patches = len(images) * self.patches(images[0].image[None], precision)[0, 0].numel()
-            wanted = self.size * (CANDIDATES if self.coreset else 1)
+            wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
-            patches = self._take(loader, chosen, precision, progress)
-            if len(patches) > self.size:
+            patches, value_range = self._take(loader, chosen, precision, progress)
+            if len(patches) > self.config.size:
                 direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
-                patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.size)]
-        self.bank, self.threshold = patches, None  # the old threshold belongs to another bank
+                patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.config.size)]
+        self.bank = patches
+        self.set_trained(images[0].image.shape[1:], value_range)
         return self
 
-    def _take(self, loader: DataLoader, chosen: Tensor, precision: str, progress: bool) -> Tensor:
-        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions."""
-        kept, first = [], 0
+    def _take(self, loader: DataLoader, chosen: Tensor, precision: str,
+              progress: bool) -> tuple[Tensor, tuple[float, float]]:
+        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions.
+
+        Returns the patches and the range of the images' values.
+        """
+        kept, first, value_range = [], 0, cast(Any, None)
         for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress, leave=False):
+            value_range = widened(value_range, item.image, self.config.normalize)
             flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
             here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
             kept.append(flat[here.to(flat.device)])
             first += len(flat)
-        return torch.cat(kept)
+        return torch.cat(kept), value_range
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Compute each patch's distance to the nearest patch of the bank: images (B, 3, H, W) -> (B, H, W).

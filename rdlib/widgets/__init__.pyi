@@ -8,5 +8,3 @@ from rdlib.widgets.paint import DrawDefect as DrawDefect
 from rdlib.widgets.paint import draw_defect as draw_defect
 from rdlib.widgets.static import drawn_defects as drawn_defects
 from rdlib.widgets.static import map_settings as map_settings
-from rdlib.widgets.thresholds import ThresholdExplorer as ThresholdExplorer
-from rdlib.widgets.thresholds import threshold_explorer as threshold_explorer

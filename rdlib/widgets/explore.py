@@ -7,7 +7,7 @@ from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.detector import Distillation
 from rdlib.figures.picture import heat
 from rdlib.widgets.interactive import InteractiveModel, Settings
-from rdlib.widgets.parts import FACTOR_HINT, MapPanels, Panel, choice, follow, side_by_side, slider, whole
+from rdlib.widgets.parts import MapPanels, Panel, control, factor_slider, follow, side_by_side
 
 SCALE_NAMES = ("fine", "middle", "coarse")
 
@@ -39,19 +39,19 @@ class DefectExplorer(widgets.VBox):
         self.interactive, own = interactive, interactive.settings
         self._defects = np.array(interactive.test.defect_types)
         kinds = list(dict.fromkeys(self._defects))
-        self.kind = choice("defect type", kinds, next((kind for kind in kinds if kind != GOOD), GOOD))
-        self.number = whole("number", 0, 0, 0, "Number of the image within its defect type.")
-        self.weights = [slider(name, weight, 0, 2, 0.1, f"Weight of the {name} scale; 0 leaves it out.")
+        self.kind = control(widgets.Dropdown, "defect type", next((k for k in kinds if k != GOOD), GOOD), options=kinds)
+        self.number = control(widgets.IntSlider, "number", 0, max=0, tooltip="Number of the image within its type.")
+        self.weights = [control(widgets.FloatSlider, name, weight, max=2, tooltip=f"Weight of the {name} scale.")
                         for name, weight in zip(SCALE_NAMES, own.weights, strict=True)]
-        self.fusion = choice("fusion", FUSIONS, own.fusion)
-        self.sigma = slider("smoothing (px)", own.sigma, 0, 8, 0.5, "Width of the Gaussian, in pixels of the image.")
-        self.factor = slider("threshold", 1, 0.2, 3, 0.05, FACTOR_HINT)
+        self.fusion = control(widgets.Dropdown, "fusion", own.fusion, options=FUSIONS)
+        self.sigma = control(widgets.FloatSlider, "smoothing (px)", own.sigma, max=8, step=0.5,
+                             tooltip="Standard deviation of the Gaussian, in pixels of the image.")
+        self.factor = factor_slider()
         self.reset = widgets.Button(description="the model's own settings", layout=widgets.Layout(width="16em"))
         self.panels = MapPanels()
         self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
                        for name in SCALE_NAMES]
         self.scales_top = max(self.interactive.reference.max().item(), 1e-12)
-        self._busy = False
         self.controls = [*self.weights, self.fusion, self.sigma, self.factor]
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
@@ -76,8 +76,6 @@ class DefectExplorer(widgets.VBox):
 
     def update(self) -> None:
         """Show the chosen image with the chosen settings."""
-        if self._busy:
-            return
         settings, index = self.settings, self.index
         start = f"Image {index}, {self.kind.value}: "
         if not any(weight.value for weight in self.weights):
@@ -89,13 +87,8 @@ class DefectExplorer(widgets.VBox):
     def reset_settings(self) -> None:
         """Set the controls to the model's own settings and the threshold to 1."""
         own = self.interactive.settings
-        self._busy = True  # one update for all of them
-        for control, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
-            control.value = value
-        self._busy = False
-        self.update()
+        for widget, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
+            widget.value = value
 
     def _count(self) -> None:
-        self._busy = True
         self.number.value, self.number.max = 0, int((self._defects == self.kind.value).sum()) - 1
-        self._busy = False

@@ -11,7 +11,7 @@ from rdlib.synthetic.paint import painted
 from rdlib.widgets import parts
 from rdlib.widgets.canvas import PaintCanvas
 from rdlib.widgets.interactive import InteractiveModel
-from rdlib.widgets.parts import FACTOR_HINT, follow, side_by_side, slider, whole
+from rdlib.widgets.parts import control, factor_slider, follow, side_by_side
 
 DIRT = "#46301e"
 
@@ -43,11 +43,11 @@ class DrawDefect(widgets.VBox):
         self._images = [test[i].image for i, label in enumerate(test.labels) if not label] if test else []
         self._images = self._images or [interactive.data.train[0].image]
         height, width = self._images[0].shape[1:]
-        self.number = whole("good image", 0, 0, len(self._images) - 1)
-        self.factor = slider("threshold", 1, 0.2, 3, 0.05, FACTOR_HINT)
-        self.colour = widgets.ColorPicker(value=DIRT, description="color", style=parts.LABEL,
-                                          layout=widgets.Layout(width=parts.WIDTH, max_width="98%"))
-        self.size = whole("brush (px)", max(2, height // 24), 1, height // 4, "Diameter, in image pixels.")
+        self.number = control(widgets.IntSlider, "good image", 0, max=len(self._images) - 1)
+        self.factor = factor_slider()
+        self.colour = control(widgets.ColorPicker, "color", DIRT)
+        self.size = control(widgets.IntSlider, "brush (px)", max(2, height // 24), min=1, max=height // 4,
+                            tooltip="Diameter, in image pixels.")
         wipe = widgets.Button(description="wipe off", layout=widgets.Layout(width="8em"))
         self.canvas = PaintCanvas(height=height, width=width, brush=self.size.value, colour=DIRT)
         self.panels = parts.MapPanels(parts.Panel("paint here", "", content=self.canvas), truth="what you painted")

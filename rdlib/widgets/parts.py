@@ -1,6 +1,7 @@
 """Provide the parts of the explorers: labeled sliders, images with a caption, a color bar, a readout."""
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from typing import TypeVar
 
 import ipywidgets as widgets
 import matplotlib
@@ -12,31 +13,20 @@ from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
 from rdlib.widgets.interactive import View
 from rdlib.widgets.static import TOP
 
-WIDTH = "400px"  # of a control; a phone shows less
-FACTOR_HINT = "A multiple of the map's highest value on good training images."
-LABEL = {"description_width": "8.5em"}
+Control = TypeVar("Control", bound=widgets.Widget)
 SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 
 
-def slider(label: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
-    """Create a slider for decimal numbers."""
-    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, tooltip=hint,
-                               readout_format=".2f", style=LABEL, layout=_row())
+def control(kind: type[Control], label: str, value: object, **options: object) -> Control:
+    """Create a labeled control, such as a slider, with the options of its class."""
+    return kind(value=value, description=label, style={"description_width": "8.5em"},
+                layout=widgets.Layout(width="400px", max_width="98%"), **options)  # a phone shows less
 
 
-def whole(label: str, value: int, low: int, high: int, hint: str = "") -> widgets.IntSlider:
-    """Create a slider for whole numbers."""
-    return widgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=hint, style=LABEL,
-                             layout=_row())
-
-
-def choice(label: str, options: Sequence, value: object) -> widgets.Dropdown:
-    """Create a list to choose one option from."""
-    return widgets.Dropdown(options=options, value=value, description=label, style=LABEL, layout=_row())
-
-
-def _row() -> widgets.Layout:
-    return widgets.Layout(width=WIDTH, max_width="98%")
+def factor_slider() -> widgets.FloatSlider:
+    """Create the slider for the threshold."""
+    return control(widgets.FloatSlider, "threshold", 1, min=0.2, max=3, step=0.05,
+                   tooltip="A multiple of the map's highest value on good training images.")
 
 
 def side_by_side(*parts: widgets.Widget) -> widgets.Box:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from rdlib import ReverseDistillation, evaluate, load_dataset
+from rdlib import ReverseDistillation, load_dataset
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.synthetic.paint import spot
-from rdlib.widgets import DefectExplorer, DrawDefect, threshold_explorer
+from rdlib.widgets import DefectExplorer, DrawDefect
 from rdlib.widgets.interactive import InteractiveModel
 
 AT_HAND, NETWORK = 200, 500  # ms
@@ -40,11 +40,6 @@ def callbacks(interactive: InteractiveModel) -> Iterator[tuple[str, int, Callabl
     size = interactive.data.test.size
     yield "draw a defect: stroke", NETWORK, lambda k: setattr(board.canvas, "layer", spot(
         size, 0.3 + 0.05 * k, 0.3, 0.03).tobytes())
-    report = evaluate(interactive.model, interactive.data.test, progress=False)
-    thresholds = threshold_explorer(report)
-    low = thresholds.threshold.min
-    yield "threshold explorer, 40 images", AT_HAND, lambda k: setattr(
-        thresholds.threshold, "value", low * (1 + 0.05 * k))
 
 
 def main() -> None:

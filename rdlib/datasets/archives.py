@@ -1,0 +1,59 @@
+"""Unpack the archives of MVTec AD, VisA and BTAD to where `load_dataset` finds them."""
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rdlib.datasets.downloads import data_root
+from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
+from rdlib.utils.errors import DataError
+from rdlib.utils.files import unpack
+
+FAMILIES = {"mvtec": (MVTEC_CATEGORIES, "train/good"), "visa": (VISA_CATEGORIES, "Data/Images"),
+            "btad": (BTAD_CATEGORIES, "train/ok")}  # categories, and a folder that each of them has
+
+
+def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
+    """Unpack an archive of MVTec AD (all of it or one category), VisA or BTAD, recognized by what it holds.
+
+    Categories that are there already are left as they are, with a warning.
+
+    Args:
+        archive: the archive as downloaded, under any name.
+        root: folder for data sets; a folder for each family is made in it. Default: `data_root()`.
+
+    Returns:
+        The names of all categories in the archive, for `load_dataset`.
+
+    Raises:
+        DataError: the archive cannot be unpacked, or holds something else.
+    """
+    archive, root = Path(archive).expanduser(), root or data_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=root, prefix=".unpack-", ignore_cleanup_errors=True) as temporary:
+        top = Path(temporary)
+        try:
+            unpack(archive, top)
+        except Exception as error:  # the errors of damaged archives share no base class
+            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). Check the path and the "
+                            "space on the disk, or download it again.") from error
+        for place in (top, *(path for path in top.iterdir() if path.is_dir())):
+            for family, (categories, inner) in FAMILIES.items():
+                if found := [name for name in categories if (place / name / inner).is_dir()]:
+                    _move(place, [*found, "split_csv"], root / family)
+                    return [f"{family}/{name}" for name in found]
+        raise DataError(f"{archive} is no archive of MVTec AD, VisA or BTAD. It holds "
+                        f"{', '.join(sorted(path.name for path in top.iterdir())[:10]) or 'nothing'}. Unpack your own "
+                        "images yourself, and read them with load_dataset(\"folder:PATH\").")
+
+
+def _move(place: Path, names: list[str], home: Path) -> None:
+    """Move folders that exist into `home`, unless they are there."""
+    inner = home / "BTech_Dataset_transformed"  # the top folder of BTAD's archive, where it was downloaded
+    home = inner if inner.is_dir() else home
+    home.mkdir(exist_ok=True)
+    for name in names:
+        if (home / name).exists():
+            warnings.warn(f"{home / name} is there already and was left as it is. Remove it to unpack it again.",
+                          stacklevel=3)
+        elif (place / name).is_dir():
+            (place / name).rename(home / name)

@@ -1,0 +1,191 @@
+"""Read the items of any map-style data set as an `Item`, seeded, and refuse other data sets in words."""
+import random
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+
+from rdlib.datasets.samples import AnomalyDataset, Item
+from rdlib.images import as_image_tensor
+from rdlib.utils.arrays import as_array, as_truth
+from rdlib.utils.errors import DataError
+
+CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train or .test, or another map-style data set: "
+            "a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images of one size, (3, H, W), "
+            "float32 RGB in [0, 1] or uint8, or tuples that begin with one, or objects with an .image. To evaluate, "
+            "they need labels, 0 normal and 1 anomalous: (image, label), (image, label, mask), or .label and .mask.")
+UNKNOWN = 2  # value of all pixels of a missing mask of an anomalous image
+
+
+def image_item(found: Any, index: int) -> Item:
+    """Take the image of an item of any data set. Its label and mask are not looked at, since training needs none."""
+    image = _image(found, index)
+    return Item(image, 0, torch.zeros(image.shape[1:], dtype=torch.bool), index)
+
+
+def labelled_item(found: Any, index: int) -> Item:
+    """Take image, label and mask of an item of any data set. The mask is uint8: 0 normal, 1 defect, 2 unknown.
+
+    Raises ValueError for a missing label, and for other labels or masks.
+    """
+    image, (_, label, mask) = _image(found, index), parts(found)
+    if label is None or as_array(label).size != 1:
+        raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no label. {CONTRACT}")
+    label = int(as_truth(as_array(label).reshape(1))[0])
+    mask = np.full(image.shape[1:], UNKNOWN * label) if mask is None else as_truth(mask)
+    if mask.shape[-2:] != image.shape[1:] or mask.size != image[0].numel():
+        raise ValueError(f"The mask of item {index} of the data set is {mask.shape}, but its image is "
+                         f"{tuple(image.shape)}. Resize them together. {CONTRACT}")
+    return Item(image, label, torch.from_numpy(mask.astype(np.uint8)).view(image.shape[1:]), index)
+
+
+def parts(found: Any) -> tuple[Any, Any, Any]:
+    """Split an item of any data set into image, label and mask, None where it has none."""
+    if isinstance(found, tuple | list) and not hasattr(found, "image"):
+        return (*found[:3], None, None, None)[:3]
+    return getattr(found, "image", found), getattr(found, "label", None), getattr(found, "mask", None)
+
+
+def _image(found: Any, index: int) -> Tensor:
+    try:
+        return as_image_tensor(parts(found)[0]).float().cpu()
+    except ValueError as error:
+        raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no image to use: {error} "
+                         f"{CONTRACT}") from error
+
+
+def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item) -> Callable[[list[Item]], Item]:
+    """Check that a data set can be trained on or evaluated. Only its first item is read.
+
+    Args:
+        dataset: any object; it may be empty.
+        as_item: how to read its items.
+
+    Returns:
+        The `collate_fn` for a DataLoader of its items. It requires images of one size.
+
+    Raises:
+        ValueError: the data set has no length or no indices, or its first item is of another form.
+    """
+    kind, methods = type(dataset).__name__, ("__len__", "__getitem__")
+    if isinstance(dataset, IterableDataset | Tensor | np.ndarray) or not all(hasattr(dataset, m) for m in methods):
+        raise ValueError(f"This {kind} has no length and indices, which the order of the images and resuming need. Of "
+                         f"a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
+    if not len(dataset):
+        return default_collate
+    try:
+        return partial(_collate, Seeded(dataset, 0, 0, as_item)[0].image.shape)
+    except (LookupError, NotImplementedError) as error:
+        raise ValueError(f"This {kind} has no item at index 0 ({type(error).__name__}: {error}). {CONTRACT}") from error
+
+
+def _collate(shape: Sequence[int], items: list[Item]) -> Item:
+    """Collate items whose images all have one `shape`."""
+    if other := [item.image.shape for item in items if item.image.shape != shape]:
+        raise ValueError(f"The images of the data set differ in size: the first is {shape[1]} x {shape[2]} pixels, "
+                         f"another {other[0][1]} x {other[0][2]}. Resize them to one size.")
+    return default_collate(items)
+
+
+def augments(dataset: Any) -> bool:
+    """Return whether an image may differ between two reads, so that its features must not be cached.
+
+    A `transform` of an `AnomalyDataset` may change it, and so may a data set whose attribute `augmented` is True.
+    Without the attribute, a data set counts as augmented unless it reads its items as `AnomalyDataset` does. For
+    torch's `Subset` and `ConcatDataset`, the data sets inside decide. Lists and `TensorDataset` do not augment.
+    """
+    kind = type(dataset)  # not a subclass of these, which may augment
+    if kind is Subset or kind is ConcatDataset:
+        return any(map(augments, [dataset.dataset] if kind is Subset else dataset.datasets))
+    if kind in (list, tuple, TensorDataset):
+        return False
+    transforms = isinstance(dataset, AnomalyDataset) and dataset.transform is not None
+    return transforms or bool(getattr(dataset, "augmented", kind.__getitem__ is not AnomalyDataset.__getitem__))
+
+
+class Seeded(Dataset[Item]):
+    """The items of any data set, read by `as_item`. Its augmentation depends only on seed, epoch and index.
+
+    This holds in any worker process, for augmentation that draws from the global generators of torch, NumPy or Python.
+    Their states are restored after each item.
+    """
+
+    def __init__(self, dataset: Any, seed: int, epoch: int, as_item: Callable[[Any, int], Item] = image_item):
+        self.dataset, self.seed, self.epoch, self.as_item = dataset, seed, epoch, as_item
+        self.augmented = augments(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        with _seeded(self.seed, self.epoch, index) if self.augmented else nullcontext():
+            return self.as_item(self.dataset[index], index)
+
+
+@contextmanager
+def _seeded(*numbers: int) -> Generator[None, None, None]:
+    """Seed the global generators from non-negative `numbers` inside the block; restore their states afterwards."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSample:
+    """An item of another data set; or the name and defect type of an image that is not at hand.
+
+    Args:
+        name: short name for tables and messages.
+        defect: "good" or the defect type.
+        index: position of the item in `items`.
+        items: the data set, read by `labelled_item`; None if there is no image.
+    """
+
+    name: str
+    defect: str
+    index: int = 0
+    items: Seeded | None = None
+
+    def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Load image and mask as `Sample.load` does, at their own size. Raises DataError if there is no image."""
+        if self.items is None:
+            raise DataError(f"The image {self.name} is not at hand. Load the report with Report.load(path, data.test).")
+        return self.items[self.index].image, self.items[self.index].mask == 1
+
+
+def unpacked(loader: DataLoader) -> tuple[Dataset, int, int]:
+    """Return a loader's data set in the loader's order, its batch size and its number of workers.
+
+    Raises ValueError if the data set cannot be evaluated.
+    """
+    check_dataset(loader.dataset, labelled_item)
+    batches = [[index] for index in loader.sampler] if loader.batch_sampler is None else list(loader.batch_sampler)
+    order = [int(index) for batch in batches for index in batch]
+    return Subset(loader.dataset, order), max(map(len, batches), default=1), loader.num_workers
+
+
+def known_samples(dataset: Any) -> AnomalyDataset | None:
+    """Return the samples of an `AnomalyDataset`, or of a `Subset` or `ConcatDataset` of such; None for other data."""
+    if isinstance(dataset, AnomalyDataset):
+        return dataset
+    if type(dataset) is Subset and (whole := known_samples(dataset.dataset)) is not None:
+        return whole.subset(dataset.indices)
+    sets: list[Any] = [known_samples(part) for part in dataset.datasets] if type(dataset) is ConcatDataset else [None]
+    if not all(type(part) is AnomalyDataset and not part.transform and part.size == sets[0].size for part in sets):
+        return None
+    has_masks = all(part.has_masks or not any(part.labels) for part in sets)
+    return AnomalyDataset([sample for part in sets for sample in part.samples], sets[0].size, has_masks)

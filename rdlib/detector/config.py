@@ -1,0 +1,44 @@
+"""Define the settings of a model."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rdlib.anomaly_map import FUSIONS, SCALES, SCORES, checked_scales
+from rdlib.utils.arrays import as_size
+from rdlib.utils.errors import check_choice
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The settings of a model. Settings and state dict together define it."""
+
+    backbone: str = "resnet18"
+    weights: str = "unknown"  # the teacher's, see `TeacherEncoder.weights`; the model sets it
+    sigma: float = 4.0  # width of the smoothing, in pixels of the input
+    normalize: bool = True
+    scales: Sequence[int] = SCALES  # scales that the map is made of
+    score: str = "max"
+    image_size: tuple[int, int] | None = None  # (H, W) of the images it was trained on, see `Detector.set_trained`
+    value_range: tuple[float, float] | None = None  # smallest and largest value of these images
+    version: str | None = None  # of the kit that trained it
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None:
+            self.image_size = as_size(self.image_size)  # a list in a file
+        if self.value_range is not None:
+            self.value_range = (float(self.value_range[0]), float(self.value_range[1]))
+        self.scales = checked_scales(self.scales)
+        if self.sigma < 0:
+            raise ValueError(f"sigma is a width in pixels and cannot be negative, got {self.sigma}. Use 0 for no "
+                             "smoothing.")
+        check_choice("score", self.score, SCORES)
+
+
+@dataclass(kw_only=True)
+class DistillationConfig(Config):
+    """The settings of a teacher-student model: those of `Config`, and how the maps of the scales are joined."""
+
+    fusion: str = "add"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("fusion", self.fusion, FUSIONS)

@@ -1,0 +1,139 @@
+"""Save a model to one .safetensors file, with a JSON text that describes it, and load it again."""
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rdlib.detector.config import Config
+from rdlib.detector.scorer import Scorer
+from rdlib.encoder import TeacherEncoder, fingerprint
+from rdlib.threshold import Threshold
+from rdlib.utils.errors import WeightsError
+from rdlib.utils.files import written_atomically
+from rdlib.utils.hardware import neutral
+from rdlib.utils.version import __version__
+from rdlib.weights import check_values, load_strictly
+
+Model = TypeVar("Model", bound="Saved")
+FORMAT = 2  # of the description; a later number is refused
+
+
+class OfTheClass(classmethod):
+    """A class method that returns a new instance; calling it on an instance raises TypeError."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable:
+        """Return the method of the class or, for an instance, a function that raises TypeError."""
+        return super().__get__(None, owner) if instance is None else self._refuse
+
+    def _refuse(self, *args, **options) -> None:
+        name = self.__func__.__name__
+        raise TypeError(f"{name} returns a new model and does not change this one. Call it on the class: "
+                        f"model = ReverseDistillation.{name}(path).")
+
+
+class Saved(Scorer, nn.Module):
+    """A mixin that saves and loads a model."""
+
+    settings: type[Config] = Config
+    config: Config
+    teacher: TeacherEncoder
+    roi: Tensor | None  # (H, W) bool, True where defects are looked for; None is everywhere
+    resized: tuple[str, ...] = ("roi",)  # buffers whose shape is the file's
+    _layers: dict[str, Any]
+    _build: Callable
+
+    def describe(self) -> dict:
+        """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
+        return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
+                "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
+                "weights": fingerprint(self.state_dict().values()),
+                "threshold": asdict(self.threshold) if self.threshold else None}
+
+    def layers(self) -> dict[str, tuple]:
+        """Return class, dtype's kind and shape of all weights by their names."""
+        return {key: (type(value), getattr(value, "shape", None), "float" in str(getattr(value, "dtype", "")))
+                for key, value in self.state_dict().items() if key not in self.resized}
+
+    def check_layers(self, use: str) -> None:
+        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be, "saved"."""
+        now, built = self.layers(), self._layers
+        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
+            raise WeightsError(f"The model cannot be {use}: its layers were changed after it was built, such as by "
+                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Use it unchanged.")
+
+    def save(self, path: str | Path) -> None:
+        """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
+
+        Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
+        """
+        self.check_layers("saved")
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        for key, value in state.items():
+            check_values(key, value, f"{path} was not written")
+        with written_atomically(path) as temporary:
+            save_file(state, temporary, metadata={"rdlib": json.dumps(self.describe())})
+
+    @OfTheClass
+    @neutral()
+    def load(cls: type[Model], path: str | Path) -> Model:
+        """Build the model that `save` wrote, in eval mode on the CPU: `model = ReverseDistillation.load(path)`.
+
+        `rdlib.load(path)` finds the class by itself. Raises WeightsError if the file is missing, damaged, of another
+        class or no model of this kit, or if weights are NaN or infinite. Raises TypeError if it is called on an
+        instance.
+        """
+        path = Path(path)
+        about = read_description(path)
+        if about["class"] not in [base.__name__ for base in cls.__mro__]:
+            raise WeightsError(f"{path} holds a {about['class']}, no {cls.__name__}. Use rdlib.load(path).")
+        state, model = load_file(path), cls.__new__(cls)  # not by __init__, which needs weights that the file replaces
+        try:
+            weights, checksum = about["config"]["weights"], about["teacher"]["checksum"]
+            model._build(cls.settings(**about["config"]), None, 0)
+            for name in {*model.resized} & {*state}:
+                held = getattr(model, name)
+                setattr(model, name, (state[name] if held is None else held).new_empty(state[name].shape))
+            model.config.weights = model.teacher.weights = weights
+            model.threshold = None if about["threshold"] is None else Threshold(**about["threshold"])
+        except (TypeError, ValueError, LookupError) as error:
+            raise _unknown(path, error) from error
+        load_strictly(model, state, str(path))
+        keys = [f"teacher.{key}" for key in model.teacher.state_dict()]
+        if fingerprint(state[key] for key in keys if key in state) != checksum:
+            raise WeightsError(f"{path}: the teacher's weights are not those it was saved with. Get the file again.")
+        return model.eval()
+
+
+def read_description(path: Path) -> dict:
+    """Read the description of a saved model, see `Saved.describe`.
+
+    Raises WeightsError if the file is missing, damaged, no model of this kit, or of a later format.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("rdlib")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as a saved model ({error}). Save it again with model.save(path). An "
+                           "exported .onnx file is opened with OnnxDetector(path).") from error
+    if text is None:
+        raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use ReverseDistillation("
+                           "weights=path). For an official checkpoint, use model.load_official(path).")
+    try:
+        about = json.loads(text)
+        if about["format"] > FORMAT:
+            raise ValueError(f"format {about['format']}, later than {FORMAT}")
+        return about | {"class": str(about["class"])}
+    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        raise _unknown(path, error) from error
+
+
+def _unknown(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} was saved with settings or a threshold that this version of the kit does not know "
+                        f"({error}). Update the kit, or save the model again.")

@@ -1,0 +1,126 @@
+"""Define what every model that predicts has in common, and check the images that it is given."""
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rdlib.images import as_images
+from rdlib.threshold import Threshold
+
+Images = str | Path | Image.Image | NDArray | Tensor | list | tuple
+"""An image, a batch, or a list of these: see `rdlib.images.as_images`."""
+
+TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
+
+
+class Decision(NamedTuple):
+    """The result of `Scorer.decide` for B images."""
+
+    scores: Tensor  # (B,), higher is more anomalous
+    maps: Tensor  # (B, H, W), higher is more anomalous
+    anomalous: Tensor  # (B,) bool, True where the score is at least that of the threshold
+
+
+class Scorer:
+    """The base class of all models that predict: `Detector` and `rdlib.deploy.export.OnnxDetector`."""
+
+    threshold: Threshold | None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Return (H, W) of the images that the model takes, in pixels, or None if it takes any size."""
+        raise NotImplementedError
+
+    def describe(self) -> dict:
+        """Describe the model for a JSON file, with "config" and "threshold"."""
+        raise NotImplementedError
+
+    def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
+        """Compute maps (B, H, W) and scores (B,), all finite, of one or more images."""
+        raise NotImplementedError
+
+    def decide(self, images: Images, batch_size: int = 32, precision: str = "float32") -> Decision:
+        """Predict, and decide at the model's threshold which images are anomalous.
+
+        Args:
+            images: an image, a batch, or a list of these, see `rdlib.images.as_images`.
+            batch_size: number of images at a time, 1 or more.
+            precision: precision of the networks, see `predict`.
+
+        Returns:
+            Scores (B,), maps (B, H, W) and decisions (B,), True = anomalous, in the order of the images.
+
+        Raises:
+            ValueError: the model has no threshold, or one for another image size; or `predict` refuses the images.
+            NotFiniteError: maps or scores are NaN or infinite.
+        """
+        if self.threshold is None:
+            raise ValueError("The model has no threshold, so it cannot decide. Choose one on images that it was not "
+                             "trained on: model.threshold = threshold_from_good(scores, maps).")
+        maps, scores = self.predict(images, batch_size, precision)
+        if maps.shape[1:] != self.threshold.size:
+            raise ValueError(f"The model's threshold was chosen at {_by(self.threshold.size)} pixels and means nothing "
+                             f"at {_by(maps.shape[1:])}. Pass images of its size, or choose a threshold for yours.")
+        anomalous = scores.cpu().double() >= self.threshold.score  # in float64, as in tables and in other programs
+        return Decision(scores, maps, anomalous.to(scores.device))
+
+
+def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None) -> Tensor:
+    """Convert images to a batch, and check its size and range.
+
+    Args:
+        images: an image, a batch, or a list of these, see `rdlib.images.as_images`.
+        size: (H, W) that files and Pillow's images are resized to and all others must have; None if it is unknown.
+        value_range: smallest and largest value of the training images; None, or a range within [0, 1], means [0, 1].
+
+    Returns:
+        (B, 3, H, W) floating point RGB on the device of `images`.
+
+    Raises:
+        DataError: a file is missing or no readable image.
+        ValueError: images of another kind, shape, dtype, size or range.
+    """
+    batch = as_images(images, size)
+    if size is not None and batch.shape[2:] != size:
+        raise ValueError(f"The model was trained, or its threshold was chosen, at {_by(size)} pixels, got images of "
+                         f"{_by(batch.shape[2:])}. Resize them, or pass their paths: files are resized as in training.")
+    least, most = value_range or (0.0, 1.0)
+    if -TOLERANCE <= least and most <= 1 + TOLERANCE:
+        least, most = 0.0, 1.0
+    elif not (-0.5 <= least and most <= 1.5) and _holds_bytes(images):  # no noise or change of light goes so far
+        raise ValueError(f"The model was trained on values from {least:.4g} to {most:.4g}, but files and 8-bit images "
+                         "give 0 to 1. Convert them as for training, and pass them as floating point.")
+    if batch.numel():
+        _check_range(batch, least, most)
+    return batch
+
+
+def _check_range(images: Tensor, least: float, most: float) -> None:
+    """Raise ValueError, with the likely cause, for values outside [least, most], besides NaN and infinity."""
+    low, high = map(float, images.aminmax())
+    if not math.isfinite(low + high):  # the maps of these images are refused later
+        low, high = map(float, images.nan_to_num(least, least, least).aminmax())
+    if least - TOLERANCE <= low and high <= most + TOLERANCE:
+        return
+    cause = "Scale them as the training images."
+    if least == 0 and low < -TOLERANCE and max(-low, high) < 3:
+        cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
+    elif low >= -TOLERANCE and high <= 255:
+        cause = "If they are 0 to 255, divide by 255, or pass them as uint8."
+    raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
+                     f"{low:.4g} to {high:.4g}. {cause}")
+
+
+def _holds_bytes(images: Images) -> bool:
+    """Tell whether any image is a file, Pillow's or uint8, so that its values become 0 to 1."""
+    if isinstance(images, list | tuple):
+        return any(map(_holds_bytes, images))
+    return "float" not in str(getattr(images, "dtype", ""))
+
+
+def _by(size: Sequence[int]) -> str:
+    return f"{size[0]} x {size[1]}"

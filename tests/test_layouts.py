@@ -1,0 +1,256 @@
+"""Layouts of folders as people have them: recognized and read, or refused with a command that fits."""
+import shlex
+
+import pytest
+from test_datasets import levels, paint, paint_mask
+
+from rdlib import folder_dataset, load_dataset
+from rdlib.datasets.roles import role_of
+from rdlib.utils.errors import DataError
+
+
+def images(root, place, *numbers, suffix="png"):
+    """Paint images NNN.png in the gray levels `numbers`."""
+    for number in numbers:
+        paint(root / place / f"{number:03d}.{suffix}", number)
+
+
+def masks(root, place, *numbers, form="{:03d}_mask.png", rows=5):
+    """Paint masks with `rows` rows of defect."""
+    for number in numbers:
+        paint_mask(root / place / form.format(number), rows)
+
+
+def read(root):
+    return load_dataset(f"folder:{root}", size=(20, 30))
+
+
+def truth(dataset):
+    """Level, defect type and rows of defect of every image."""
+    return [(level, kind, int(item.mask.sum()) // 30) for level, kind, item in
+            zip(levels(dataset), dataset.defect_types, dataset, strict=True)]
+
+
+@pytest.mark.parametrize("good, bad", [
+    ("good", "bad"), ("OK", "NG"), ("normal", "abnormal"), ("ok_front", "def_front"), ("Good", "defective"),
+    ("ok", "nok"), ("pass", "FAIL"), ("no_defect", "defect"), ("GoodParts", "BadParts"), ("ok", "not ok")])
+def test_good_beside_bad(tmp_path, good, bad):
+    images(tmp_path, good, *range(10, 110, 10))
+    images(tmp_path, bad, 200, 201)
+    data = read(tmp_path)
+    assert data.layout == "good and defective folders side by side" and not data.test.has_masks
+    held = [level for level, label in zip(levels(data.test), data.test.labels, strict=True) if not label]
+    assert len(held) == 2 and sorted(levels(data.train) + held) == list(range(10, 110, 10))
+    assert sorted(truth(data.test))[2:] == [(200, bad, 0), (201, bad, 0)]
+    assert f"4 images (2 {bad}, 2 good), without masks" in repr(data) or f"(2 good, 2 {bad})" in repr(data)
+    assert "2 of 10 images held out at random (seed 0)" in repr(data) and len(repr(data).splitlines()) < 8
+    other = load_dataset(f"folder:{tmp_path}", size=(20, 30), seed=1)
+    assert levels(other.train) != levels(data.train)
+    assert levels(read(tmp_path).train) == levels(data.train)
+
+
+@pytest.mark.parametrize("form", ["{:03d}.png", "{:03d}_mask.png", "{:03d}_GT.png", "{:03d}_label.bmp"])
+@pytest.mark.parametrize("by_type", [True, False])
+def test_masks_beside_good_and_bad(tmp_path, form, by_type):
+    images(tmp_path, "normal", 1, 2, 3)
+    for number, kind in ((100, "dent"), (101, "scratch")):
+        images(tmp_path, f"abnormal/{kind}", number)
+        masks(tmp_path, f"mask/{kind}" if by_type else "mask", number, form=form, rows=number - 98)
+    images(tmp_path, "abnormal", 102)
+    masks(tmp_path, "mask/abnormal" if by_type else "mask", 102, form=form, rows=4)
+    data = read(tmp_path)
+    assert truth(data.test)[:3] == [(102, "abnormal", 4), (100, "dent", 2), (101, "scratch", 3)]
+    assert data.test.has_masks and data.test.labels == [1, 1, 1, 0] and len(data.train) == 2
+
+
+def test_good_and_defective_folders_in_train_and_test(tmp_path):
+    for part, first in (("train", 0), ("test", 10)):
+        images(tmp_path, f"{part}/ok_front", first + 1, first + 2)
+        images(tmp_path, f"{part}/def_front", first + 3, first + 4, first + 5)
+    data = read(tmp_path)
+    assert levels(data.train) == [1, 2] and not data.test.has_masks
+    assert truth(data.test) == [(13, "def_front", 0), (14, "def_front", 0), (15, "def_front", 0), (11, "good", 0),
+                                (12, "good", 0)]
+    assert data.notes == ("left out: 3 defective images in train/def_front",)
+
+
+@pytest.mark.parametrize("val", ["val", "validation"])
+def test_validation_good_is_for_the_threshold(tmp_path, val):
+    for place, *numbers in (("train/good", 1, 2), (f"{val}/good", 3, 4), (f"{val}/defective", 5), ("test/good", 6),
+                            ("test/defective", 7)):
+        images(tmp_path, place, *numbers)
+    data = read(tmp_path)
+    assert levels(data.train) == [1, 2] and levels(data.validation) == [3, 4] and levels(data.test) == [7, 6]
+    assert data.notes == (f"left out: 1 defective image in {val}/defective",) and not data.test.has_masks
+    assert "validation: 2 good images" in repr(data)
+
+
+def test_mvtec_3d(tmp_path):
+    for place, *numbers in (("train/good", 1, 2), ("validation/good", 3), ("test/good", 4), ("test/hole", 5),
+                            ("test/cut", 5)):
+        images(tmp_path, f"{place}/rgb", *numbers)
+        images(tmp_path, f"{place}/xyz", *numbers, suffix="tiff")
+    for kind, rows in (("good", 0), ("hole", 2), ("cut", 3)):
+        masks(tmp_path, f"test/{kind}/gt", 4 if kind == "good" else 5, form="{:03d}.png", rows=rows)
+    data = read(tmp_path)
+    assert data.layout == "MVTec 3D-AD" and levels(data.train) == [1, 2] and levels(data.validation) == [3]
+    assert truth(data.test) == [(5, "cut", 3), (4, "good", 0), (5, "hole", 2)]
+    assert "left out: 2 images in train/good/xyz" in data.notes and "gt" not in str(data.notes)
+    (tmp_path / "test/hole/gt/005.png").unlink()
+    with pytest.raises(DataError, match=r"test/hole/rgb/005\.png has no mask"):
+        read(tmp_path)
+
+
+def test_loco(tmp_path):
+    images(tmp_path, "train/good", 1)
+    images(tmp_path, "validation/good", 2)
+    images(tmp_path, "test/good", 3)
+    images(tmp_path, "test/logical_anomalies", 0, 1)
+    for number, part, rows in ((0, 0, 3), (0, 1, 5), (1, 0, 2)):
+        masks(tmp_path, f"ground_truth/logical_anomalies/{number:03d}", part, form="{:03d}.png", rows=rows)
+    data = read(tmp_path)
+    assert data.layout == "MVTec LOCO AD" and levels(data.validation) == [2] and data.notes == ()
+    assert truth(data.test) == [(3, "good", 0), (0, "logical_anomalies", 5), (1, "logical_anomalies", 2)]
+
+
+def test_mvtec_ad_2(tmp_path):
+    for place, *numbers in (("train/good", 1), ("validation/good", 2), ("test_public/good", 3), ("test_public/bad", 4),
+                            ("test_private", 5, 6), ("test_private_mixed", 7)):
+        images(tmp_path, place, *numbers)
+    masks(tmp_path, "test_public/ground_truth/bad", 4)
+    data = read(tmp_path)
+    assert data.layout == "MVTec AD 2" and levels(data.validation) == [2] and data.test.has_masks
+    assert truth(data.test) == [(4, "bad", 5), (3, "good", 0)]
+    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed")
+
+
+@pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
+@pytest.mark.parametrize("above", ["", "Class1"])
+def test_dagm(tmp_path, names, above):
+    train, test, label = names
+    root = tmp_path / above
+    images(root, train, 1, 2, 3, suffix="PNG")
+    images(root, test, 4, 5, suffix="PNG")
+    masks(root, f"{train}/{label}", 2, form="{:03d}_label.PNG")
+    masks(root, f"{test}/{label}", 5, form="{:03d}_label.PNG")
+    (root / train / label / "Labels.txt").write_text("1", encoding="utf-8")
+    data = read(tmp_path)
+    assert data.layout == "DAGM" and levels(data.train) == [1, 3]
+    assert truth(data.test) == [(4, "good", 0), (5, "defective", 5)] and data.test.has_masks
+    assert data.notes == (f"left out: 1 defective image in {train}",)
+
+
+def test_several_data_sets_in_a_folder(tmp_path):
+    for number in (1, 2):
+        images(tmp_path, f"Class{number}/Train", 1)
+        masks(tmp_path, f"Class{number}/Train/Label", 7)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert f'load_dataset("folder:{tmp_path / "Class2"}")' in str(caught.value)
+
+
+def test_kolektor(tmp_path):
+    for part, first in (("train", 10), ("test", 20)):
+        images(tmp_path, part, first, first + 1, first + 2)
+        masks(tmp_path, part, first, first + 2, form="{:03d}_GT.png", rows=0)
+        masks(tmp_path, part, first + 1, form="{:03d}_GT.png", rows=4)
+    data = read(tmp_path)
+    assert data.layout == "KolektorSDD2" and levels(data.train) == [10, 12]
+    assert truth(data.test) == [(20, "good", 0), (21, "defective", 4), (22, "good", 0)]
+    assert data.notes == ("left out: 1 defective image in train",)
+    (tmp_path / "test/022_GT.png").unlink()
+    with pytest.raises(DataError, match=r"022\.png has no mask 022_GT"):
+        read(tmp_path)
+
+
+def refused(root):
+    with pytest.raises(DataError) as caught:
+        read(root)
+    return str(caught.value)
+
+
+def test_boxes_are_not_masks(tmp_path):
+    for part in ("train", "val"):
+        images(tmp_path, f"images/{part}", 1, 2)
+        for number in (1, 2):
+            (tmp_path / f"labels/{part}").mkdir(parents=True, exist_ok=True)
+            (tmp_path / f"labels/{part}/{number:03d}.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    words = refused(tmp_path)
+    assert "4 text files of labels, but boxes are not masks" in words
+    assert "  images/train: 2 images\n" in words and "  labels/val: 2 text files\n" in words
+    assert "rdlib train --good GOOD_FOLDER --defective DEFECTIVE_FOLDER -o model.safetensors" in words
+
+
+def test_the_command_by_role_fits(tmp_path):
+    """What the error proposes for a folder, run as it is, reads that folder; paths are quoted for the shell."""
+    root = tmp_path / "Bob's parts; $new"
+    images(root, "good/monday", 1, 2, 3)
+    images(root, "scratch", 4)
+    images(root, "dent", 5, 6)
+    masks(root, "mask", 4, 5, 6)
+    words = refused(root)
+    assert words.splitlines()[1:5] == ["  dent: 2 images", "  good/monday: 3 images", "  mask: 3 images",
+                                       "  scratch: 1 image"]
+    shell, call = words.splitlines()[-2:]
+    given = shlex.split(shell)
+    assert given == ["rdlib", "train", "--good", f"{root}/good", "--defective", f"{root}/dent", f"{root}/scratch",
+                     "--masks", f"{root}/mask", "-o", "model.safetensors"]
+    data = eval(call, {"folder_dataset": folder_dataset})
+    assert sorted(data.test.defect_types) == ["dent", "dent", "good", "scratch"] and data.test.has_masks
+
+
+@pytest.mark.parametrize("folders, command", [
+    ({"train": [1, 2], "test/good": [3], "test/rust": [4]}, "--good train --defective test/rust --test-good test/good"),
+    ({"good": [1], "bad": [2], ".": [3]}, "--good good --defective bad"),
+    ({"a": [1], "b": [2]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
+    ({"test/OK": [1], "test/NG": [2]}, "--good GOOD_FOLDER --defective test/NG --test-good test/OK"),
+    ({"good": [1], "bad": [2], "train/good": [3]}, "--good good train/good --defective bad")])
+def test_what_is_not_recognized_is_never_guessed(tmp_path, folders, command):
+    for place, numbers in folders.items():
+        images(tmp_path, place, *numbers)
+    words = refused(tmp_path)
+    assert f"rdlib train {command} -o" in words.replace(f"{tmp_path}/", "")
+    assert "has no layout" in words or " or as " in words
+
+
+def test_two_layouts_in_one_folder(tmp_path):
+    images(tmp_path, "good", 1)
+    images(tmp_path, "bad", 2)
+    images(tmp_path, ".", 3)
+    assert "can be read as good and defective folders side by side or as one folder of good images" in refused(tmp_path)
+
+
+def test_a_large_folder_is_shown_in_part(tmp_path):
+    for number in range(30):
+        images(tmp_path, f"{number:02d}/a/b", 1)
+    words = refused(tmp_path)
+    assert "  and 10 more folders" in words and "  00/a: 1 image\n" in words and len(words.splitlines()) == 25
+
+
+def test_a_flat_folder_names_what_it_leaves_out(tmp_path):
+    images(tmp_path, ".", 1, 2)
+    images(tmp_path, "old", 3)
+    data = read(tmp_path)
+    assert levels(data.train) == [1, 2] and data.test is None and data.layout == "one folder of good images"
+    assert data.notes == ("left out: 1 image in old",) and "test: no images" in repr(data)
+
+
+def test_data_are_shown(tmp_path):
+    images(tmp_path, "train/good", 1, 2)
+    images(tmp_path, "test/ok", 3)
+    images(tmp_path, "test/dent", 4, 5)
+    masks(tmp_path, "ground_truth/dent", 4, 5)
+    images(tmp_path, "train/bad", 6)
+    text, name = repr(read(tmp_path)), tmp_path.name
+    assert text == (f"AnomalyData\n  name: folder:{name}\n  layout: MVTec AD\n  train: 2 good images\n"
+                    "  test: 3 images (2 dent, 1 good), with masks\n  note 1: left out: 1 defective image in train/bad")
+    assert "<table>" in read(tmp_path)._repr_html_()
+
+
+def test_names_that_say_a_role():
+    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective",
+             "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
+             "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
+             "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}
+    for role, names in words.items():
+        assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)

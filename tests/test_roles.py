@@ -1,0 +1,108 @@
+"""Folders by role: what is read, what is refused, and which good images are held out to test with."""
+import pytest
+from test_datasets import levels
+from test_layouts import images, masks, truth
+
+from rdlib import folder_dataset
+from rdlib.utils.errors import DataError
+
+
+def test_good_and_defective_folders(tmp_path):
+    images(tmp_path, "a", *range(10))
+    images(tmp_path, "more/batch 2", *range(10, 20))
+    images(tmp_path, "scrap/dent", 100, 101)
+    images(tmp_path, "scrap/scratch/side", 102)
+    images(tmp_path, "scrap", 103)
+    masks(tmp_path, "outlines/dent", 100, 101, rows=2)
+    masks(tmp_path, "outlines/scratch", 102, rows=3)
+    masks(tmp_path, "outlines/scrap", 103, rows=4)
+    data = folder_dataset(good=[tmp_path / "a", str(tmp_path / "more")], defective=tmp_path / "scrap",
+                          masks=tmp_path / "outlines", size=(20, 30))
+    assert [row for row in truth(data.test) if row[1] != "good"] == [
+        (103, "scrap", 4), (100, "dent", 2), (101, "dent", 2), (102, "scratch", 3)]
+    held = [level for level, kind, _ in truth(data.test) if kind == "good"]
+    assert len(held) == 4 and sorted(levels(data.train) + held) == list(range(20)) and data.test.has_masks
+    assert {sample.name for sample in data.test.samples} >= {"scrap/103.png", "scrap/scratch/side/102.png"}
+    assert data.layout == "folders by role" and "4 of 20 images held out" in data.notes[0]
+
+
+def test_test_good_and_validation(tmp_path):
+    for place, *numbers in (("a", 1, 2), ("b", 3), ("c", 4), ("d", 5)):
+        images(tmp_path, place, *numbers)
+    data = folder_dataset(good=tmp_path / "a", defective=tmp_path / "b", test_good=tmp_path / "c",
+                          validation=[tmp_path / "d"], size=32)
+    assert levels(data.train) == [1, 2] and data.test.defect_types == ["b", "good"] and data.notes == ()
+    assert levels(data.validation) == [5] and not data.test.has_masks
+    assert folder_dataset(good=tmp_path / "a").test is None
+    assert folder_dataset(good=tmp_path / "a", test_good=tmp_path / "c").test.labels == [0]
+
+
+def test_relative_paths_and_folders_of_one_name(tmp_path, monkeypatch):
+    images(tmp_path, "x/Imgs", 1, 2)
+    images(tmp_path, "y/Imgs", 3)
+    images(tmp_path, "z/Imgs", 4)
+    monkeypatch.chdir(tmp_path / "x")
+    data = folder_dataset(good="Imgs", defective=["../y/Imgs", "../z/Imgs"])
+    assert sorted(data.test.defect_types) == ["good", "y/Imgs", "z/Imgs"]
+    assert {sample.name for sample in data.test.samples} >= {"y/Imgs/003.png", "z/Imgs/004.png"}
+
+
+def test_what_is_refused(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "good/ng", 3)
+    images(tmp_path, "bad", 4)
+    images(tmp_path, "bad/ok", 5)
+    images(tmp_path, "one", 6)
+    (tmp_path / "empty").mkdir()
+
+    def said(**roles):
+        with pytest.raises(DataError) as caught:
+            folder_dataset(**{role: tmp_path / place for role, place in roles.items()})
+        return str(caught.value)
+
+    assert f"{tmp_path / 'good' / 'ng'} is inside" in said(good="good")
+    assert f"{tmp_path / 'bad' / 'ok'} is inside" in said(good="one", defective="bad")
+    for role in ("defective", "masks", "test_good", "validation"):
+        for name in ("gone", "empty"):
+            assert f"{tmp_path / name} is no folder or holds no images" in said(good="one", **{role: name})
+    assert "empty is no folder or holds no images" in said(good="empty")
+    assert "006.png has two roles" in said(good="one", defective="one")
+    assert "006.png has two roles" in said(good="one", validation="one")
+    assert "is the only good image" in said(good="one", defective="good/ng")
+    assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
+
+
+def test_a_mask_of_two_images_is_refused(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "bad/a", 7)
+    images(tmp_path, "bad/b", 7)
+    masks(tmp_path, "masks", 7)
+    with pytest.raises(DataError, match="007_mask.png has two roles"):
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks")
+
+
+@pytest.mark.parametrize("mask", ["001.jpg", "001_mask.png", "001_label.bmp", "001_GT.png"])
+def test_masks_among_good_images_are_refused(tmp_path, mask):
+    images(tmp_path, "good", 1, 2)
+    masks(tmp_path, "good", 1, form=mask)
+    with pytest.raises(DataError, match="have one name. If one is the mask of the other"):
+        folder_dataset(good=tmp_path / "good")
+
+
+def test_masks_inside_the_defective_folder(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "bad", 3)
+    masks(tmp_path, "bad/masks", 3, rows=7)
+    data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "bad/masks",
+                          size=(20, 30))
+    assert truth(data.test)[0] == (3, "bad", 7) and len(data.test) == 2
+    with pytest.raises(DataError, match="masks is inside"):
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad")
+
+
+def test_a_link_upward_ends(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "elsewhere/more", 3)
+    (tmp_path / "good/again").symlink_to(tmp_path / "good", target_is_directory=True)
+    (tmp_path / "good/more").symlink_to(tmp_path / "elsewhere/more", target_is_directory=True)
+    assert levels(folder_dataset(good=tmp_path / "good", size=32).train) == [1, 2, 3]

@@ -1,0 +1,214 @@
+"""A model's file: every class comes back as it was, and names what it is; a changed or damaged one is refused."""
+import copy
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from parity import official_state
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from test_threshold import from_good
+from test_training import equal, images, weights
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
+from torch.nn.utils import fusion, parametrizations, prune
+
+import rdlib
+from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, TeacherEncoder
+from rdlib.detector import Detector
+from rdlib.encoder import fingerprint
+from rdlib.utils.errors import WeightsError
+
+PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+MODELS = {
+    "reverse": lambda: ReverseDistillation("resnet18", None, bottleneck="oce", scales=(3, 1), sigma=1.5, score="sum",
+                                           fusion="multiply", normalize=False, seed=3),
+    "forward": lambda: ForwardStudent("resnet18", scales=(2,), sigma=0, fusion="multiply", seed=4),
+    "bank": lambda: MemoryBank("resnet18", scales=(3, 2), size=20, coreset=False, sigma=2, seed=5).fit(
+        images(3), progress=False),
+    "empty bank": lambda: MemoryBank("resnet18")}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    """A model of every class, none of whose settings are the default ones, and all it may know of its training."""
+    made = MODELS[request.param]()
+    made.set_trained((64, 64), (0.1, 0.9))
+    made.set_roi(torch.arange(64 * 64).view(64, 64) % 3 > 0)
+    made.threshold = from_good(np.linspace(1, 2, 80), 0.1, confidence=0.9)
+    return made
+
+
+def same_predictions(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.predict(PICTURES), other.predict(PICTURES), strict=True))
+
+
+def description(path):
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["rdlib"])
+
+
+def rewrite(path, **change):
+    about = description(path)
+    save_file(load_file(path), path, {"rdlib": json.dumps({k: v for k, v in (about | change).items() if v != "gone"})})
+
+
+def test_every_class_comes_back_as_it_was(model, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    for loaded in (rdlib.load(tmp_path / "m.safetensors"), type(model).load(str(tmp_path / "m.safetensors"))):
+        assert type(loaded) is type(model) and loaded.config == model.config and loaded.threshold == model.threshold
+        assert equal(weights(loaded), weights(model)) and not any(part.training for part in loaded.modules())
+        assert loaded.image_size == (64, 64) and isinstance(loaded.config.value_range, tuple)
+        assert repr(loaded) == repr(model) and loaded.describe() == model.describe()
+        if getattr(model, "bank", PICTURES).numel():
+            assert same_predictions(loaded, model)
+
+
+def test_the_file_says_how_the_model_was_trained(model, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    about = description(tmp_path / "m.safetensors")
+    assert about["class"] == type(model).__name__ and about["format"] == 2 and about["version"] == rdlib.__version__
+    config = about["config"]
+    assert (config["image_size"], config["value_range"], config["version"]) == ([64, 64], [0.1, 0.9], rdlib.__version__)
+    assert (config["sigma"], config["normalize"]) == (model.config.sigma, model.config.normalize)
+    content = b"".join(value.numpy().tobytes() for value in model.teacher.state_dict().values())
+    assert about["teacher"] == {"weights": model.config.weights, "checksum": zlib.crc32(content)}
+    assert about["threshold"]["rate"] == 0.1 and len(about["threshold"]["quantiles"]) == 21
+
+
+def test_what_was_saved_can_be_used_and_saved_again(tmp_path):
+    bank = MODELS["bank"]()
+    bank.save(tmp_path / "m.safetensors")
+    loaded = rdlib.load(tmp_path / "m.safetensors")
+    assert loaded.config.size == 20 and not loaded.config.coreset and loaded.config.seed == 5
+    assert same_predictions(loaded, bank) and torch.equal(loaded.fit(images(3), progress=False).bank, bank.bank)
+    loaded.save(tmp_path / "m.safetensors")
+    student = MODELS["forward"]()
+    student.save(tmp_path / "f.safetensors")
+    loaded = rdlib.load(tmp_path / "f.safetensors")
+    rdlib.fit(loaded, images(4), 1, progress=False)
+    assert not equal(weights(loaded.student), weights(student.student))
+
+
+def test_a_file_of_another_class_is_refused(tmp_path):
+    MODELS["forward"]().save(tmp_path / "m.safetensors")
+    for other in (ReverseDistillation, MemoryBank, Detector):
+        with pytest.raises(WeightsError, match=r"holds a ForwardStudent, no .*rdlib.load\(path\)"):
+            other.load(tmp_path / "m.safetensors")
+    rewrite(tmp_path / "m.safetensors", **{"class": "Mine"})
+    with pytest.raises(WeightsError, match="a Mine, .*ReverseDistillation, ForwardStudent, MemoryBank.*Mine.load"):
+        rdlib.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"format": 3}, "format 3, later than 2.*Update the kit"), ({"format": "gone"}, "save the model again"),
+    ({"class": "gone"}, "save the model again"), ({"config": "gone"}, "save the model again"),
+    ({"teacher": "gone"}, "save the model again"), ({"threshold": "gone"}, "save the model again")])
+def test_a_description_of_another_version_is_refused(change, words, tmp_path):
+    MODELS["empty bank"]().save(tmp_path / "m.safetensors")
+    rewrite(tmp_path / "m.safetensors", **change)
+    with pytest.raises(WeightsError, match=rf"m\.safetensors.*{words}"):
+        rdlib.load(tmp_path / "m.safetensors")
+
+
+def test_a_teacher_that_is_not_the_named_one_is_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    MODELS["forward"]().save(path)
+    state = load_file(path)
+    state["teacher.conv1.weight"][0, 0, 0, 0] += 0.5
+    save_file(state, path, {"rdlib": json.dumps(description(path))})
+    with pytest.raises(WeightsError, match="the teacher's weights are not those"):
+        rdlib.load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_other_dtypes_load_in_float32(dtype, tmp_path):
+    model = MODELS["bank"]().to(dtype)
+    model.save(tmp_path / "m.safetensors")
+    loaded = rdlib.load(tmp_path / "m.safetensors")
+    assert loaded.bank.dtype == loaded.teacher.conv1.weight.dtype == torch.float32
+    assert torch.equal(loaded.bank, model.bank.float())
+    assert torch.allclose(loaded.predict(PICTURES)[0], model.float().predict(PICTURES)[0], atol=0.05)
+
+
+def test_the_fingerprint_is_a_checksum_of_the_values():
+    teacher = TeacherEncoder()
+    content = b"".join(value.numpy().tobytes() for value in teacher.state_dict().values())
+    assert fingerprint(teacher) == zlib.crc32(content) == fingerprint(teacher.to(memory_format=torch.channels_last))
+
+
+def folded(model):
+    """BatchNorm of the teacher's first layer folded into its convolution."""
+    teacher = model.teacher
+    for part in (teacher.conv1, teacher.bn1):
+        for name, value in list(part._buffers.items()):
+            if name in ("weight", "bias"):
+                delattr(part, name)
+                part.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    teacher.conv1.bias = None
+    teacher.conv1, teacher.bn1 = fusion.fuse_conv_bn_eval(teacher.conv1, teacher.bn1), nn.Identity()
+
+
+def quantized(model):
+    model.student = quantize_dynamic(nn.Sequential(nn.Linear(2, 2)))
+
+
+def integers(model):
+    model.student.conv1.weight = nn.Parameter(model.student.conv1.weight.to(torch.int8), requires_grad=False)
+
+
+CHANGES = {
+    "folded": folded, "quantized": quantized, "integers": integers,
+    "wrapped": lambda model: setattr(model, "student", nn.DataParallel(model.student)),
+    "compiled": lambda model: setattr(model, "student", torch.compile(model.student)),
+    "parametrized": lambda model: parametrizations.weight_norm(model.student.conv1),
+    "pruned": lambda model: prune.random_unstructured(model.student.conv1, "weight", 0.5),
+    "narrower": lambda model: setattr(model.student, "conv1", nn.Conv2d(3, 32, 7)),
+    "one more": lambda model: setattr(model, "head", nn.Linear(2, 2)),
+    "one less": lambda model: delattr(model.student, "layer3")}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_with_other_layers_is_not_saved(change, tmp_path):
+    model = ForwardStudent("resnet18", None)
+    CHANGES[change](model)
+    with pytest.raises(WeightsError, match="cannot be saved: its layers were changed.*folding BatchNorm"):
+        model.save(tmp_path / "m.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_that_was_only_used_is_saved(tmp_path):
+    model = copy.deepcopy(MODELS["forward"]()).to(memory_format=torch.channels_last)
+    model.predict(PICTURES)
+    rdlib.fit(model, images(4), 1, progress=False, ema=0.5)
+    model.requires_grad_(False)
+    model.save(tmp_path / "m.safetensors")
+    assert same_predictions(rdlib.load(tmp_path / "m.safetensors"), model)
+
+
+def test_official_weights_take_away_what_the_model_knew(tmp_path):
+    model = ReverseDistillation("resnet18", None)
+    roi = torch.arange(64 * 64).view(64, 64) % 3 > 0
+    model.set_trained(64, (0, 1))
+    model.set_roi(roi)
+    torch.save({part: official_state("resnet18", part) for part in ("bn", "decoder")}, tmp_path / "official.pth")
+    model.load_official(tmp_path / "official.pth")
+    assert (model.config.image_size, model.config.value_range, model.config.version) == (None, None, None)
+    assert torch.equal(model.roi, roi) and model.image_size == (64, 64), "the region of interest is the user's"
+
+
+def test_an_exported_file_names_its_class(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"not a model of this kind")
+    with pytest.raises(WeightsError, match=r"OnnxDetector\(path\)"):
+        rdlib.load(tmp_path / "m.onnx")
+
+
+def test_repr_tells_how_the_model_was_trained(model):
+    lines = repr(model).splitlines()
+    assert lines[0] == type(model).__name__
+    assert f"  teacher: backbone='resnet18', weights={model.config.weights!r}" in lines
+    assert f"  trained: image_size=(64, 64), value_range=(0.1, 0.9), version='{rdlib.__version__}'" in lines
+    assert f"  threshold: {model.threshold}" in lines and "  region of interest: 2730 pixels" in lines
+    assert len(lines) == 6 and "2730 pixels" in model._repr_html_()
