@@ -160,8 +160,10 @@ def test_one_image_is_not_a_batch():
         as_image_tensor(BATCH)
 
 
-RANGES = [(BATCH * 255, "divide by 255"), (BATCH[0] * 2, "divide by 255"), (BATCH + 0.01, "divide by 255"),
-          ((BATCH - 0.45) / 0.225, "Do not normalize them: the model does"), (BATCH - 0.01, "Do not normalize"),
+RANGES = [(BATCH * 255, "divide by 255"), (BATCH[0] * 2, "divide by 255"), (BATCH * 1.6, "divide by 255"),
+          ((BATCH - 0.45) / 0.225, "Do not normalize them: the model does"), (2 * BATCH - 1, "Do not normalize"),
+          (BATCH + 0.002, r"clamp them to \[0, 1\]"), (BATCH - 0.01, "clamp them"), (BATCH * 1.4 - 0.2, "clamp them"),
+          (BATCH * 256 - 0.4, "divide by 255"),
           (BATCH * 65535, "Scale them"), (BATCH * 200 - 100, "Scale them"), (list(BATCH * 255), "divide by 255"),
           (255 * BATCH.permute(0, 2, 3, 1).numpy(), "divide by 255"), ([BATCH[0], BATCH[1] * 255], "divide by 255")]
 
@@ -198,8 +200,14 @@ def test_a_model_of_other_values_takes_these(normalize):
     model = ReverseDistillation("resnet18", None, sigma=1, normalize=normalize)
     model.set_trained(64, (-2.1, 2.6))
     assert model.predict(4 * BATCH - 2)[1].isfinite().all()
-    with pytest.raises(ValueError, match=r"must lie in \[-2.1, 2.6\].*got 0 to 255. If they are 0 to 255, divide"):
+    with pytest.raises(ValueError, match=r"must lie in \[-2.1, 2.6\].*got 0 to 255. The model was trained on values "
+                                         r"from -2.1 to 2.6: prepare images in the same way.$"):
         model.predict(255 * BATCH.round())
+    for scale in (255, 6):
+        model.set_trained(64, (0, scale))
+        with pytest.raises(ValueError, match=rf"from 0 to {scale}: prepare images in the same way.$"):
+            model.predict(256.5 * BATCH.round() - 0.1)
+    model.set_trained(64, (-2.1, 2.6))
     for byte in (PIXELS, torch.from_numpy(PIXELS).movedim(-1, 1), Image.fromarray(PIXELS[0]), [BATCH[0], PIXELS[1]]):
         with pytest.raises(ValueError, match="values from -2.1 to 2.6, but files and 8-bit images give 0 to 1"):
             model.predict(byte)
