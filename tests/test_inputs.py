@@ -144,9 +144,20 @@ def test_what_is_no_image_is_refused_in_words(model, wrong, message):
 
 def test_files_that_cannot_be_read_are_named(model, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"no image")
-    for path in (tmp_path / "torn.png", tmp_path / "gone.png", tmp_path):
-        with pytest.raises(DataError, match=str(path)):
-            model.predict([path])
+    for path, words in (("torn.png", r"torn.png is not a readable image \(.*If it is truncated, copy it again"),
+                        ("gone.png", "^There is no file .*gone.png. Check the path.$"),
+                        ("", r"is not a readable image \(.*It is a folder: pass its files.$")):
+        with pytest.raises(DataError, match=words) as caught:
+            model.predict([tmp_path / path])
+        assert str(tmp_path / path) in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", [
+    Image.new("RGB", (0, 5)), Image.new("L", (5, 0)), np.zeros((0, 5, 3), np.uint8), np.zeros((2, 5, 0, 4), np.uint8),
+    np.zeros((0, 5)), torch.zeros(3, 0, 5), [torch.zeros(3, 64, 64), torch.zeros(1, 3, 5, 0)]])
+def test_an_image_without_pixels_is_refused(model, empty):
+    with pytest.raises(ValueError, match=r"An image of shape \(.*\) has no pixels"):
+        model.predict(empty)
 
 
 def test_no_images_have_no_scores(model):
