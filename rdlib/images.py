@@ -1,4 +1,5 @@
 """Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
+import os
 from os import PathLike
 from pathlib import Path
 
@@ -29,8 +30,11 @@ def open_image(path: Path) -> Image.Image:
         with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}. Check the path.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image ({error}). If it is truncated, copy it again.") from error
+        advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
+        raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
 
 
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
@@ -106,6 +110,9 @@ def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
+    sides = images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]
+    if 0 in sides:
+        raise ValueError(f"An image of shape {tuple(sides)} has no pixels. Leave it out.")
     if isinstance(images, str | PathLike | Image.Image):
         if size is None:
             raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "

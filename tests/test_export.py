@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from test_evaluation import all_at_once
 
-from rdlib import ForwardStudent, ReverseDistillation, evaluate, load_dataset
+from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, load_dataset
 from rdlib.deploy import export
 from rdlib.deploy.export import OnnxDetector, export_onnx
 from rdlib.threshold import threshold_from_good
@@ -142,6 +142,13 @@ def test_the_size_comes_from_somewhere(model, tmp_path):
         export_onnx(model, tmp_path / "model.onnx")
     with pytest.raises(ValueError, match=r"to compare on are \(N, 3, 64, 64\)"):
         export_onnx(model, tmp_path / "model.onnx", 64, images=torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("other", [lambda: MemoryBank("resnet18", None), lambda: torch.nn.Linear(2, 2), lambda: None])
+def test_other_classes_are_not_exported(other, tmp_path):
+    name = type(other()).__name__
+    with pytest.raises(ValueError, match=f"A ReverseDistillation or ForwardStudent can be exported, got a {name}"):
+        export_onnx(other(), tmp_path / "model.onnx", 64)
 
 
 def test_files_that_are_no_exported_model(tmp_path, graph):

@@ -2,6 +2,7 @@
 import pickle
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -102,21 +103,24 @@ class Unreadable(Dataset):
         return 6
 
 
+FILES = r'load_dataset\("folder:PATH"\) or folder_dataset\(good=...\)'
 NO_DATA_SETS = {
     "a loader": (lambda: DataLoader(known(), 2), "This DataLoader has no length and indices.*pass loader.dataset"),
     "a stream": (Stream, "This Stream has no length and indices"),
     "a loader of a stream": (lambda: DataLoader(Stream()), "This (DataLoader|Stream) has no length and indices"),
     "a batch": (lambda: FLOATS, r"This Tensor has no .*list\(batch\)"),
     "an image": (lambda: FLOATS[0], "This Tensor has no"), "an array": (lambda: FLOATS.numpy(), "This ndarray has no"),
-    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no"),
+    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no .*pass .train or .test"),
     "nothing": (lambda: None, "This NoneType has no|test set has no images"), "a number": (lambda: 3, "This int has"),
     "a dictionary": (lambda: {"train": FLOATS}, "This dict has no item at index 0"),
     "a table": (lambda: pd.DataFrame({"file": ["a.png"]}), "This DataFrame has no item at index 0"),
     "no items": (Unreadable, "This Unreadable has no item at index 0"),
-    "a name": (lambda: "synthetic/weave", "Item 0 of the data set, a str, has no image to use"),
-    "paths": (lambda: ["a.png", "b.png"], "Item 0 of the data set, a str, has no image to use"),
+    "a name": (lambda: "synthetic/weave", rf"This str has no length and indices of images.*{FILES}"),
+    "a path": (lambda: Path("images"), rf"This \w+Path has no length and indices of images.*{FILES}"),
+    "paths": (lambda: ["a.png", "b.png"], f"a str, has no image to use: a str is no tensor or array.*{FILES}"),
+    "paths with labels": (lambda: [(Path("a.png"), 1)], rf"image to use: a \w+Path is no tensor or array.*{FILES}"),
     "dictionaries": (lambda: [{"image": image} for image in FLOATS], "a dict, has no image to use"),
-    "Pillow's images": (lambda: [Image.new("RGB", SIZE)] * 3, "a Image, has no image to use"),
+    "Pillow's images": (lambda: [Image.new("RGB", SIZE)] * 3, f"Image, has no image to use: a Image is no .*{FILES}"),
     "empty tuples": (lambda: [()] * 3, "a tuple, has no image to use"),
     "batches": (lambda: [FLOATS, FLOATS], "a Tensor, has no image to use"),
     "whole numbers": (lambda: list(BYTES.long()), "has no image to use: .*int64"),

@@ -179,6 +179,21 @@ def test_a_model_with_other_layers_is_not_saved(change, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "part"), [
+    ("reverse", "teacher"), ("forward", "teacher"), ("forward", "all"), ("bank", "teacher")])
+def test_a_folded_model_is_not_trained(name, part):
+    """Not of the teacher alone either: its folded weights are parameters, which an optimizer finds."""
+    model = MODELS[name]().eval()
+    folded(model)
+    if part == "all":
+        student = model.student
+        student.conv1, student.bn1 = fusion.fuse_conv_bn_eval(student.conv1, student.bn1), nn.Identity()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(WeightsError, match="cannot be trained: its layers were changed.*folding BatchNorm"):
+        model.fit(images(3), progress=False) if name == "bank" else rdlib.fit(model, images(4), 1, progress=False)
+    assert equal(before, model.state_dict())
+
+
 def test_a_model_that_was_only_used_is_saved(tmp_path):
     model = copy.deepcopy(MODELS["forward"]()).to(memory_format=torch.channels_last)
     model.predict(PICTURES)

@@ -282,7 +282,7 @@ def test_an_overlay_that_cannot_be_written_stops_nothing(tmp_path):
         picture(64, 128, 40).save(folder / name)
     table = score_folder(Vanishing(folder / "a.png"), folder, tmp_path / "out", progress=False).set_index("file")
     assert list(table.anomalous) == [1, 1, 1] and table.score.notna().all() and drawn(tmp_path / "out") == ["b.png.png"]
-    for name, words in (("a.png", "is not a readable image"), (long, "too long")):
+    for name, words in (("a.png", "There is no file"), (long, "too long")):
         assert table.error[name].startswith("The overlay could not be written") and words in table.error[name]
     assert table.error["b.png"] == ""
     quiet = score_folder(Brightness(), folder, tmp_path / "out", progress=False)

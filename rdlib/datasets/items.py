@@ -19,7 +19,8 @@ from rdlib.utils.errors import DataError
 CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train or .test, or another map-style data set: "
             "a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images of one size, (3, H, W), "
             "float32 RGB in [0, 1] or uint8, or tuples that begin with one, or objects with an .image. To evaluate, "
-            "they need labels, 0 normal and 1 anomalous: (image, label), (image, label, mask), or .label and .mask.")
+            "they need labels, 0 normal and 1 anomalous: (image, label), (image, label, mask), or .label and .mask. "
+            'For image files, use load_dataset("folder:PATH") or folder_dataset(good=...).')
 UNKNOWN = 2  # value of all pixels of a missing mask of an anomalous image
 
 
@@ -54,7 +55,9 @@ def parts(found: Any) -> tuple[Any, Any, Any]:
 
 def _image(found: Any, index: int) -> Tensor:
     try:
-        return as_image_tensor(parts(found)[0]).detach().float().cpu()
+        if not isinstance(image := parts(found)[0], Tensor | np.ndarray):
+            raise ValueError(f"a {type(image).__name__} is no tensor or array.")
+        return as_image_tensor(image).detach().float().cpu()
     except ValueError as error:
         raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no image to use: {error} "
                          f"{CONTRACT}") from error
@@ -73,10 +76,10 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
     Raises:
         ValueError: the data set has no length or no indices, or its first item is of another form.
     """
-    kind, methods = type(dataset).__name__, ("__len__", "__getitem__")
-    if isinstance(dataset, IterableDataset | Tensor | np.ndarray) or not all(hasattr(dataset, m) for m in methods):
-        raise ValueError(f"This {kind} has no length and indices, which the order of the images and resuming need. Of "
-                         f"a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
+    kind, indexed = type(dataset).__name__, hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset | Tensor | np.ndarray | str) or not indexed:
+        raise ValueError(f"This {kind} has no length and indices of images. Of load_dataset(...), pass .train or "
+                         f".test; of a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
     if not len(dataset):
         return default_collate
     try:

@@ -72,6 +72,8 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
+    if not isinstance(model, Distillation):
+        raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
     for key, value in model.state_dict().items():

@@ -58,15 +58,19 @@ class Saved(Scorer, nn.Module):
         return {key: (type(value), getattr(value, "shape", None), "float" in str(getattr(value, "dtype", "")))
                 for key, value in self.state_dict().items() if key not in self.resized}
 
+    def check_layers(self, use: str) -> None:
+        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be: "saved"."""
+        now, built = self.layers(), self._layers
+        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
+            raise WeightsError(f"The model cannot be {use}: its layers were changed after it was built, such as by "
+                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Use it unchanged.")
+
     def save(self, path: str | Path) -> None:
         """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
 
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
-        now, built = self.layers(), self._layers
-        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
-            raise WeightsError(f"The model cannot be saved: its layers were changed after it was built, such as by "
-                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Save it unchanged.")
+        self.check_layers("saved")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         for key, value in state.items():
             check_values(key, value, f"{path} was not written")

@@ -97,10 +97,14 @@ def _check_range(images: Tensor, least: float, most: float) -> None:
     if least - TOLERANCE <= low and high <= most + TOLERANCE:
         return
     cause = "Scale them as the training images."
-    if least == 0 and low < -TOLERANCE and max(-low, high) < 3:
-        cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
-    elif low >= -TOLERANCE and high <= 255:
+    if (least, most) != (0, 1):
+        cause = f"The model was trained on values from {least:.4g} to {most:.4g}: prepare images in the same way."
+    elif -0.5 <= low and high <= 1.5:
+        cause = "If they were resampled, which overshoots, clamp them to [0, 1]."
+    elif -0.5 <= low and high <= 256:  # 255 and what resampling adds
         cause = "If they are 0 to 255, divide by 255, or pass them as uint8."
+    elif max(-low, high) < 3:  # ImageNet's statistics give -2.2 to 2.7
+        cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
     raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
                      f"{low:.4g} to {high:.4g}. {cause}")
 

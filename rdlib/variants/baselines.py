@@ -164,7 +164,9 @@ class MemoryBank(Detector):
 
         Raises:
             ValueError: the data set is empty or of another form, or the precision is unknown.
+            WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
         """
+        self.check_layers("trained")
         generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
             collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed, 0)
