@@ -22,7 +22,7 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
 
     Raises:
         DataError: the images differ in size, or the mask cannot be read or has another size.
-        ValueError: the box does not lie in the images.
+        ValueError: the box does not lie in the images, no pixel is inside, or the text is neither a box nor a file.
     """
     sizes = {sample.path: image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")}
     found = sorted(set(sizes.values())) or [dataset.size]  # drawn images have the size of the data set
@@ -37,8 +37,14 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
                              f"lower edge, such as --roi 0,0,{width},{height}.")
         y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
         roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+    elif not Path(text).is_file():
+        raise ValueError(f"The region of interest {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. "
+                         f"Give a box, such as --roi 0,0,{width},{height}, or check the path.")
     else:
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):
             raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, but the images have {whole}.")
+    if not roi.any():
+        raise ValueError(f"The region of interest {text} holds no pixel at the model's size of {dataset.size[1]} x "
+                         f"{dataset.size[0]}. Give a larger one, or a larger --size.")
     return roi

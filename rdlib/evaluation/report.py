@@ -240,7 +240,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, labels = np.empty((n, *size), np.uint8), np.empty(n, int)
     loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
-    with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
+    with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
             try:

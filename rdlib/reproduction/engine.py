@@ -56,7 +56,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
     missing = [config for config in configs if config not in outcome.skipped]
     results = (_on_cluster(missing, store, machine, scheduler) if scheduler else
                _on_this_machine(missing, store, machine, jobs))
-    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress,
+    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress or None,
                file=sys.stderr)
     for config, failed, message in bar:
         if failed:

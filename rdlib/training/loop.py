@@ -161,7 +161,7 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     """
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-              disable=not progress) as bar:
+              disable=not progress or None) as bar:
         while run.epoch < run.epochs and not run.stop:
             chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
             batches = source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch)
