@@ -66,10 +66,8 @@ def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: in
         The stage, with torch's default weights.
     """
     out_channels = planes * backbone.block.expansion
-    shortcut = None
-    if stride != 1 or in_channels != out_channels:
-        shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                                 nn.BatchNorm2d(out_channels))
+    shortcut = None if stride == 1 and in_channels == out_channels else nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
     width = {"base_width": backbone.base_width}
     first = backbone.block(in_channels, planes, stride, shortcut, **width)
     return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))

@@ -126,8 +126,9 @@ def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path 
     Raises:
         WeightsError: weights that cannot be downloaded or read, contain no layer4, do not fit, or are not finite.
     """
-    state, source = {}, "a random teacher"
-    if weights not in (None, "random", "random_calibrated"):
+    if weights in (None, "random", "random_calibrated"):
+        state, source = dict[str, Tensor](), "a random teacher"
+    else:
         state, source = read_teacher(backbone, weights, get_backbone(backbone).imagenet.url)
     layer4 = {key.removeprefix("layer4."): value for key, value in state.items() if key.startswith("layer4.")}
     if not layer4:

@@ -27,11 +27,10 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
     """
     renamed = {}
     for key, value in without_module({key: value for key, value in state.items() if "memory" not in key}).items():
-        if key.startswith(OFFICIAL_UNUSED):
-            continue
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
         own = prefixes.get(official, "") + key.removeprefix(official)
-        renamed[own.replace(".upsample.", ".downsample.")] = value
+        if not key.startswith(OFFICIAL_UNUSED):
+            renamed[own.replace(".upsample.", ".downsample.")] = value
     return renamed
 
 

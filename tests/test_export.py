@@ -71,7 +71,7 @@ def test_the_detector_predicts_in_batches_and_carries_the_threshold(exported):
     for got, wanted in zip(detector.predict(IMAGES, batch_size=2), model.predict(IMAGES), strict=True):
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="64 x 96 pixels, got images of 64 x 64. Resize"):
+    with pytest.raises(ValueError, match="64 x 96 pixels. .* at 64 x 64. Resize"):
         detector.predict(torch.rand(1, 3, 64, 64))
 
 
@@ -140,12 +140,12 @@ def test_what_is_missing_is_named_with_its_command(model, graph, monkeypatch, tm
 def test_the_size_comes_from_somewhere(model, tmp_path):
     with pytest.raises(ValueError, match="Give the size"):
         export_onnx(model, tmp_path / "model.onnx")
-    with pytest.raises(ValueError, match=r"to compare on must be \(N, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"to compare on are \(N, 3, 64, 64\)"):
         export_onnx(model, tmp_path / "model.onnx", 64, images=torch.rand(1, 3, 32, 32))
 
 
 def test_files_that_are_no_exported_model(tmp_path, graph):
-    with pytest.raises(WeightsError, match="There is no model file"):
+    with pytest.raises(WeightsError, match="cannot be read .*NoSuchFile.*Check the path"):
         OnnxDetector(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     onnx.save(graph, tmp_path / "foreign.onnx")  # sound, but without the kit's metadata

@@ -351,15 +351,15 @@ def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
     assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
 
 
-def test_good_images_alone_are_all_used(tmp_path, monkeypatch):
-    """Without defective images, those held out to test with train or choose the threshold; both ways read the same."""
+def test_good_images_alone_are_split_three_ways(tmp_path, monkeypatch):
+    """Those held out to test are neither trained on nor do they choose the threshold."""
     folder, said = fill(tmp_path / "ok", range(30)), []
+    data = folder_dataset(good=folder, size=64)
+    assert (len(data.train), len(data.test), any(data.test.labels)) == (24, 6, False)
     monkeypatch.setattr(train, "fit", lambda *a, **o: (_ for _ in ()).throw(FloatingPointError("far enough")))
-    for data in (folder_dataset(good=folder, size=64), load_dataset(f"folder:{folder}", size=64)):
-        with pytest.raises(FloatingPointError):
-            train_model(data, tmp_path / "m.safetensors", teacher="embedded", say=said.append)
-    assert "no defective images, so its images train, or choose the threshold" in said[0] and len(said) == 3
-    assert all("15 good images train, 15 choose the threshold" in words for words in said[1:])
+    with pytest.raises(FloatingPointError):
+        train_model(data, tmp_path / "m.safetensors", teacher="embedded", say=said.append)
+    assert "12 good images train, 12 choose the threshold" in said[0]
 
 
 def test_a_data_set_by_its_name(tmp_path, monkeypatch, capsys):

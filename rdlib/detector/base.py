@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import check_finite, gaussian_smooth, image_score
 from rdlib.detector.config import Config
 from rdlib.detector.saving import Saved
-from rdlib.detector.scorer import Images, checked_images
+from rdlib.detector.scorer import checked_images
 from rdlib.encoder import TeacherEncoder
+from rdlib.images import Images
 from rdlib.utils.arrays import as_size, as_truth
 from rdlib.utils.display import Shown
 from rdlib.utils.hardware import memory_format, neutral
@@ -24,7 +25,6 @@ from rdlib.utils.version import __version__
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
-TRAINED = ("image_size", "value_range", "version")  # settings that `Detector.set_trained` sets
 Features = tuple[Tensor, Tensor, Tensor]
 
 
@@ -33,9 +33,6 @@ class Detector(Shown, Saved):
 
     A subclass adds its networks in `_add_networks`. `load` can then build it without its constructor.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def _build(self, config: Config, weights: str | Path | None, seed: int) -> torch.Generator:
         """Build the model in place of `__init__`, and return the generator of its random weights.
@@ -57,8 +54,8 @@ class Detector(Shown, Saved):
         self.threshold = None  # chosen by the user for this model, see `rdlib.threshold`
         self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
         config.weights = self.teacher.weights
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.register_buffer("roi", None)
         generator = torch.Generator().manual_seed(seed)
         self._add_networks(generator)
@@ -72,7 +69,7 @@ class Detector(Shown, Saved):
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
-        trained = ", ".join(shown.pop(name) for name in TRAINED)
+        trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
                 "trained": trained if self.config.version else "not by this kit", "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}

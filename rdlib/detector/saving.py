@@ -58,19 +58,15 @@ class Saved(Scorer, nn.Module):
         return {key: (type(value), getattr(value, "shape", None), "float" in str(getattr(value, "dtype", "")))
                 for key, value in self.state_dict().items() if key not in self.resized}
 
-    def check_layers(self, use: str) -> None:
-        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be, "saved"."""
-        now, built = self.layers(), self._layers
-        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
-            raise WeightsError(f"The model cannot be {use}: its layers were changed after it was built, such as by "
-                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Use it unchanged.")
-
     def save(self, path: str | Path) -> None:
         """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
 
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
-        self.check_layers("saved")
+        now, built = self.layers(), self._layers
+        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
+            raise WeightsError(f"The model cannot be saved: its layers were changed after it was built, such as by "
+                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Save it unchanged.")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         for key, value in state.items():
             check_values(key, value, f"{path} was not written")
@@ -118,8 +114,7 @@ def read_description(path: Path) -> dict:
         raise WeightsError(f"{path} cannot be read as a saved model ({error}). Check the path, or save it again with "
                            "model.save(path). An exported .onnx file is opened with OnnxDetector(path).") from error
     if text is None:
-        raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use ReverseDistillation("
-                           "weights=path). For an official checkpoint, use model.load_official(path).")
+        raise WeightsError(f"{path} holds no rdlib model. Use ReverseDistillation(weights=path) or load_official().")
     try:
         about = json.loads(text)
         if about["format"] > FORMAT:

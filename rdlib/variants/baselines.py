@@ -57,9 +57,8 @@ class ForwardStudent(Distillation):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalize: bool = True, seed: int = 0):
-        config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
-                                    normalize=normalize)
-        self._build(config, weights, seed)
+        self._build(DistillationConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
+                                       normalize=normalize), weights, seed)
 
     def _add_networks(self, generator: torch.Generator) -> None:
         """Add the student."""
@@ -128,7 +127,7 @@ class MemoryBank(Detector):
 
     def _add_networks(self, generator: torch.Generator) -> None:
         """Add the empty bank."""
-        self.register_buffer("bank", torch.empty(0, 0))
+        self.bank = nn.Buffer(torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Extract the patches of images.
