@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from rdlib.datasets.roles import (MASK_SUFFIX, SPLIT, Entry, Roles, as_data, entries, good_in, masks_in, role_of,
-                                  subfolders)
+from rdlib.datasets.roles import MASK_SUFFIX, Entry, Roles, as_data, entries, good_in, masks_in, role_of, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.datasets.tree import images_by_folder, not_read, place_role
 from rdlib.images import list_images, mask_values
@@ -85,7 +84,7 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
 def _side_by_side(folder: Path) -> dict[str, Roles]:
     """Fit GOOD and BAD beside each other, or BAD/TYPE, with masks in a folder beside them."""
     good, bad, masks = (_of_role([folder], role) for role in ("good", "bad", "masks"))
-    if not good or not bad or any(SPLIT.fullmatch(part.name) for path in good + bad for part in subfolders(path)):
+    if not good or not bad or any(_parts(path, f"{TRAIN}|{TEST}|{VALIDATION}") for path in good + bad):
         return {}
     defective = entries({path: path.name for path in bad}, masks_in(masks), subfolders_are_types=True)
     return {"good and defective folders side by side": Roles(good_in(good), defective, holds_out=True)}
