@@ -9,15 +9,16 @@ import io
 import re
 import shlex
 import sys
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import get_args, get_origin
 
-from rdlib.utils.errors import CheckpointError, DataError, WeightsError
+from rdlib.utils.errors import CheckpointError, WeightsError
 
-EXPECTED = (CheckpointError, DataError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
+EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
 
 def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective: Sequence[str] = (),
@@ -54,10 +55,12 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
         seed: seed of the split, the weights and the order of the images
         quiet: print only the result
     """
+    from tqdm import tqdm
+
     from rdlib.deploy.train import train_model
     data = _data(folder, size, seed, good=good, defective=defective, masks=masks, test_good=test_good,
                  validation=validation)
-    say: Callable[[str], object] = (lambda text: None) if quiet else print
+    say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
     say(repr(data))
     model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
                         roi=roi, seed=seed, progress=not quiet, say=say)
@@ -74,11 +77,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
                                  for role, folders in roles.items() if folders}, size=size, seed=seed)
     if any(roles.values()) or not folder:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
-    found = Path(folder).exists()
-    try:
-        return load_dataset(f"folder:{Path(folder).resolve()}" if found else folder, size=size)
-    except ValueError as error:
-        raise error if found else DataError(f"There is no folder {folder}. {error}") from error
+    return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, size=size)
 
 
 def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
@@ -111,8 +110,7 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
                          num_workers=num_workers, resume=resume, progress=not quiet)
     message, warnings = scoring_messages(table, scorer.threshold, out)
     print(message)
-    for warning in warnings:
-        print(warning, file=sys.stderr)
+    sys.stderr.writelines(f"{warning}\n" for warning in warnings)
     return int((table["error"] == NOT_FINITE).any())
 
 
@@ -204,9 +202,11 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
     from rdlib.reproduction.command import reproduce as run
     from rdlib.reproduction.tables import TABLES
     from rdlib.utils.hardware import best_device
-    if table not in TABLES:
+    if not table:
         print("The tables are:", *(f"  {name:12}{found.title}" for name, found in TABLES.items()), sep="\n")
-        return 2 * bool(table)
+        return 0
+    if table not in TABLES:
+        raise ArgumentTypeError(f"There is no table {table}. Choose one of: {', '.join(TABLES)}.")
     args.category, args.seeds, args.device = category or None, seeds or None, device or str(best_device())
     args.weights, args.files, args.root = teacher, [*map(parse_pair, weights)], [*map(parse_pair, root)]
     return run(args)
@@ -256,20 +256,24 @@ COMMANDS: list[Callable] = [train, score, export, data, reproduce, synthetic, do
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged
-            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
+                               line_buffering=True)
     parser = ArgumentParser("rdlib", description="Anomaly detection by reverse distillation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add(commands, command)
     options = vars(parser.parse_args(arguments))
+    run, fail = options.pop("run"), options.pop("fail")
     try:
-        return options.pop("run")(**options) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *place: print(message, file=sys.stderr)
+            return run(**options) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
     except ArgumentTypeError as error:
-        parser.error(str(error))
+        return fail(str(error))
     except KeyboardInterrupt:
         print("Stopped. A file that was not finished has not been written.", file=sys.stderr)
         return 130
@@ -281,7 +285,7 @@ def _add(commands, command: Callable) -> None:
     words = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.M))
     parser = commands.add_parser(command.__name__, help=text.partition("\n")[0], description=text,
                                  formatter_class=RawDescriptionHelpFormatter)
-    parser.set_defaults(run=command)
+    parser.set_defaults(run=command, fail=parser.error)
     for name, parameter in signature(command).parameters.items():
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY

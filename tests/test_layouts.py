@@ -1,7 +1,9 @@
 """Layouts of folders as people have them: recognized and read, or refused with a command that fits."""
 import shlex
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_datasets import levels, paint, paint_mask
 
 from rdlib import folder_dataset, load_dataset
@@ -169,8 +171,22 @@ def test_kolektor(tmp_path):
 def test_a_training_folder_without_a_good_image_is_refused(tmp_path):
     images(tmp_path, "train", 1)
     masks(tmp_path, "train", 1, form="{:03d}_GT.png")
-    with pytest.raises(DataError, match="holds 0 good images"):
+    with pytest.raises(DataError, match="masks of all 1 training images.*001_GT.png"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("form, noise, bad", [("{:03d}_GT.jpg", [0, 1, 2], False), ("{:03d}_GT.png", [0, 1, 2], False),
+                                              ("{:03d}_GT.jpg", [0, 1], False), ("{:03d}_GT.png", [0, 1], True),
+                                              ("{:03d}_GT.png", [0, 2, 250], True), ("{:03d}_GT.bmp", [0, 127], True),
+                                              ("{:03d}_GT.png", [0, 3, 127], False)])
+def test_a_mask_that_is_black_but_for_noise_marks_nothing(tmp_path, form, noise, bad):
+    images(tmp_path, "train", 1, 2, 3)
+    for number in (1, 2, 3):
+        levels_of = np.resize(noise if number == 3 else [0], (20, 30)).astype(np.uint8)
+        Image.fromarray(levels_of).save(tmp_path / "train" / form.format(number), quality=100)
+    if form.endswith("jpg"):
+        assert 0 < np.asarray(Image.open(tmp_path / "train/003_GT.jpg")).max() < 9
+    assert levels(read(tmp_path).train) == ([1, 2] if bad else [1, 2, 3])
 
 
 def refused(root):
@@ -209,10 +225,16 @@ def test_the_command_by_role_fits(tmp_path):
 
 @pytest.mark.parametrize("folders, command", [
     ({"train": [1, 2], "test/good": [3], "test/rust": [4]}, "--good train --defective test/rust --test-good test/good"),
-    ({"good": [1], "bad": [2], ".": [3]}, "--good good --defective bad"),
+    ({"good": [1], "bad": [2], ".": [3]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
     ({"a": [1], "b": [2]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
     ({"test/OK": [1], "test/NG": [2]}, "--good GOOD_FOLDER --defective test/NG --test-good test/OK"),
-    ({"good": [1], "bad": [2], "train/good": [3]}, "--good good train/good --defective bad")])
+    ({"good": [1], "bad": [2], "train/good": [3]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
+    ({"good/train": [1], "good/test": [2], "bad/test": [3]},
+     "--good good/train --defective bad/test --test-good good/test"),
+    ({"OK/a": [1], "NG/Validation": [3]}, "--good OK --defective NG/Validation"),
+    ({"train": [1], "train/def_front": [2]}, "--good GOOD_FOLDER --defective train/def_front"),
+    ({"test/a": [1], "test/a/b": [2]}, "--good GOOD_FOLDER --defective test/a"),
+    ({"valves/ok": [1], "valves/dent": [2]}, "--good valves/ok --defective valves/dent")])
 def test_what_is_not_recognized_is_never_guessed(tmp_path, folders, command):
     for place, numbers in folders.items():
         images(tmp_path, place, *numbers)
@@ -256,7 +278,9 @@ def test_data_are_shown(tmp_path):
 
 
 def test_names_that_say_a_role():
-    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective",
+    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective "
+                    "anomaly_free anomaly-free AnomalyFree fault_free failure_free damage_free no_anomaly "
+                    "not_defective NoFaults without_failures free-of-defects faultless anomaly_free_2",
              "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
              "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
              "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}

@@ -1,4 +1,6 @@
 """Folders by role: what is read, what is refused, and which good images are held out to test with."""
+from pathlib import Path
+
 import pytest
 from test_datasets import levels
 from test_layouts import images, masks, truth
@@ -76,9 +78,39 @@ def test_what_is_refused(tmp_path):
     assert "empty is no folder or holds no images" in said(good="empty")
     assert "006.png has two roles" in said(good="one", defective="one")
     assert "006.png has two roles" in said(good="one", validation="one")
-    assert "holds 1 good images of folder:" in said(good="one", defective="good/ng")
-    assert "holds 1 good images of folder:one" in said(good="one")
+    assert "holds 1 good image of folder:" in said(good="one", defective="good/ng")
+    assert "holds 1 good image of folder:one, but 2 are needed, to train and to test" in said(good="one")
+    assert "Masks belong to defective images" in said(good="one", masks="bad")
     assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
+
+
+@pytest.mark.parametrize("role", ["good", "defective", "masks", "test_good", "validation"])
+@pytest.mark.parametrize("nothing", ["", Path(""), [], [""]])
+def test_a_role_of_no_folder_is_refused(tmp_path, role, nothing, monkeypatch):
+    images(tmp_path, ".", 1, 2)
+    images(tmp_path, "bad", 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"{role}=.* names no folder"):
+        folder_dataset(**{"good": tmp_path, "defective": "bad", role: nothing})
+
+
+@pytest.mark.parametrize("part", ["test", "Test", "val", "validation", "train", "testing set", "val_2", "a/test"])
+def test_a_split_inside_a_role_is_refused(tmp_path, part):
+    images(tmp_path, f"good/{part}", 1, 2, 3)
+    images(tmp_path, "other", 4, 5, 6)
+    for roles in ({"good": "good"}, {"good": "other", "defective": "good"}, {"good": "other", "validation": "good"}):
+        with pytest.raises(DataError, match="is inside .*means another role"):
+            folder_dataset(**{role: tmp_path / place for role, place in roles.items()})
+    assert len(folder_dataset(good=tmp_path / "good" / part, test_good=tmp_path / "other").train) == 3
+
+
+@pytest.mark.parametrize("linked", ["bad/3.png", "bad"])
+def test_one_file_in_two_roles_through_a_link_is_refused(tmp_path, linked):
+    images(tmp_path, "good", 1, 2, 3)
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to(tmp_path / ("good/003.png" if linked != "bad" else "good"))
+    with pytest.raises(DataError, match=r"good/00\d\.png has two roles"):
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad")
 
 
 def test_a_mask_of_two_images_is_refused(tmp_path):

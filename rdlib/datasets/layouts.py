@@ -2,12 +2,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.datasets.roles import MASK_SUFFIX, Entry, Roles, as_data, entries, good_in, masks_in, role_of, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.datasets.tree import images_by_folder, not_read, place_role
-from rdlib.images import list_images, open_image
+from rdlib.images import list_images, mask_values
 from rdlib.utils.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
@@ -83,7 +84,7 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
 def _side_by_side(folder: Path) -> dict[str, Roles]:
     """Fit GOOD and BAD beside each other, or BAD/TYPE, with masks in a folder beside them."""
     good, bad, masks = (_of_role([folder], role) for role in ("good", "bad", "masks"))
-    if not good or not bad:
+    if not good or not bad or any(_parts(path, f"{TRAIN}|{TEST}|{VALIDATION}") for path in good + bad):
         return {}
     defective = entries({path: path.name for path in bad}, masks_in(masks), subfolders_are_types=True)
     return {"good and defective folders side by side": Roles(good_in(good), defective, holds_out=True)}
@@ -97,7 +98,10 @@ def _masks_beside(folder: Path) -> dict[str, Roles]:
     if not images or not labels and not any(MASK_SUFFIX.search(path.stem) for path in images):
         return {}
     train, test = ([entry for part in _parts(folder, names) for entry in _by_mask(part)] for names in (TRAIN, TEST))
-    return {"DAGM" if labels else "KolektorSDD2": Roles([entry for entry in train if entry[1] == GOOD], test)}
+    if not (good := [entry for entry in train if entry[1] == GOOD]):
+        raise DataError(f"The masks of all {len(train)} training images mark a defect, such as {train[0][2]}, so no "
+                        "good image is left to train on. A good image has a black mask, white is defective.")
+    return {"DAGM" if labels else "KolektorSDD2": Roles(good, test)}
 
 
 def _by_mask(part: Path) -> list[Entry]:
@@ -105,13 +109,19 @@ def _by_mask(part: Path) -> list[Entry]:
     labels = _of_role([part], "masks")
     index, found = masks_in(labels or [part]) or {}, []
     images = [path for path in list_images(part) if labels or not MASK_SUFFIX.search(path.stem)]
-    for path in tqdm(images, f"read the masks of {part.name}", leave=False, delay=3):
+    for path in tqdm(images, f"read the masks of {part.name}", leave=False, delay=3, disable=None):
         mask = index.get(("", path.stem))
         if mask == path:
             raise DataError(f"{path} has no mask {path.stem}_GT.png beside it. Add it, all black if the image is good.")
-        defective = isinstance(mask, Path) and open_image(mask).convert("L").getbbox() is not None
-        found.append((path, "defective", mask) if defective else (path, GOOD, None))
+        found.append((path, "defective", mask) if isinstance(mask, Path) and _marks(mask) else (path, GOOD, None))
     return found
+
+
+def _marks(mask: Path) -> bool:
+    """Return whether a mask is not black. Noise near black, as JPEG leaves it, is; a mask of 0 and 1 is not."""
+    values = np.unique(mask_values(mask))
+    noisy = values.dtype == np.uint8 and (len(values) > 2 or mask.suffix.lower() in (".jpg", ".jpeg"))
+    return bool(values[-1] > 127 * noisy)
 
 
 def _flat(folder: Path) -> dict[str, Roles]:

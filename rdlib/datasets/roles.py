@@ -19,10 +19,14 @@ Entry = tuple[Path, str, Mask]  # image, defect type or "good", mask
 
 SHARE = 0.2  # of the good images, for testing, where no others are given
 MASK_SUFFIX = re.compile(r"_(mask|gt|label)$", re.IGNORECASE)  # at the end of a mask's name
+DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
+          r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected)")
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
-         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free",
-         "bad": r"bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
-                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected"}
+         "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
+                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)",
+         "bad": DEFECT}
+# a part of a split by name, such as train or val_2; the group is what is not for training
+SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
 
 
 class Roles(NamedTuple):
@@ -58,13 +62,19 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
         DataError: a folder is missing or has no images, a mask is missing, a file has two roles, or the only good
             image cannot be held out.
     """
-    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in
-              ([folders] if isinstance(folders, str | Path) else folders or [])]
-             for folders in (good, defective, masks, test_good, validation)]
+    given = {"good": good, "defective": defective, "masks": masks, "test_good": test_good, "validation": validation}
+    listed = {role: [folders] if isinstance(folders, str | Path) else [*folders]
+              for role, folders in given.items() if folders is not None}
+    for role, folders in listed.items():
+        if not folders or "" in folders or Path() in folders:
+            raise DataError(f"{role}={given[role]!r} names no folder. Give the path of one, or leave {role} out.")
+    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in listed.get(role, ())] for role in given]
     for folder in sum(every, []):
         if not folder.is_dir() or not images_below(folder):
             raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
     train, bad, outlines, test, held = every
+    if outlines and not bad:
+        raise DataError("Masks belong to defective images, but none are given. Give defective=, or leave masks out.")
     names = Counter(folder.name for folder in bad)
     kinds = {path: path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in bad}
     found = entries(kinds, masks_in(outlines), subfolders_are_types=True, skip=outlines)
@@ -113,7 +123,7 @@ def entries(folders: Mapping[Path, str], masks: Masks | None = None, *, subfolde
     for folder, own in folders.items():
         for path in images_below(folder, skip):
             below = path.relative_to(folder).parts[:-1]
-            if {"masks", "bad" if own == GOOD else GOOD} & {*map(role_of, below)}:
+            if {"masks", "bad" if own == GOOD else GOOD} & {*map(role_of, below)} or any(map(SPLIT.fullmatch, below)):
                 raise DataError(f"{path.parent} is inside {folder}, but its name means another role. Move it, or name "
                                 "the folders of good images, defective images and masks one by one.")
             kind = below[0] if below and subfolders_are_types else own
@@ -152,7 +162,8 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
     ] for part in (roles.train, roles.test, roles.validation))
     _check_files([*train, *tested, *held])
     if len(train) <= roles.holds_out:
-        raise DataError(f"{root} holds {len(train)} good images of {name}, too few to train on. Add images "
+        raise DataError(f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but "
+                        f"{'2 are needed, to train and to test' if roles.holds_out else '1 is needed'}. Add images "
                         "without defects.")
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
     if roles.holds_out:
@@ -165,7 +176,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
 
 def _check_files(samples: Sequence[FileSample]) -> None:
     """Raise DataError if a file has two roles, or if one image seems to be the mask of another."""
-    files = [file for sample in samples for file in (sample.path, *sample.masks)]
+    files = [file.resolve() for sample in samples for file in (sample.path, *sample.masks)]  # a link is no other file
     names = [sample.path.with_name(MASK_SUFFIX.sub("", sample.path.stem)) for sample in samples]
     for path, number in Counter(files + names).items():
         if number > 1:

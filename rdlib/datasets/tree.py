@@ -3,9 +3,9 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from rdlib.datasets.roles import images_below, role_of
+from rdlib.datasets.roles import SPLIT, images_below, role_of
 from rdlib.images import EXTENSIONS
 
 SHOWN = 20  # lines of a tree at most
@@ -39,7 +39,7 @@ def not_read(folder: Path, fitting: Iterable[str]) -> str:
     more = [f"  and {len(tree) - SHOWN} more"] * (len(tree) > SHOWN)
     return "\n".join([f"{folder} {why}. It holds:", *tree[:SHOWN], *more,
                       "Read one of its folders, or name the role of each, here or in rdlib.folder_dataset:",
-                      _command(folder, images_by_folder(folder))])
+                      _command(folder, () if fitting else images_by_folder(folder))])
 
 
 def _command(folder: Path, places: Iterable[Path]) -> str:
@@ -47,12 +47,17 @@ def _command(folder: Path, places: Iterable[Path]) -> str:
     found: dict[str, set[str]] = defaultdict(set)
     for place in places:
         parts = place.parts or (".",)
-        tested = parts[0].lower().startswith(("test", "val"))
-        role = place_role(place) or ("bad" if tested else "good" if str(place).lower() == "train" else "")
-        depth = next((i for i, name in enumerate(parts, 1) if role_of(name) == role), len(parts))
+        splits = {i: match[1] for i, name in enumerate(parts, 1) if (match := SPLIT.fullmatch(name))}
+        tested = any(splits.values())
+        role = place_role(place) or ("bad" if splits.get(1) else "good" if str(place).lower() == "train" else "")
+        named = [i for i, name in enumerate(parts, 1) if role_of(name) == role]
+        depth = max(named[0], *splits, 0) if role and named else len(parts)
         found["test-good" if role == "good" and tested else role].add("/".join(parts[:depth]))
     bad = found["bad"] or (found[""] - {"."} if found["good"] else set())
     roles = {"good": found["good"], "defective": bad, "masks": found["masks"], "test-good": found["test-good"]}
+    owner = {PurePosixPath(name): role for role, names in roles.items() for name in names}
+    nested = {(place if role == owner[outer] else outer).as_posix() for place, role in owner.items()
+              for outer in place.parents if outer in owner and (owner[outer], role) != ("defective", "masks")}
     options = [f"--{role} {shlex.join(str(folder / place) for place in sorted(names)) or role.upper() + '_FOLDER'}"
-               for role, names in roles.items() if names or role in ("good", "defective")]
+               for role in roles if (names := roles[role] - nested) or role in ("good", "defective")]
     return f"  rdlib train {' '.join(options)} -o model.safetensors"

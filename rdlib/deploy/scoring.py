@@ -73,7 +73,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     # Buffering of 1 writes each line at once. The words of an error may name a file whose name is no UTF-8.
     with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress):
+        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
             _draw(path, target, row, values, model.threshold, overlays)
             table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})

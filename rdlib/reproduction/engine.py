@@ -57,7 +57,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
     missing = [config for config in configs if config not in outcome.skipped]
     calls = (delayed(run_and_store)(config, store, machine) for config in missing)
     results = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
-    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress,
+    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress or None,
                file=sys.stderr)
     try:
         for config, failed, message in bar:

@@ -189,7 +189,7 @@ def unpack(archive: Path, folder: Path) -> None:
         (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
 
 
-_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False)
+_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False, disable=None)
 
 
 def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
