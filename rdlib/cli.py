@@ -71,7 +71,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
     from rdlib.datasets import folder_dataset, load_dataset
     if roles["good"] and not folder:
         return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
-                                 for role, folders in roles.items()}, size=size, seed=seed)
+                                 for role, folders in roles.items() if folders}, size=size, seed=seed)
     if any(roles.values()) or not folder:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
     found = Path(folder).exists()
@@ -163,7 +163,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
               epochs: int | None = None, batch_size: int | None = None, size: int | None = None,
               n_train: int | None = None, threads: int | None = None, backbone: str | None = None,
               teacher: str | None = None, precision: str | None = None, weights: Sequence[str] = (),
-              root: Sequence[str] = (), device: str = "", jobs: int = 1, scheduler: str | None = None,
+              root: Sequence[str] = (), device: str = "", jobs: int = 1,
               results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
               report: bool = False, list: bool = False, quiet: bool = False) -> int:
     """Run what is missing of a table of the paper, and write the table.
@@ -193,7 +193,6 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
         root: folder of a data set, FAMILY=FOLDER, for example mvtec=/data/mvtec
         device: device, by default the fastest one
         jobs: number of runs at a time, a process each
-        scheduler: address of a dask.distributed scheduler, instead of --jobs
         results: folder of the result files
         tables: folder of the reports
         report: run nothing, write the table from the stored results

@@ -122,7 +122,7 @@ def test_a_size_is_needed_for_files_only(tmp_path):
 
 @pytest.mark.parametrize("one", [torch.rand(3, 32, 64), torch.rand(2, 3, 128, 128), np.zeros((65, 64, 3), np.uint8)])
 def test_another_size_than_in_training_is_refused(model, one):
-    with pytest.raises(ValueError, match="trained, or its threshold was chosen, at 64 x 64 pixels, got .*Resize"):
+    with pytest.raises(ValueError, match="trained, or its threshold was chosen, at 64 x 64 pixels. .*Resize"):
         model.predict(one)
 
 
@@ -260,7 +260,7 @@ def test_a_decision_needs_a_threshold_of_the_images_size(decided):
     with pytest.raises(ValueError, match=r"has no threshold.*threshold_from_good\(scores, maps\)"):
         model.decide(BATCH)
     model.threshold = threshold(1.0, (32, 64))
-    with pytest.raises(ValueError, match="chosen at 32 x 64 pixels and means nothing at 64 x 64"):
+    with pytest.raises(ValueError, match="chosen, at 32 x 64 pixels. Its scores mean nothing at 64 x 64"):
         model.decide(BATCH)
 
 

@@ -11,13 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from test_metrics import elsewhere
 
-from rdlib.evaluation.bootstrap import (
-    bootstrap_intervals,
-    pixel_counts,
-    pixel_metrics,
-    resample_weights,
-    weighted_auroc,
-)
+from rdlib.evaluation.bootstrap import bootstrap_intervals, pixel_counts, pixel_metrics, resample_weights
 from rdlib.evaluation.report import Report
 from rdlib.metrics import PixelRanking
 
@@ -49,14 +43,15 @@ def test_every_class_keeps_its_size():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=2, max_size=12))
-def test_the_weighted_auroc_is_that_of_repeated_images(scored):
-    """With many equal scores, which count half."""
+def test_an_image_is_counted_as_one_pixel(scored):
+    """The AUROC is that of repeated images. Many scores are equal, and count half."""
     labels = np.arange(len(scored)) % 2
     scores, counts = (np.array(column, float) for column in zip(*scored, strict=True))
     counts[:2] += 1  # both classes are there
     repeated = np.repeat(np.arange(len(scored)), counts.astype(int))
     expected = roc_auc_score(labels[repeated], scores[repeated])
-    assert weighted_auroc(labels, scores, counts[None])[0] == pytest.approx(expected, abs=1e-12)
+    pixels = pixel_counts(labels[:, None, None], scores[:, None, None])
+    assert pixel_metrics(pixels, counts[None], 0.3)[0][0] == pytest.approx(expected, abs=1e-12)
 
 
 def long_way(report, weights):
@@ -140,8 +135,6 @@ def test_tensors_of_another_device():
     assert bootstrap_intervals(other, 20).equals(bootstrap_intervals(report, 20))
     weights, labels = resample_weights(report.labels, 5, seed=0), elsewhere(report.labels)
     assert np.array_equal(resample_weights(labels, 5, seed=0), weights)
-    assert np.array_equal(weighted_auroc(labels, elsewhere(report.scores), elsewhere(weights)),
-                          weighted_auroc(report.labels, report.scores, weights))
     one, two = (pixel_counts(f(report.masks), f(report.maps)) for f in (np.asarray, elsewhere))
     assert all(map(np.array_equal, one, two))
 
@@ -149,11 +142,9 @@ def test_tensors_of_another_device():
 def test_what_is_no_label_score_or_mask_is_refused():
     report = made_up(4, 24)
     with pytest.raises(ValueError, match="Labels are 0 .*Found 0, 1, 2"):
-        weighted_auroc([0, 1, 2, 1], report.scores, np.ones((1, 4)))
-    with pytest.raises(ValueError, match="Labels are 0 .*Found 0, 1, 2"):
         resample_weights([0, 1, 2, 1], 1, seed=0)
     with pytest.raises(ValueError, match="NaN"):
-        weighted_auroc([0, 1, 0, 1], [0, 1, np.nan, 1], np.ones((1, 4)))
+        pixel_counts(report.masks, report.maps * np.nan)
     with pytest.raises(ValueError, match="Masks are bool"):
         pixel_counts(report.masks * 0.5, report.maps)
 

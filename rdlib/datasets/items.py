@@ -54,7 +54,7 @@ def parts(found: Any) -> tuple[Any, Any, Any]:
 
 def _image(found: Any, index: int) -> Tensor:
     try:
-        return as_image_tensor(parts(found)[0]).float().cpu()
+        return as_image_tensor(parts(found)[0]).detach().float().cpu()
     except ValueError as error:
         raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no image to use: {error} "
                          f"{CONTRACT}") from error

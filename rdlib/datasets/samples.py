@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, random_split
 
 from rdlib.images import read_image, read_mask, to_pixels
 from rdlib.synthetic import Scene
@@ -186,11 +186,10 @@ class AnomalyDataset(Dataset[Item]):
         """
         n = round(len(self) * fraction) if 0 < fraction < 1 else 0
         if not 0 < n < len(self):
-            raise ValueError(f"fraction is the share of items to hold out, between 0 and 1, and must leave an item on "
-                             f"both sides; got {fraction} of {len(self)} items. Choose another, or add images.")
-        held_out = torch.zeros(len(self), dtype=torch.bool)
-        held_out[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n]] = True
-        return self.subset(~held_out), self.subset(held_out)
+            raise ValueError(f"fraction must lie between 0 and 1 and leave an item on both sides; got {fraction} of "
+                             f"{len(self)} items. Choose another, or add images.")
+        part, rest = random_split(self, [n, len(self) - n], torch.Generator().manual_seed(seed))
+        return self.subset(sorted(rest.indices)), self.subset(sorted(part.indices))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -203,16 +202,8 @@ class AnomalyDataset(Dataset[Item]):
         if len(self) * (image.nbytes + mask.nbytes) < KEEP_BELOW_BYTES:
             self._kept[index] = image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
-        label = int(self.samples[index].defect != GOOD)
-        return Item(self._transformed(image), label, mask.clone(), index)
-
-    def _transformed(self, image: Tensor) -> Tensor:
-        result = self.transform(image) if self.transform else image
-        if not isinstance(result, Tensor) or (result.shape, result.dtype) != (image.shape, image.dtype):
-            found = f"{type(result).__name__} {tuple(getattr(result, 'shape', ()))} {getattr(result, 'dtype', '')}"
-            raise ValueError(f"transform must return a Tensor {tuple(image.shape)} {image.dtype}, as it was given; got "
-                             f"{found}. Convert its result, or resize it back.")
-        return result
+        image = self.transform(image) if self.transform else image
+        return Item(image, int(self.samples[index].defect != GOOD), mask.clone(), index)
 
 
 @dataclass(frozen=True, repr=False)

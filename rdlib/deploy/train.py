@@ -5,10 +5,9 @@ The images that choose the threshold are not trained on. Copies promise nothing,
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
 
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
@@ -17,7 +16,7 @@ from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.threshold import Threshold, rate_bound, threshold_from_good
+from rdlib.threshold import Threshold, distinct, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.files import is_reachable
@@ -61,6 +60,10 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     """
     path = Path(path)
     page = check_target(path)
+    if data.test and not any(data.test.labels):
+        say("The test set holds no defective images, so its images train, or choose the threshold.")
+        samples = [*data.train.samples, *data.test.samples]
+        data = replace(data, train=AnomalyDataset(samples, data.train.size, transform=data.train.transform), test=None)
     train, held, split = split_good(data, seed)
     _digests(data.test)  # a damaged file ends the command here, not after the training
     mask = read_roi(roi, data.train) if roi else None
@@ -142,7 +145,7 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
 
 def choose_threshold(held: Report) -> Threshold:
     """Choose a threshold from good images: at most 5 % false alarms, or the smallest rate that so few images allow."""
-    n = len(np.unique(held.scores))  # equal scores are one observation
+    n = distinct(held.scores)
     rate = max(RATE, math.ceil(1000 * rate_bound(0, n, CONFIDENCE)) / 1000)  # the latter below 59 images
     return threshold_from_good(held.scores, held.maps, rate, confidence=CONFIDENCE)
 

@@ -32,8 +32,7 @@ class OfTheClass(classmethod):
 
     def _refuse(self, *args, **options) -> None:
         name = self.__func__.__name__
-        raise TypeError(f"{name} returns a new model and does not change this one. Call it on the class: "
-                        f"model = ReverseDistillation.{name}(path).")
+        raise TypeError(f"{name} returns a new model. Call it on the class: model = ReverseDistillation.{name}(path).")
 
 
 class Saved(Scorer, nn.Module):
@@ -51,7 +50,7 @@ class Saved(Scorer, nn.Module):
         """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
         return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
                 "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
-                "weights": fingerprint(self.state_dict().values()),
+                "weights": fingerprint(self),
                 "threshold": asdict(self.threshold) if self.threshold else None}
 
     def layers(self) -> dict[str, tuple]:
@@ -59,19 +58,15 @@ class Saved(Scorer, nn.Module):
         return {key: (type(value), getattr(value, "shape", None), "float" in str(getattr(value, "dtype", "")))
                 for key, value in self.state_dict().items() if key not in self.resized}
 
-    def check_layers(self, use: str) -> None:
-        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be, "saved"."""
-        now, built = self.layers(), self._layers
-        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
-            raise WeightsError(f"The model cannot be {use}: its layers were changed after it was built, such as by "
-                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Use it unchanged.")
-
     def save(self, path: str | Path) -> None:
         """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
 
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
-        self.check_layers("saved")
+        now, built = self.layers(), self._layers
+        if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
+            raise WeightsError(f"The model cannot be saved: its layers were changed after it was built, such as by "
+                               f"folding BatchNorm, wrapping or quantizing ('{changed[0]}'). Save it unchanged.")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         for key, value in state.items():
             check_values(key, value, f"{path} was not written")
@@ -96,15 +91,13 @@ class Saved(Scorer, nn.Module):
             weights, checksum = about["config"]["weights"], about["teacher"]["checksum"]
             model._build(cls.settings(**about["config"]), None, 0)
             for name in {*model.resized} & {*state}:
-                held = getattr(model, name)
-                setattr(model, name, (state[name] if held is None else held).new_empty(state[name].shape))
+                setattr(model, name, state[name].float() if state[name].is_floating_point() else state[name])
             model.config.weights = model.teacher.weights = weights
             model.threshold = None if about["threshold"] is None else Threshold(**about["threshold"])
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
         load_strictly(model, state, str(path))
-        keys = [f"teacher.{key}" for key in model.teacher.state_dict()]
-        if fingerprint(state[key] for key in keys if key in state) != checksum:
+        if fingerprint(model.teacher) != checksum:
             raise WeightsError(f"{path}: the teacher's weights are not those it was saved with. Get the file again.")
         return model.eval()
 
@@ -114,17 +107,14 @@ def read_description(path: Path) -> dict:
 
     Raises WeightsError if the file is missing, damaged, no model of this kit, or of a later format.
     """
-    if not path.is_file():
-        raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("rdlib")
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as a saved model ({error}). Save it again with model.save(path). An "
-                           "exported .onnx file is opened with OnnxDetector(path).") from error
+        raise WeightsError(f"{path} cannot be read as a saved model ({error}). Check the path, or save it again with "
+                           "model.save(path). An exported .onnx file is opened with OnnxDetector(path).") from error
     if text is None:
-        raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use ReverseDistillation("
-                           "weights=path). For an official checkpoint, use model.load_official(path).")
+        raise WeightsError(f"{path} holds no rdlib model. Use ReverseDistillation(weights=path) or load_official().")
     try:
         about = json.loads(text)
         if about["format"] > FORMAT:

@@ -1,9 +1,9 @@
 """Compute bootstrap intervals of AUROC and AUPRO: how much a result changes with other test images.
 
 Images are drawn with replacement, good and defective ones separately, so both classes keep their size. The number of
-times that an image is drawn is its weight, so scores are sorted only once. The image AUROC is exact. For the pixel
-metrics, millions of scores are sorted into bins. Every image is then a row of counts, and a resample is a weighted sum
-of rows. The error of the bins is measured on the test set itself and reported.
+times that an image is drawn is its weight, so scores are sorted only once, into bins. Every image is then a row of
+counts, and a resample is a weighted sum of rows. For the image AUROC, an image counts as one pixel; up to 1,024
+defective images are counted without loss. The error of the bins is measured on the test set itself and reported.
 """
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rdlib.evaluation.report import METRICS, Report
 from rdlib.metrics import area_up_to, label_regions
-from rdlib.utils.arrays import as_array, as_finite, as_truth
+from rdlib.utils.arrays import as_finite, as_truth
 
 BINS = 4096
 AT_A_TIME = 100  # resamples whose curves are in memory together: a few arrays (100, BINS)
@@ -28,8 +28,7 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
 
     Returns:
         One row per metric, NaN for an undefined metric. `value` is the exact metric, in [0, 1]. `low` and `high` are
-        the ends of the interval. `binning` is the error that the bins cause on the whole test set, 0 for the image
-        AUROC.
+        the ends of the interval. `binning` is the error that the bins cause on the whole test set.
 
     Raises:
         ValueError: an argument is outside its range, or scores or maps hold NaN or infinity.
@@ -55,7 +54,8 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
     weights = np.vstack([np.ones(len(report.labels)), resample_weights(report.labels, n_resamples, seed)])
     found = {}
     if not np.isnan(report.image_auroc):
-        found["image_auroc"] = weighted_auroc(report.labels, report.scores, weights)
+        counts = pixel_counts(report.labels[:, None, None], report.scores[:, None, None])
+        found["image_auroc"], _ = pixel_metrics(counts, weights, report.fpr_limit)
     if report.pixels:
         counts = pixel_counts(report.masks, report.maps)
         found["pixel_auroc"], found["aupro"] = pixel_metrics(counts, weights, report.fpr_limit)
@@ -70,21 +70,6 @@ def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
         members = np.flatnonzero(labels == label)
         weights[:, members] = draw.multinomial(len(members), np.full(len(members), 1 / len(members)), n_resamples)
     return weights
-
-
-def weighted_auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> NDArray:
-    """Compute exact AUROCs where image i counts weights[r, i] times: (N,), (N,), (R, N) -> (R,).
-
-    A pair of an anomalous and a good image with equal scores counts half.
-    """
-    bad, scores, weights = as_truth(labels), as_finite(scores, "scores"), as_array(weights)
-    good = ~bad
-    order = np.argsort(scores[good], kind="stable")
-    ranked = scores[good][order]
-    below, upto = (np.searchsorted(ranked, scores[bad], side=side) for side in ("left", "right"))
-    cumulated = _cumulated(weights[:, good][:, order])
-    wins = (cumulated[:, below] + cumulated[:, upto]) / 2
-    return (weights[:, bad] * wins).sum(1) / (cumulated[:, -1] * weights[:, bad].sum(1))
 
 
 Counts = tuple[NDArray, NDArray, NDArray, NDArray]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -230,9 +231,9 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     began = time.perf_counter()
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    test = known_samples(dataset)
-    items = Seeded([] if dataset is None else dataset if test is None else test, 0, 0, labelled_item)
-    collate = check_dataset(items.dataset, labelled_item)
+    found: Any = [] if dataset is None else dataset
+    collate, test = check_dataset(found, labelled_item), known_samples(found)
+    items = Seeded(found if test is None else test, 0, 0, labelled_item)
     if not len(items):
         raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))

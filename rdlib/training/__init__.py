@@ -2,9 +2,8 @@
 from rdlib.training.averaging import MovingAverage
 from rdlib.training.callbacks import Callback, CSVLog, EarlyStopping
 from rdlib.training.checkpoint import fingerprint, load_optimizer
-from rdlib.training.loop import epoch_chunks, fit
+from rdlib.training.loop import SCHEDULES, epoch_chunks, fit
 from rdlib.training.run import Run
-from rdlib.training.schedule import SCHEDULES
 
 __all__ = ["SCHEDULES", "CSVLog", "Callback", "EarlyStopping", "MovingAverage", "Run", "epoch_chunks", "fingerprint",
            "fit", "load_optimizer"]

@@ -1,19 +1,18 @@
 """Act during training: the base class of callbacks, early stopping, and a log file."""
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import Dataset
 
 from rdlib.datasets.items import Seeded, check_dataset, parts
 from rdlib.detector import eval_mode
+from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import check_whole
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import autocast
-
-COLUMNS = "epoch,loss,seconds"
 
 
 class Callback:
@@ -58,12 +57,14 @@ class EarlyStopping(Callback):
 
     def on_start(self, run: Run) -> None:
         """Check all held-out images."""
-        self.collate, self.items = check_dataset(self.dataset), Seeded(self.dataset, 0, 0)
-        labels = [as_array(parts(self.items.dataset[index])[1]) for index in range(len(self.items))]
+        collate, items = check_dataset(self.dataset), Seeded(self.dataset, 0, 0)
+        labels = [as_array(parts(items.dataset[index])[1]) for index in range(len(items))]
         bad = [index for index, label in enumerate(labels) if np.all(label == 1)]
         if bad or not labels:
             raise ValueError(f"Early stopping needs held-out good images; of {len(labels)}, those at {bad[:5]} are "
                              "defective. Hold out a part of data.train.")
+        self.source = LiveFeatures(run.model, self.dataset, 0, run.settings["precision"], collate=collate)
+        self.chunks = torch.arange(len(labels)).split(run.settings["batch_size"])
         self.history = run.notes.setdefault("held-out loss", {})
         self._stop(run)
 
@@ -71,11 +72,11 @@ class EarlyStopping(Callback):
         """Measure the loss and decide."""
         total, model = 0.0, run.model
         with run.averaged(), eval_mode(model, model.device):
-            for item in DataLoader(self.items, run.settings["batch_size"], collate_fn=self.collate):
+            for images in self.source.images(self.chunks, epoch=0):
                 with autocast(run.settings["precision"], model.device):
-                    teacher, student = model(item.image.to(model.device))
-                total += run.loss(teacher, student).item() * len(item.image)
-        self.history[run.epoch] = total / len(self.items)
+                    teacher, student = model(images)
+                total += run.loss(teacher, student).item() * len(images)
+        self.history[run.epoch] = total / sum(map(len, self.chunks))
         self._stop(run)
 
     def _stop(self, run: Run) -> None:
@@ -84,36 +85,20 @@ class EarlyStopping(Callback):
 
 
 class CSVLog(Callback):
-    """Write epoch, mean loss and seconds of training to a CSV file, one row an epoch.
+    """Write epoch, mean loss and seconds of training so far to a CSV file, one row an epoch.
 
-    A resumed run appends to its file. A new run replaces the log of another one.
+    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint.
 
     Args:
-        path: the file. Its folder is created if it is missing.
-
-    Raises:
-        ValueError: when training starts: the file exists and is no such log.
+        path: the file; an older one is replaced. Its folder is created if it is missing.
     """
-
-    file: TextIO
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def on_start(self, run: Run) -> None:
-        """Open the file, without rows of epochs that are trained again."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else [COLUMNS]
-        if lines[:1] != [COLUMNS]:
-            raise ValueError(f"{self.path} exists and is no log of training. Choose another path.")
-        rows = [row for row in lines[1:] if row.count(",") == 2 and int(row.split(",")[0]) <= run.epoch]
-        with written_atomically(self.path) as temporary:
-            temporary.write_text("\n".join([COLUMNS, *rows, ""]), encoding="utf-8")
-        self.file = self.path.open("a", encoding="utf-8")
-
     def on_epoch(self, run: Run) -> None:
         """Add a row."""
-        print(run.epoch, run.epoch_losses[-1], run.seconds, sep=",", file=self.file, flush=True)
-
-    def on_end(self, run: Run) -> None:
-        """Close the file."""
-        self.file.close()
+        rows = run.notes.setdefault("log", {})
+        rows[run.epoch] = f"{run.epoch},{run.epoch_losses[-1]},{run.seconds}\n"
+        with written_atomically(self.path) as temporary:
+            temporary.write_text("epoch,loss,seconds\n" + "".join(rows.values()), encoding="utf-8")

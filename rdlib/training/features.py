@@ -124,5 +124,5 @@ def widened(known: tuple[float, float] | None, images: Tensor, normalize: bool) 
     if normalize and now and not before:
         warnings.warn(f"The training images have values from {seen[0]:.4g} to {seen[1]:.4g}, but a model that "
                       "normalizes expects [0, 1]. Divide values in 0 to 255 by 255. If the images are normalized "
-                      "already, undo it, or build the model with normalize=False.", stacklevel=2)
+                      "already, undo it, or build the model with normalize=False.", stacklevel=3)
     return seen

@@ -27,9 +27,14 @@ from rdlib.training.averaging import MovingAverage
 from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
 from rdlib.training.features import Batch, CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.run import Run
-from rdlib.training.schedule import SCHEDULES
 from rdlib.utils.errors import check_choice, check_whole
 from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+"""Map the finished share of the run, in [0, 1), to the factor on the learning rate of the next step."""
 
 
 def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
