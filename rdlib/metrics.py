@@ -221,9 +221,13 @@ def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
     Returns:
         The area, in [0, 1] for a curve in [0, 1].
     """
+    return _area(*curve_up_to(fpr, height, fpr_limit)) / fpr_limit
+
+
+def curve_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
+    """Cut a curve of (K,) ascending false-positive rates off at the limit, where it is interpolated."""
     inside = fpr <= fpr_limit
-    x, y = np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
-    return _area(x, y) / fpr_limit
+    return np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
 
 
 def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) -> float:

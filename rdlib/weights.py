@@ -68,19 +68,15 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
     layer. Calibrated statistics keep every layer near unit variance.
 
     Args:
-        module: the network; changed in place.
+        module: an initialized network; changed in place.
         images: the network's input, such as normalized images (B, 3, H, W).
     """
     norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches: here, one
-        norm.train()
+        norm.train().momentum = 1.0  # the batch's own statistics, without a share of earlier ones
     module(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    for norm in norms:
+        norm.eval().momentum = 0.1  # torch's default
 
 
 def embedded_teacher() -> Path:

@@ -172,7 +172,7 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
     store, machine = ResultStore(tmp_path / "runs"), Machine(checkpoints=str(checkpoints))
     kept = checkpoints / f"{config.key}.ckpt"
     killed_as_soon_as(kept.exists, config.dataset, store.folder, 30, checkpoints)
-    assert kept.exists() and not store.has(config)
+    assert kept.exists() and not store.read(config)
     assert run_all([config], store, machine, progress=False).done == [config]
     assert same(store.read(config), execute(config)) and not kept.exists()
 
@@ -180,8 +180,8 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
 def test_kill_9_loses_no_finished_run(config, tmp_path):
     store = ResultStore(tmp_path)
     configs = [replace(config, seed=seed) for seed in range(4)]
-    killed_as_soon_as(lambda: store.has(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
-    there = [c for c in configs if store.has(c)]
+    killed_as_soon_as(lambda: store.read(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
+    there = [c for c in configs if store.read(c)]
     assert there and len(there) < 4
     outcome = run_all(configs, store, progress=False)
     assert outcome.skipped == there and len(outcome.done) == 4 - len(there)
@@ -192,7 +192,7 @@ def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(config, tmp_pa
     store, endless = ResultStore(tmp_path), replace(config, epochs=100_000)
 
     def kill_workers():
-        while not store.has(config):
+        while not store.read(config):
             time.sleep(0.05)
         for child in psutil.Process().children():
             if "LokyProcess" in " ".join(child.cmdline()):

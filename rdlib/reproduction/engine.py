@@ -53,7 +53,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
         OSError: a result cannot be written.
     """
     configs = list(dict.fromkeys(configs))
-    outcome = Outcome([], {}, [config for config in configs if store.has(config)])
+    outcome = Outcome([], {}, [config for config in configs if store.read(config)])
     missing = [config for config in configs if config not in outcome.skipped]
     calls = (delayed(run_and_store)(config, store, machine) for config in missing)
     results = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
