@@ -53,8 +53,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 
     Raises:
         DataError: too few images, or an image or mask cannot be read.
-        ValueError: an argument is invalid.
-        OSError: `path` cannot be written.
+        ValueError: an argument is invalid, or `path` cannot be written.
         WeightsError: the teacher's weights cannot be downloaded or read.
         FloatingPointError: training has diverged.
     """
@@ -81,14 +80,16 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 def check_target(path: Path) -> Path:
     """Check that a model file and its report page can be written. Create their folder, and return the page's path.
 
-    Raises ValueError for another suffix or a folder of that name, and OSError if the place cannot be written.
+    Raises ValueError if they cannot, or if the name does not end in .safetensors.
     """
     page = path.with_suffix(".html")
-    if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
-        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
-                         "may be a folder. Choose another name.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=path.parent).close()
+    try:
+        if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
+            raise ValueError("it must end in .safetensors, and neither it nor its .html page may be a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be written: {error}. Choose another name or another folder.") from error
     return page
 
 
