@@ -15,9 +15,9 @@ from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import get_args, get_origin
 
-from rdlib.utils.errors import CheckpointError, DataError, WeightsError
+from rdlib.utils.errors import CheckpointError, WeightsError
 
-EXPECTED = (CheckpointError, DataError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
+EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
 
 def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective: Sequence[str] = (),
@@ -74,11 +74,7 @@ def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
                                  for role, folders in roles.items() if folders}, size=size, seed=seed)
     if any(roles.values()) or not folder:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
-    found = Path(folder).exists()
-    try:
-        return load_dataset(f"folder:{Path(folder).resolve()}" if found else folder, size=size)
-    except ValueError as error:
-        raise error if found else DataError(f"There is no folder {folder}. {error}") from error
+    return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, size=size)
 
 
 def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
@@ -111,8 +107,7 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
                          num_workers=num_workers, resume=resume, progress=not quiet)
     message, warnings = scoring_messages(table, scorer.threshold, out)
     print(message)
-    for warning in warnings:
-        print(warning, file=sys.stderr)
+    sys.stderr.writelines(f"{warning}\n" for warning in warnings)
     return int((table["error"] == NOT_FINITE).any())
 
 

@@ -134,7 +134,7 @@ def test_other_programs_read_a_stored_report_with_numpy_alone(stored):
     with np.load(path, allow_pickle=False) as file:
         assert roc_auc_score(file["labels"], file["scores"]) == report.image_auroc
         assert roc_auc_score(file["masks"].ravel(), file["maps"].ravel()) == pytest.approx(report.pixel_auroc, abs=1e-9)
-        assert file["threshold"] == report.threshold and file["names"].tolist() == report.names.tolist()
+        assert file["threshold"] == report.threshold and file["names"].tolist() == report.table()["name"].tolist()
 
 
 def test_files_that_are_no_report_are_refused_in_words(stored, tmp_path):

@@ -473,21 +473,6 @@ def test_a_callback_may_predict_after_the_first_epoch():
     assert len(seen) == 2 and not np.array_equal(*seen)
 
 
-def test_images_that_a_normalizing_model_does_not_expect_are_warned_of_once():
-    wide = list(255 * FLOATS)
-    for use in (lambda: fit(ReverseDistillation("resnet18", None), wide, 2, batch_size=2, progress=False),
-                lambda: MemoryBank("resnet18", None, size=9).fit(wide, 2, progress=False)):
-        with pytest.warns(UserWarning) as caught:
-            use()
-        assert len(caught) == 1
-        words = str(caught[0].message)
-        assert "from 0 to 255" in words and "Divide" in words and "normalized already" in words
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fit(ReverseDistillation("resnet18", None, normalize=False), wide, 1, batch_size=2, progress=False)
-        train(1, [image + 5e-4 for image in FLOATS])
-
-
 # What cannot be trained
 
 def test_models_without_trainable_parameters_are_refused():

@@ -631,7 +631,7 @@ def test_checkpoints_know_schedule_and_average(tmp_path):
     state = torch.load(path, weights_only=True)
     del state["average"]
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match=r"run\.ckpt lacks average. Delete it"):
+    with pytest.raises(CheckpointError, match=r"run\.ckpt belongs to another run .it has no average"):
         cosine_and_average(1, checkpoint=path)
 
 

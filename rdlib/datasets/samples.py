@@ -230,10 +230,10 @@ class AnomalyData(Shown):
 
     def summary(self) -> dict[str, object]:
         """Return layout, numbers of images, defect types and notes."""
-        test = "no images"
-        if self.test is not None:
-            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(Counter(self.test.defect_types).items()))
-            test = f"{len(self.test)} images ({kinds}), {'with' if self.test.has_masks else 'without'} masks"
+        counts = Counter(self.test.defect_types if self.test else ())
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+        masks = "with" if self.test and self.test.has_masks else "without"
         return {"name": self.name, "layout": self.layout, "train": f"{len(self.train)} good images",
-                "validation": f"{len(self.validation)} good images" if self.validation else None, "test": test,
+                "validation": f"{len(self.validation)} good images" if self.validation else None,
+                "test": f"{counts.total()} images ({kinds}), {masks} masks" if self.test else "no images",
                 **{f"note {i}": note for i, note in enumerate(self.notes, 1)}}

@@ -1,6 +1,5 @@
 """Write the report page of a training: one HTML file that needs neither other files nor a network."""
 import base64
-from io import BytesIO
 from pathlib import Path
 
 import jinja2
@@ -9,11 +8,8 @@ import numpy as np
 from rdlib.datasets.samples import AnomalyData
 from rdlib.evaluation import Report
 from rdlib.figures import gallery, loss_curve, roc_and_pro, score_histogram
-from rdlib.figures.canvas import stored
-from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.figures.canvas import Figure, stored
 from rdlib.figures.style import ORANGE
-from rdlib.images import image_size
-from rdlib.threshold import Threshold
 from rdlib.training import Run
 from rdlib.utils.files import written_atomically
 
@@ -30,7 +26,7 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
         run: the training run; its model has a threshold.
         report: predictions on the test images or, without test images, on those that chose the threshold.
     """
-    threshold, order = run.model.threshold, np.argsort(report.scores)
+    threshold, order, table = run.model.threshold, np.argsort(report.scores), report.table()
     assert threshold is not None
     good, bad = order[report.labels[order] == 0][::-1], order[report.labels[order] == 1]
     histogram = score_histogram(report)
@@ -39,28 +35,19 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
     figures = [loss_curve(run), histogram]
     if len(good) and len(bad):
         figures.append(roc_and_pro(report))
-    if report.pixels:
-        figures.append(gallery(report, threshold=threshold.pixel))
     template = jinja2.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
     text = template.render(
         data=data, split=split, run=run, report=report, threshold=threshold,
         counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
-        figures=[(_source(stored(figure)), figure.summary) for figure in figures],
-        worst=[[_overlay(report, i, threshold) for i in part[:WORST]] for part in (good, bad)])
+        figures=map(_encoded, figures),
+        worst=[(_encoded(gallery(report, indices=part, threshold=threshold.pixel)), table.iloc[part])
+               for part in (good[:WORST], bad[:WORST]) if len(part)])
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
 
 
-def _overlay(report: Report, i: int, threshold: Threshold) -> tuple[str, str]:
-    """Draw an image with its map: the picture's source, and its description."""
-    sample, score = report.dataset.samples[i], float(report.scores[i])
-    height, width = image_size(sample.path) if hasattr(sample, "path") else report.dataset.size
-    pixels, buffer = sample.load(overlay_size(height, width))[0].permute(1, 2, 0).numpy(), BytesIO()
-    overlay(pixels, report.maps[i], score, threshold).save(buffer, "jpeg", quality=88)
-    verdict = "called anomalous" if score >= threshold.score else "called good"
-    return _source(buffer.getvalue()), f"{sample.name}: {sample.defect}, {verdict}, score {score:.4g}."
-
-
-def _source(content: bytes) -> str:
+def _encoded(figure: Figure) -> tuple[str, str]:
+    """Encode a figure for the page: its picture's source, and its summary."""
+    content = stored(figure)
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", figure.summary

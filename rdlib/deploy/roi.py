@@ -24,21 +24,20 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
         DataError: the images differ in size, or the mask cannot be read or has another size.
         ValueError: the box does not lie in the images.
     """
-    sizes = {sample.path: image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")}
-    found = sorted(set(sizes.values())) or [dataset.size]  # drawn images have the size of the data set
-    (height, width), whole = found[0], f"{found[0][1]} x {found[0][0]}"
-    if len(found) > 1:
-        raise DataError(f"A region of interest needs images of one size, but some have {whole} and some "
-                        f"{found[1][1]} x {found[1][0]} pixels. Leave --roi out, or cut the images to one size.")
-    if re.fullmatch(r"-?\d+(,-?\d+){3}", text):
-        x0, y0, x1, y1 = map(int, text.split(","))
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ValueError(f"The box {text} does not lie in images of {whole} pixels. Give left, upper, right and "
-                             f"lower edge, such as --roi 0,0,{width},{height}.")
-        y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
-        roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
-    else:
+    sizes = {image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
+    if len(sizes) > 1:
+        raise DataError(f"A region of interest needs images of one size; these have {len(sizes)}. Leave --roi out, or "
+                        "cut the images to one size.")
+    (height, width), = sizes
+    whole = f"{width} x {height}"
+    if not re.fullmatch(r"-?\d+(,-?\d+){3}", text):
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):
             raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, but the images have {whole}.")
-    return roi
+        return roi
+    x0, y0, x1, y1 = map(int, text.split(","))
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(f"The box {text} does not lie in images of {whole} pixels. Give left, upper, right and lower "
+                         f"edge, such as --roi 0,0,{width},{height}.")
+    y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
+    return ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))

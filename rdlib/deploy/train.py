@@ -18,16 +18,14 @@ from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, distinct, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
-from rdlib.utils.files import is_reachable
 from rdlib.utils.hardware import available_memory, best_device, peak_memory_mib
-from rdlib.weights import download_state_dict, hub_path, resolve_weights
+from rdlib.weights import download_state_dict, resolve_weights
 
 RATE, CONFIDENCE = 0.05, 0.95  # of false alarms, and of the promise
 EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make so many steps
 PROBE = 4  # steps before time and memory are estimated
 TEACHERS = {"imagenet": "ImageNet weights. Check the terms of ImageNet's images before commercial use.",
-            "embedded": "the weights that ship with the kit. They were trained on drawn images only: on photographs "
-                        "they usually miss more defects than ImageNet weights."}
+            "embedded": "the kit's own, trained on drawn images only. On photographs they usually miss more defects."}
 
 
 def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = None, batch_size: int = 16,
@@ -53,7 +51,8 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 
     Raises:
         DataError: too few images, or an image or mask cannot be read.
-        ValueError: an argument is invalid, or `path` cannot be written.
+        ValueError: an argument is invalid.
+        OSError: `path` cannot be written.
         WeightsError: the teacher's weights cannot be downloaded or read.
         FloatingPointError: training has diverged.
     """
@@ -80,16 +79,14 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 def check_target(path: Path) -> Path:
     """Check that a model file and its report page can be written. Create their folder, and return the page's path.
 
-    Raises ValueError if they cannot, or if the name does not end in .safetensors.
+    Raises ValueError for another suffix or a folder of that name, and OSError if the place cannot be written.
     """
     page = path.with_suffix(".html")
-    try:
-        if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
-            raise ValueError("it must end in .safetensors, and neither it nor its .html page may be a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be written: {error}. Choose another name or another folder.") from error
+    if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
+        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
+                         "may be a folder. Choose another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
     return page
 
 
@@ -101,12 +98,11 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
     train, held, how, n = data.train, data.validation, "the validation images", len(data.train)
     if held is None and n > 1:
         train, held, how = hold_out(train, min(max(20, math.ceil(0.2 * n)), n // 2), seed)
-    digests = _digests(held)
-    first = dict(zip(reversed(digests), reversed(range(len(digests))), strict=True))  # of equal images
+    first = {digest: i for i, digest in reversed([*enumerate(_digests(held))])}  # of equal images
     keep = sorted(first[digest] for digest in first.keys() - set(_digests(train)))
     if held is None or not keep:
         raise DataError(f"{data.name} has {n} good images, and none for the threshold that differs from those to train "
-                        "on. Add good images, or give others with --validation.")
+                        "on. Add good images.")
     copies = f" {len(held) - len(keep)} copies are left out." if len(keep) < len(held) else ""
     return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{copies}"
 
@@ -125,9 +121,6 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
     reason, url = "", get_backbone(backbone).imagenet.url
     if teacher == "best":
         try:
-            if not hub_path(url).exists() and not is_reachable(url):
-                raise WeightsError(f"{url} cannot be reached. Try again with a network, or copy the file to "
-                                   f"{hub_path(url)}. The ResNet-18 needs no network.")
             download_state_dict(url)
             teacher = "imagenet"
         except WeightsError as error:

@@ -1,6 +1,6 @@
 """Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.anomaly_map import check_finite
 from rdlib.datasets.items import UNKNOWN, ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
@@ -28,6 +27,17 @@ METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
 ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
                "aupro_per_image")
 STORED = ("maps", "scores", "masks", "fpr_limit", "seconds")  # fields in a report's file
+
+
+def _of_images(metric: Callable[[NDArray, NDArray], float]) -> cached_property[float]:
+    """Define a metric of labels and scores; NaN unless both classes are present."""
+    return cached_property(lambda report: metric(report.labels, report.scores) if 0 < report.labels.mean() < 1 else
+                           np.nan)
+
+
+def _of_pixels(metric: Callable[[PixelRanking], float]) -> cached_property[float]:
+    """Define a metric of the ranked pixels; NaN without `Report.pixels`."""
+    return cached_property(lambda report: metric(report.pixels) if report.pixels else np.nan)
 
 
 @dataclass(repr=False)
@@ -77,14 +87,10 @@ class Report(Shown):
         """Return the defect types (N,) str, "good" for good images."""
         return np.array(self.dataset.defect_types)
 
-    @property
-    def names(self) -> NDArray:
-        """Return the names of the images (N,) str."""
-        return np.array([sample.name for sample in self.dataset.samples])
-
     def table(self) -> pd.DataFrame:
         """Return one row an image: name, defect type, score and, with a threshold, whether it is called anomalous."""
-        table = pd.DataFrame({"name": self.names, "defect": self.defect_types, "score": self.scores})
+        names = [sample.name for sample in self.dataset.samples]
+        table = pd.DataFrame({"name": names, "defect": self.defect_types, "score": self.scores})
         return table if self.threshold is None else table.assign(anomalous=self.scores.astype(float) >= self.threshold)
 
     def save(self, path: str | Path) -> None:
@@ -92,10 +98,10 @@ class Report(Shown):
 
         Other programs read it with numpy.load. The threshold is NaN if there is none.
         """
-        arrays = {name: getattr(self, name) for name in ("labels", "names", "defect_types", *STORED)}
-        arrays |= {"has_masks": self.dataset.has_masks, "threshold": np.array(self.threshold, np.float64)}
+        arrays = {name: getattr(self, name) for name in ("labels", "defect_types", *STORED)}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays, names=self.table()["name"].tolist(), has_masks=self.dataset.has_masks,
+                                threshold=np.array(self.threshold, np.float64))
 
     @classmethod
     def load(cls, path: str | Path, dataset: AnomalyDataset | None = None) -> "Report":
@@ -114,8 +120,8 @@ class Report(Shown):
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds = (file[name] for name in STORED)
-                rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
-                known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
+                known = list(zip(file["names"].tolist(), file["defect_types"].tolist(), strict=True))
+                has_masks = bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
@@ -131,44 +137,23 @@ class Report(Shown):
         return self.dataset[index].image.permute(1, 2, 0).numpy()
 
     @cached_property
-    def _has_classes(self) -> bool:
-        return len(set(self.labels)) == 2
-
-    @cached_property
     def pixels(self) -> PixelRanking | None:
         """Rank all pixels for the pixel metrics and curves. None unless the masks have normal and defect pixels."""
         both = self.masks.any() and not self.masks.all()
         return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
 
-    @cached_property
-    def image_auroc(self) -> float:
-        """Compute the AUROC of the image scores."""
-        return auroc(self.labels, self.scores) if self._has_classes else np.nan
-
-    @cached_property
-    def image_ap(self) -> float:
-        """Compute the average precision of the image scores."""
-        return average_precision(self.labels, self.scores) if self._has_classes else np.nan
-
-    @cached_property
-    def image_f1_max(self) -> float:
-        """Compute the highest F1 over all thresholds on the image scores."""
-        return f1_max(self.labels, self.scores)[0] if self._has_classes else np.nan
-
-    @cached_property
-    def pixel_auroc(self) -> float:
-        """Compute the AUROC over all pixels, good images included."""
-        return self.pixels.auroc() if self.pixels else np.nan
-
-    @cached_property
-    def pixel_ap(self) -> float:
-        """Compute the average precision over all pixels."""
-        return self.pixels.average_precision() if self.pixels else np.nan
-
-    @cached_property
-    def pixel_f1_max(self) -> float:
-        """Compute the highest F1 over all thresholds on the pixels."""
-        return self.pixels.f1_max()[0] if self.pixels else np.nan
+    image_auroc = _of_images(auroc)
+    """AUROC of the image scores."""
+    image_ap = _of_images(average_precision)
+    """Average precision of the image scores."""
+    image_f1_max = _of_images(lambda labels, scores: f1_max(labels, scores)[0])
+    """Highest F1 over all thresholds on the image scores."""
+    pixel_auroc = _of_pixels(PixelRanking.auroc)
+    """AUROC over all pixels, good images included."""
+    pixel_ap = _of_pixels(PixelRanking.average_precision)
+    """Average precision over all pixels."""
+    pixel_f1_max = _of_pixels(lambda pixels: pixels.f1_max()[0])
+    """Highest F1 over all thresholds on the pixels."""
 
     @cached_property
     def aupro(self) -> float:
@@ -196,13 +181,11 @@ class Report(Shown):
         """
         rows = {}
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
-            part = self._only(np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD)))
+            index = np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD))
+            part = replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
+                           masks=self.masks[index])
             rows[kind] = {"images": int((self.defect_types == kind).sum())} | {m: getattr(part, m) for m in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
-
-    def _only(self, index: NDArray) -> "Report":
-        return replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
-                       masks=self.masks[index])
 
 
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
@@ -245,7 +228,6 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
             where: Sequence[int] = item.index.numpy()
             try:
                 predicted = model.predict(item.image, batch_size, precision)
-                check_finite(*predicted)
             except NotFiniteError as error:
                 bad = [int(where[i]) for i in error.indices]
                 raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None

@@ -21,8 +21,7 @@ def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> 
     """
     parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
     run.settings["value_range"] = run.model.config.value_range
-    kept = {name: getattr(run, name) for name in KEPT}
-    state = {**kept, "teacher": fingerprint(run.model.teacher), **parts}
+    state = {"teacher": fingerprint(run.model.teacher), **{name: getattr(run, name) for name in KEPT}, **parts}
     with written_atomically(path) as temporary:
         torch.save(state, temporary)
 
@@ -48,6 +47,8 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
                               "Delete it to train from the start.") from error
     other = [f"{key}: {settings.get(key)} there, {value} here" for key, value in run.settings.items()
              if settings.get(key) != value]
+    parts = _parts(run, optimizer)
+    other += [f"it has no {name}" for name in parts if name not in state]
     if teacher != fingerprint(run.model.teacher):
         other.append("the teacher's weights")
     if other:
@@ -56,9 +57,6 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     if len(losses) > run.epochs * run.steps_per_epoch:
         raise CheckpointError(f"{path} already holds {len(losses) / run.steps_per_epoch:g} epochs, more than the "
                               f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
-    parts = _parts(run, optimizer)
-    if missing := parts.keys() - state.keys():
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}. Delete it to train from the start.")
     vars(run).update(kept)
     for name, part in parts.items():
         load_optimizer(part, state[name]) if part is optimizer else part.load_state_dict(state[name])

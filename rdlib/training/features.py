@@ -3,7 +3,6 @@
 The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
 saves the teacher's share of every training step.
 """
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -16,7 +15,6 @@ from rdlib.datasets.items import Seeded, augments
 from rdlib.detector import Distillation, Features
 from rdlib.utils.hardware import autocast, available_memory
 
-TOLERANCE = 1e-3  # by which a value may lie outside [0, 1]
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
 
 Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None if the student ignores them; teacher's t1, t2, t3
@@ -52,9 +50,8 @@ class LiveFeatures:
 
         The model is told the size of the images and the range of their values, as far as they have been read.
         """
-        config = self.model.config
         for images in self.images(chunks, epoch):
-            self.model.set_trained(images.shape[2:], widened(config.value_range, images, config.normalize))
+            self.model.set_trained(images.shape[2:], widened(self.model.config.value_range, images))
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
             yield images, features
@@ -107,22 +104,7 @@ def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()
 
 
-def widened(known: tuple[float, float] | None, images: Tensor, normalize: bool) -> tuple[float, float]:
-    """Widen a range of values to those of training images, and warn once if a model that normalizes needs [0, 1].
-
-    Args:
-        known: smallest and largest value so far, or None.
-        images: (B, 3, H, W) floating point.
-        normalize: whether the model normalizes its images.
-
-    Returns:
-        Smallest and largest value.
-    """
+def widened(known: tuple[float, float] | None, images: Tensor) -> tuple[float, float]:
+    """Widen a range of values, smallest and largest, to those of further images; None is no value so far."""
     low, high = (value.item() for value in images.aminmax())
-    seen = (min(known[0], low), max(known[1], high)) if known else (low, high)
-    before, now = (max(-values[0], values[1] - 1) > TOLERANCE for values in (known or (0, 1), seen))
-    if normalize and now and not before:
-        warnings.warn(f"The training images have values from {seen[0]:.4g} to {seen[1]:.4g}, but a model that "
-                      "normalizes expects [0, 1]. Divide values in 0 to 255 by 255. If the images are normalized "
-                      "already, undo it, or build the model with normalize=False.", stacklevel=3)
-    return seen
+    return (min(known[0], low), max(known[1], high)) if known else (low, high)

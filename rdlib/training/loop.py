@@ -23,10 +23,9 @@ from rdlib.anomaly_map import SCALES, checked_scales
 from rdlib.datasets.items import Seeded, check_dataset
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
-from rdlib.training.averaging import MovingAverage
 from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
-from rdlib.training.features import Batch, CachedFeatures, LiveFeatures, wants_cache, widened
-from rdlib.training.run import Run
+from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
+from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, check_whole
 from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
 
@@ -63,7 +62,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         scales: scales whose losses are summed, some of 1, 2, 3; a warning if the model's map reads others.
         schedule: "constant" (paper), or "cosine", from `lr` down to 0 over all `epochs`.
         ema: decay per step of a moving average of the weights, in (0, 1), such as 0.99; None for no average (paper).
-            With an average, the model holds the averaged weights afterwards, see `rdlib.training.averaging`.
+            With an average, the model holds the averaged weights afterwards, see `MovingAverage`.
         seed: seed of the order of the images and of random augmentation, 0 or more.
         cache: whether to keep the teacher's features in memory. "auto" keeps them without augmentation, if memory
             allows.
@@ -110,7 +109,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
             read_checkpoint(file, run, optimizer)
-        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first, model.config.normalize))
+        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first))
         for callback in callbacks:
             getattr(callback, "on_start", lambda run: None)(run)
             at_end.callback(getattr(callback, "on_end", lambda run: None), run)
@@ -151,9 +150,8 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     """
     images = Seeded(dataset, seed, epoch)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-    chunks = list(order.split(batch_size)) if len(order) else []
-    if chunks and len(chunks[-1]) == 1 and images[0].image.shape[-2:] == (32, 32):
-        chunks = [chunk for chunk in chunks if len(chunk) > 1]
+    least = 2 if len(order) and images[0].image.shape[-2:] == (32, 32) else 1
+    chunks = [chunk for chunk in order.split(batch_size) if len(chunk) >= least]
     if not chunks:
         raise ValueError(f"A training set of {len(images)} images in batches of {batch_size} leaves nothing to train "
                          "on. Add good images (at 32 x 32 pixels, two or more to a batch).")
@@ -171,8 +169,18 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
               disable=not progress) as bar:
         while run.epoch < run.epochs and not run.stop:
             chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
-            batches = source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch)
-            _train_epoch(run, batches, optimizer, callbacks, bar)
+            began = time.perf_counter()
+            for images, teacher in source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch):
+                value = _train_step(run, images, teacher, optimizer)
+                run.losses.append(value)
+                run.seconds += time.perf_counter() - began
+                bar.update(len(teacher[0]))
+                bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
+                for callback in callbacks:
+                    callback(run)
+                if run.stop:
+                    break
+                began = time.perf_counter()
             if not all(value.isfinite().all() for part in run.model.trainable_modules().values()
                        for value in part.state_dict().values()):  # no loss has been computed with them
                 raise _diverged("a weight became NaN or infinite", run.step, run)
@@ -181,23 +189,6 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     if run.average:
         run.average.swap()
         run.average = None
-
-
-def _train_epoch(run: Run, batches: Iterable[Batch], optimizer: torch.optim.Optimizer,
-                 callbacks: Iterable[Callable[[Run], None]], bar: tqdm) -> None:
-    """Train on the remaining batches of an epoch, or until a callback stops the run."""
-    began = time.perf_counter()
-    for images, teacher in batches:
-        value = _train_step(run, images, teacher, optimizer)
-        run.losses.append(value)
-        run.seconds += time.perf_counter() - began
-        bar.update(len(teacher[0]))
-        bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
-        for callback in callbacks:
-            callback(run)
-        if run.stop:
-            return
-        began = time.perf_counter()
 
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: torch.optim.Optimizer) -> float:
@@ -221,6 +212,5 @@ def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: t
 
 def _diverged(what: str, step: int, run: Run) -> FloatingPointError:
     epoch = (step - 1) // run.steps_per_epoch + 1
-    return FloatingPointError(
-        f"Training has diverged: {what} in step {step} (epoch {epoch}). This model can no longer be used. Train a new "
-        "one with a smaller lr or precision='float32'. The checkpoint file, if you gave one, is intact.")
+    return FloatingPointError(f"Training has diverged: {what} in step {step} (epoch {epoch}). Train a new model with a "
+                              "smaller lr or precision='float32'. A checkpoint file is intact.")

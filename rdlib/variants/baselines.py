@@ -178,7 +178,7 @@ class MemoryBank(Detector):
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
             kept, first, value_range = [], 0, cast(Any, None)
             for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress, leave=False):
-                value_range = widened(value_range, item.image, self.config.normalize)
+                value_range = widened(value_range, item.image)
                 flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
                 here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
                 kept.append(flat[here.to(flat.device)])
