@@ -158,7 +158,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
               epochs: int | None = None, batch_size: int | None = None, size: int | None = None,
               n_train: int | None = None, threads: int | None = None, backbone: str | None = None,
               teacher: str | None = None, precision: str | None = None, weights: Sequence[str] = (),
-              root: Sequence[str] = (), device: str = "", jobs: int = 1, scheduler: str | None = None,
+              root: Sequence[str] = (), device: str = "", jobs: int = 1,
               results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
               report: bool = False, list: bool = False, quiet: bool = False) -> int:
     """Run what is missing of a table of the paper, and write the table.
@@ -188,7 +188,6 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
         root: folder of a data set, FAMILY=FOLDER, for example mvtec=/data/mvtec
         device: device, by default the fastest one
         jobs: number of runs at a time, a process each
-        scheduler: address of a dask.distributed scheduler, instead of --jobs
         results: folder of the result files
         tables: folder of the reports
         report: run nothing, write the table from the stored results

@@ -53,7 +53,7 @@ def test_wrong_arguments_end_with_2(arguments, capsys):
 def test_an_error_of_the_input_is_one_line_and_ends_with_1(tmp_path, capsys):
     assert cli.main(["score", str(tmp_path / "none.safetensors"), str(tmp_path), str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "" and "no model file" in captured.err and "Traceback" not in captured.err
+    assert captured.out == "" and "No such file" in captured.err and "Traceback" not in captured.err
 
 
 def test_an_error_of_the_program_is_not_hidden(monkeypatch):

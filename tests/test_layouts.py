@@ -96,7 +96,11 @@ def test_mvtec_3d(tmp_path):
     assert data.layout == "MVTec 3D-AD" and levels(data.train) == [1, 2] and levels(data.validation) == [3]
     assert truth(data.test) == [(5, "cut", 3), (4, "good", 0), (5, "hole", 2)]
     assert "left out: 2 images in train/good/xyz" in data.notes and "gt" not in str(data.notes)
+    assert not any(item.mask.any() for item in data.test if item.label == 0)
     (tmp_path / "test/hole/gt/005.png").unlink()
+    with pytest.raises(DataError, match=r"test/hole/rgb/005\.png has no mask"):
+        read(tmp_path)
+    (tmp_path / "test/hole/gt").rmdir()
     with pytest.raises(DataError, match=r"test/hole/rgb/005\.png has no mask"):
         read(tmp_path)
 
@@ -125,10 +129,8 @@ def test_mvtec_ad_2(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
-@pytest.mark.parametrize("above", ["", "Class1"])
-def test_dagm(tmp_path, names, above):
-    train, test, label = names
-    root = tmp_path / above
+def test_dagm(tmp_path, names):
+    (train, test, label), root = names, tmp_path
     images(root, train, 1, 2, 3, suffix="PNG")
     images(root, test, 4, 5, suffix="PNG")
     masks(root, f"{train}/{label}", 2, form="{:03d}_label.PNG")
@@ -146,7 +148,8 @@ def test_several_data_sets_in_a_folder(tmp_path):
         masks(tmp_path, f"Class{number}/Train/Label", 7)
     with pytest.raises(DataError) as caught:
         read(tmp_path)
-    assert f'load_dataset("folder:{tmp_path / "Class2"}")' in str(caught.value)
+    assert "Class2/Train: 2 .png" in str(caught.value) and "Read one of its folders" in str(caught.value)
+    assert levels(read(tmp_path / "Class2").train) == [1]
 
 
 def test_kolektor(tmp_path):
@@ -160,6 +163,13 @@ def test_kolektor(tmp_path):
     assert data.notes == ("left out: 1 defective image in train",)
     (tmp_path / "test/022_GT.png").unlink()
     with pytest.raises(DataError, match=r"022\.png has no mask 022_GT"):
+        read(tmp_path)
+
+
+def test_a_training_folder_without_a_good_image_is_refused(tmp_path):
+    images(tmp_path, "train", 1)
+    masks(tmp_path, "train", 1, form="{:03d}_GT.png")
+    with pytest.raises(DataError, match="holds 0 good images"):
         read(tmp_path)
 
 
@@ -177,7 +187,7 @@ def test_boxes_are_not_masks(tmp_path):
             (tmp_path / f"labels/{part}/{number:03d}.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
     words = refused(tmp_path)
     assert "4 text files of labels, but boxes are not masks" in words
-    assert "  images/train: 2 images\n" in words and "  labels/val: 2 text files\n" in words
+    assert "  images/train: 2 .png\n" in words and "  labels/val: 2 .txt\n" in words
     assert "rdlib train --good GOOD_FOLDER --defective DEFECTIVE_FOLDER -o model.safetensors" in words
 
 
@@ -189,13 +199,11 @@ def test_the_command_by_role_fits(tmp_path):
     images(root, "dent", 5, 6)
     masks(root, "mask", 4, 5, 6)
     words = refused(root)
-    assert words.splitlines()[1:5] == ["  dent: 2 images", "  good/monday: 3 images", "  mask: 3 images",
-                                       "  scratch: 1 image"]
-    shell, call = words.splitlines()[-2:]
-    given = shlex.split(shell)
+    assert words.splitlines()[1:5] == ["  dent: 2 .png", "  good/monday: 3 .png", "  mask: 3 .png", "  scratch: 1 .png"]
+    given = shlex.split(words.splitlines()[-1])
     assert given == ["rdlib", "train", "--good", f"{root}/good", "--defective", f"{root}/dent", f"{root}/scratch",
                      "--masks", f"{root}/mask", "-o", "model.safetensors"]
-    data = eval(call, {"folder_dataset": folder_dataset})
+    data = folder_dataset(good=given[3], defective=given[5:7], masks=given[8])
     assert sorted(data.test.defect_types) == ["dent", "dent", "good", "scratch"] and data.test.has_masks
 
 
@@ -224,7 +232,7 @@ def test_a_large_folder_is_shown_in_part(tmp_path):
     for number in range(30):
         images(tmp_path, f"{number:02d}/a/b", 1)
     words = refused(tmp_path)
-    assert "  and 10 more folders" in words and "  00/a: 1 image\n" in words and len(words.splitlines()) == 25
+    assert "  and 10 more" in words and "  00/a: 1 .png\n" in words and len(words.splitlines()) == 24
 
 
 def test_a_flat_folder_names_what_it_leaves_out(tmp_path):

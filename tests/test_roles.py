@@ -33,8 +33,16 @@ def test_test_good_and_validation(tmp_path):
                           validation=[tmp_path / "d"], size=32)
     assert levels(data.train) == [1, 2] and data.test.defect_types == ["b", "good"] and data.notes == ()
     assert levels(data.validation) == [5] and not data.test.has_masks
-    assert folder_dataset(good=tmp_path / "a").test is None
-    assert folder_dataset(good=tmp_path / "a", test_good=tmp_path / "c").test.labels == [0]
+    given = folder_dataset(good=tmp_path / "a", test_good=tmp_path / "c", size=32)
+    assert levels(given.train) == [1, 2] and levels(given.test) == [4] and given.test.labels == [0]
+
+
+def test_a_share_of_the_good_images_is_held_out_without_defective_ones_too(tmp_path):
+    images(tmp_path, "a", *range(10))
+    data = folder_dataset(good=tmp_path / "a", size=32)
+    assert len(data.train) == 8 and data.test.labels == [0, 0] and not data.test.has_masks
+    assert sorted(levels(data.train) + levels(data.test)) == list(range(10)) and "2 of 10 images" in data.notes[0]
+    assert levels(folder_dataset(good=tmp_path / "a", size=32, seed=1).test) != levels(data.test)
 
 
 def test_relative_paths_and_folders_of_one_name(tmp_path, monkeypatch):
@@ -68,7 +76,8 @@ def test_what_is_refused(tmp_path):
     assert "empty is no folder or holds no images" in said(good="empty")
     assert "006.png has two roles" in said(good="one", defective="one")
     assert "006.png has two roles" in said(good="one", validation="one")
-    assert "is the only good image" in said(good="one", defective="good/ng")
+    assert "holds 1 good images of folder:" in said(good="one", defective="good/ng")
+    assert "holds 1 good images of folder:one" in said(good="one")
     assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
 
 
@@ -85,7 +94,7 @@ def test_a_mask_of_two_images_is_refused(tmp_path):
 def test_masks_among_good_images_are_refused(tmp_path, mask):
     images(tmp_path, "good", 1, 2)
     masks(tmp_path, "good", 1, form=mask)
-    with pytest.raises(DataError, match="have one name. If one is the mask of the other"):
+    with pytest.raises(DataError, match="001 has two roles.*Move masks to a folder of their own"):
         folder_dataset(good=tmp_path / "good")
 
 
@@ -105,4 +114,5 @@ def test_a_link_upward_ends(tmp_path):
     images(tmp_path, "elsewhere/more", 3)
     (tmp_path / "good/again").symlink_to(tmp_path / "good", target_is_directory=True)
     (tmp_path / "good/more").symlink_to(tmp_path / "elsewhere/more", target_is_directory=True)
-    assert levels(folder_dataset(good=tmp_path / "good", size=32).train) == [1, 2, 3]
+    data = folder_dataset(good=tmp_path / "good", size=32)
+    assert sorted(levels(data.train) + levels(data.test)) == [1, 2, 3]

@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 import rdlib
-from rdlib import cli, load, load_dataset
+from rdlib import cli, folder_dataset, load, load_dataset
 from rdlib.cli import main
 from rdlib.deploy import train
 from rdlib.deploy.roi import read_roi
@@ -339,6 +339,17 @@ def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
     folders = [str(fill(tmp_path / "ok", range(20))), str(fill(tmp_path / "dent", range(100, 103), defect=True))]
     data = cli._data("", 64, 0, good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=())
     assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
+
+
+def test_good_images_alone_are_all_used(tmp_path, monkeypatch):
+    """Without defective images, those held out to test with train or choose the threshold; both ways read the same."""
+    folder, said = fill(tmp_path / "ok", range(30)), []
+    monkeypatch.setattr(train, "fit", lambda *a, **o: (_ for _ in ()).throw(FloatingPointError("far enough")))
+    for data in (folder_dataset(good=folder, size=64), load_dataset(f"folder:{folder}", size=64)):
+        with pytest.raises(FloatingPointError):
+            train_model(data, tmp_path / "m.safetensors", teacher="embedded", say=said.append)
+    assert "no defective images, so its images train, or choose the threshold" in said[0] and len(said) == 3
+    assert all("15 good images train, 15 choose the threshold" in words for words in said[1:])
 
 
 def test_a_data_set_by_its_name(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ The images that choose the threshold are not trained on. Copies promise nothing,
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     """
     path = Path(path)
     page = check_target(path)
+    if data.test and not any(data.test.labels):
+        say("The test set holds no defective images, so its images train, or choose the threshold.")
+        samples = [*data.train.samples, *data.test.samples]
+        data = replace(data, train=AnomalyDataset(samples, data.train.size, transform=data.train.transform), test=None)
     train, held, split = split_good(data, seed)
     _digests(data.test)  # a damaged file ends the command here, not after the training
     mask = read_roi(roi, data.train) if roi else None
