@@ -113,13 +113,16 @@ def test_a_description_of_another_version_is_refused(change, words, tmp_path):
         rdlib.load(tmp_path / "m.safetensors")
 
 
-def test_a_teacher_that_is_not_the_named_one_is_refused(tmp_path):
+@pytest.mark.parametrize(("name", "key"), [
+    ("forward", "teacher.conv1.weight"), ("forward", "student.conv1.weight"), ("reverse", "ocbe.oce.0.bn1.running_mean"),
+    ("bank", "bank")])
+def test_weights_that_were_changed_after_saving_are_refused(name, key, tmp_path):
     path = tmp_path / "m.safetensors"
-    MODELS["forward"]().save(path)
+    MODELS[name]().save(path)
     state = load_file(path)
-    state["teacher.conv1.weight"][0, 0, 0, 0] += 0.5
+    state[key].flatten()[:1].view(torch.int32).bitwise_xor_(1)  # the last bit
     save_file(state, path, {"rdlib": json.dumps(description(path))})
-    with pytest.raises(WeightsError, match="the teacher's weights are not those"):
+    with pytest.raises(WeightsError, match="m.safetensors: the weights are not those it was saved with"):
         rdlib.load(path)
 
 

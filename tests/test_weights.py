@@ -697,11 +697,10 @@ def test_repr_is_a_few_lines(trained):
     assert repr(trained) == """ReverseDistillation
   teacher: backbone='resnet18', weights='random'
   settings: sigma=2.5, normalize=False, scales=(1, 2, 3), score='max', fusion='multiply', bottleneck='mff_oce'
-  trained: not by this kit
   threshold: none
   region of interest: whole image"""
     html = trained._repr_html_()
-    assert html.count("<tr>") == 5 and "weights=&#x27;random&#x27;" in html
+    assert html.count("<tr>") == 4 and "weights=&#x27;random&#x27;" in html
 
 
 def test_predictions_are_the_same_after_fit_evaluate_save_and_load(tmp_path):

@@ -71,7 +71,7 @@ class Detector(Shown, Saved):
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
         trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else "not by this kit", "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property

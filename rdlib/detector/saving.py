@@ -92,7 +92,7 @@ class Saved(Scorer, nn.Module):
             raise WeightsError(f"{path} holds a {about['class']}, no {cls.__name__}. Use rdlib.load(path).")
         state, model = load_file(path), cls.__new__(cls)  # not by __init__, which needs weights that the file replaces
         try:
-            weights, checksum = about["config"]["weights"], about["teacher"]["checksum"]
+            weights, checksums = about["config"]["weights"], (about["teacher"]["checksum"], about["weights"])
             model._build(cls.settings(**about["config"]), None, 0)
             for name in {*model.resized} & {*state}:
                 setattr(model, name, state[name].float() if state[name].is_floating_point() else state[name])
@@ -101,8 +101,8 @@ class Saved(Scorer, nn.Module):
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
         load_strictly(model, state, str(path))
-        if fingerprint(model.teacher) != checksum:
-            raise WeightsError(f"{path}: the teacher's weights are not those it was saved with. Get the file again.")
+        if (fingerprint(model.teacher), fingerprint(model)) != checksums:
+            raise WeightsError(f"{path}: the weights are not those it was saved with. Get the file again.")
         return model.eval()
 
 
