@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rdlib.utils.files import Source, provide
 
-
 SOURCES = {family: Source(**record) for family, record in
            tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()}
 
