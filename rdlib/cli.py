@@ -264,11 +264,10 @@ def main(arguments: list[str] | None = None) -> int:
     for command in COMMANDS:
         _add(commands, command)
     options = vars(parser.parse_args(arguments))
-    run, fail = options.pop("run"), options.pop("fail")
+    fail = options.pop("fail")
+    warnings.formatwarning = lambda message, *place: f"{message}\n"
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *place: print(message, file=sys.stderr)
-            return run(**options) or 0
+        return options.pop("run")(**options) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1

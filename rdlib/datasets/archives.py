@@ -1,5 +1,4 @@
 """Unpack the archives of MVTec AD, VisA and BTAD to where `load_dataset` finds them."""
-import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,11 +33,9 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
         try:
             unpack(archive, top)
         except Exception as error:  # the errors of damaged archives share no base class
-            step = ("Give the archive itself, not its folder" if archive.is_dir() else
-                    "Check the path" if not archive.exists() else
-                    "Unpack it yourself, if you trust it" if "outside the folder" in str(error) else
-                    "Make space on the disk" if getattr(error, "errno", None) == errno.ENOSPC else
-                    "It is damaged or no archive: download it again")
+            step = ("Give the file, not a folder" if archive.is_dir() else "Check the path" if not archive.exists() else
+                    "Unpack it yourself if you trust it" if "outside the folder" in str(error) else
+                    "Make space on the disk, or download it again")
             raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). {step}.") from error
         for place in (top, *(path for path in top.iterdir() if path.is_dir())):
             for family, (categories, inner) in FAMILIES.items():

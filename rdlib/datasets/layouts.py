@@ -113,7 +113,8 @@ def _by_mask(part: Path) -> list[Entry]:
         mask = index.get(("", path.stem))
         if mask == path:
             raise DataError(f"{path} has no mask {path.stem}_GT.png beside it. Add it, all black if the image is good.")
-        found.append((path, "defective", mask) if isinstance(mask, Path) and _marks(mask) else (path, GOOD, None))
+        bad = isinstance(mask, Path) and _marks(mask)
+        found.append((path, "defective" if bad else GOOD, mask if bad else None))
     return found
 
 

@@ -62,13 +62,11 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
         DataError: a folder is missing or has no images, a mask is missing, a file has two roles, or the only good
             image cannot be held out.
     """
-    given = {"good": good, "defective": defective, "masks": masks, "test_good": test_good, "validation": validation}
-    listed = {role: [folders] if isinstance(folders, str | Path) else [*folders]
-              for role, folders in given.items() if folders is not None}
-    for role, folders in listed.items():
-        if not folders or "" in folders or Path() in folders:
-            raise DataError(f"{role}={given[role]!r} names no folder. Give the path of one, or leave {role} out.")
-    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in listed.get(role, ())] for role in given]
+    given = [[folders] if isinstance(folders, str | Path) else folders
+             for folders in (good, defective, masks, test_good, validation)]
+    if any(folders is not None and (not folders or {"", Path()} & {*folders}) for folders in given):
+        raise DataError("A role names no folder: its path or list is empty. Give the path of a folder, or leave it out.")
+    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in folders or ()] for folders in given]
     for folder in sum(every, []):
         if not folder.is_dir() or not images_below(folder):
             raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
@@ -162,9 +160,8 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
     ] for part in (roles.train, roles.test, roles.validation))
     _check_files([*train, *tested, *held])
     if len(train) <= roles.holds_out:
-        raise DataError(f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but "
-                        f"{'2 are needed, to train and to test' if roles.holds_out else '1 is needed'}. Add images "
-                        "without defects.")
+        raise DataError(f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but it takes "
+                        f"{'2, to train and to test' if roles.holds_out else '1 to train'}. Add good images.")
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
     if roles.holds_out:
         good, part, how = hold_out(good, max(1, round(SHARE * len(good))), seed)

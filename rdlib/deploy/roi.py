@@ -38,13 +38,11 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
         y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
         roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
     elif not Path(text).is_file():
-        raise ValueError(f"{text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Give a box, such as "
-                         f"--roi 0,0,{width},{height}, or check the path.")
+        raise ValueError(f"--roi {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
     else:
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):
             raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, but the images have {whole}.")
     if not roi.any():
-        raise ValueError(f"The region {text} holds no pixel when the images are resized for the model. Give a larger "
-                         "region, or a larger --size.")
+        raise ValueError(f"--roi {text} holds no pixel at the model's size. Give a larger region, or a larger --size.")
     return roi

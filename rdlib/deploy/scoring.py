@@ -75,7 +75,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            _draw(path, target, row, values, model.threshold, overlays)
+            _draw(path, target, row, values, model, overlays)
             table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})
     return finished_table(out)
 
@@ -147,13 +147,13 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
             **decision}
 
 
-def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold: Threshold | None,
-          overlays: str) -> None:
+def _draw(path: Path, target: Path, row: dict, values: NDArray | None, model: Scorer, overlays: str) -> None:
     """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
     try:
         if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
             pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
-            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), threshold)
+            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), model.threshold,
+                            getattr(model, "roi", None))
             with written_atomically(target) as temporary:
                 drawn.save(temporary)
         elif os.path.exists(target):  # False, unlike Path.exists, for a name that is too long

@@ -67,7 +67,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     model = ReverseDistillation(backbone, weights, sigma=max(train.size) / 64, seed=seed).to(best_device())
     model.set_roi(mask)
     epochs = epochs if epochs is not None else max(EPOCHS, math.ceil(STEPS / math.ceil(len(train) / batch_size)))
-    estimate = Estimate(len(held) + len(data.test or ()), say)
+    estimate = Estimate(len(held) + len(data.test or ()), math.prod(train.size), say)
     run = fit(model, train, epochs, batch_size=batch_size, seed=seed, callbacks=[estimate], progress=progress)
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
@@ -107,12 +107,11 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
         found = n + data.test.labels.count(0) if data.test else n
         raise DataError(f"{data.name} has {found} good image{'s' * (found != 1)}, {n} of them to train on, and none "
                         "for the threshold that differs from those. Add good images.")
-    copies = f" {len(held) - len(keep)} copies are left out." if len(keep) < len(held) else ""
-    least = images_needed(RATE, CONFIDENCE)
-    more = (f" To promise {100 * RATE:.3g} %, {least} must choose it: give {least} with --validation, or "
-            f"{math.floor((least - 1) / SHARE) + 1} good images besides those for testing.") * (len(keep) < least)
-    return (train, held.subset(keep),
-            f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{copies}{more}")
+    more = f" {len(held) - len(keep)} copies are left out." * (len(keep) < len(held))
+    if len(keep) < (least := images_needed(RATE, CONFIDENCE)):
+        more += (f" To promise {100 * RATE:.3g} %, {least} must choose it: of {math.floor((least - 1) / SHARE) + 1} "
+                 "good images besides those for testing, or by --validation.")
+    return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{more}"
 
 
 def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
@@ -151,11 +150,12 @@ class Estimate:
 
     Args:
         images: number of images to score after training; scoring one takes less than training on it.
+        pixels: number of pixels of an image.
         say: function that receives the text.
     """
 
-    def __init__(self, images: int, say: Callable[[str], object]):
-        self.images, self.say, self.first = images, say, 0.0
+    def __init__(self, images: int, pixels: int, say: Callable[[str], object]):
+        self.images, self.pixels, self.say, self.first = images, pixels, say, 0.0
 
     def __call__(self, run: Run) -> None:
         """Say it once. The first step does not count, since it is slower than the others."""
@@ -165,7 +165,6 @@ class Estimate:
             seconds = (run.seconds - self.first) / (run.step - 1) if run.step > 1 else self.first
             rest = seconds * (steps - run.step + self.images / run.settings["batch_size"])
             time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
-            used = peak_memory_mib(run.model.device) / 1024
-            needed = used + PIXEL * self.images * math.prod(run.model.image_size) / 2**30
+            memory = peak_memory_mib(run.model.device) / 2**10 + PIXEL * self.images * self.pixels / 2**30
             self.say(f"{time} more for {run.epochs} epochs and {self.images} images to score. Memory: about "
-                     f"{needed:.1f} GiB, {used:.1f} of it in use now; {available_memory() / 2**30:.1f} GiB free.")
+                     f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
