@@ -108,7 +108,7 @@ def test_a_report_has_the_threshold_of_its_model(model, data, report, monkeypatc
 def test_a_stored_report_is_equal(data, stored, with_images):
     report, path = stored
     again = Report.load(path, data if with_images else None)
-    for name in ("maps", "scores", "masks", "labels", "defect_types", "names"):
+    for name in ("maps", "scores", "masks", "labels", "defect_types"):
         before, after = getattr(report, name), getattr(again, name)
         assert np.array_equal(before, after) and before.dtype == after.dtype, name
     assert again.metrics == report.metrics and again.per_defect().equals(report.per_defect())

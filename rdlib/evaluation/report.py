@@ -120,8 +120,8 @@ class Report(Shown):
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds = (file[name] for name in STORED)
-                known = list(zip(file["names"].tolist(), file["defect_types"].tolist(), strict=True))
-                has_masks = bool(file["has_masks"])
+                rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
+                known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
