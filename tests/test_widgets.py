@@ -20,7 +20,6 @@ from rdlib.figures import picture
 from rdlib.synthetic.paint import painted, spot
 from rdlib.widgets import defect_explorer, draw_defect
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
-from rdlib.widgets.static import draw_views
 
 SIZE = 64
 
@@ -183,7 +182,7 @@ def test_without_a_package_its_explorers_say_what_to_install(interactive, monkey
     monkeypatch.setitem(sys.modules, package, None)  # its import fails
     with pytest.raises(ImportError, match=f"draw_defect needs {package}: pip install {package}"):
         _ = widgets.draw_defect
-    assert widgets.draw_views and widgets.InteractiveModel and widgets.Settings
+    assert widgets.InteractiveModel and widgets.Settings
     if package == "anywidget":
         assert widgets.defect_explorer
     with pytest.raises(AttributeError, match="no attribute 'draw_defekt'"):
@@ -196,23 +195,3 @@ def test_an_error_inside_an_explorer_is_not_blamed_on_a_package(monkeypatch):
     with pytest.raises(ImportError) as caught:
         _ = widgets.defect_explorer
     assert "pip install" not in str(caught.value)
-
-
-def test_static_twins_say_the_same_numbers(interactive, data):
-    own = interactive.settings
-    settings = {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))}
-    figure = draw_views({name: interactive.view(4, chosen) for name, chosen in settings.items()}, "A scratch")
-    view = interactive.view(4, own)
-    assert f"A scratch, score in multiples of normal: own {view.score / view.normal:.2f}, fine" in figure.summary
-    layers = {"small": spot((SIZE, SIZE), 0.5, 0.3, 0.03), "large": spot((SIZE, SIZE), 0.5, 0.3, 0.2)}
-    views = {name: interactive.view_of(painted(data.test[0].image, layer), own, layer[..., 3] > 127)
-             for name, layer in layers.items()}
-    figure = draw_views(views, "Painted on a good image", framed=True)
-    large = interactive.model.predict(painted(data.test[0].image, layers["large"])[None])[1].item()
-    assert f"large {large / interactive.normal(own):.2f}" in figure.summary and len(figure.axes) == 5
-    assert [len(axis.lines) for axis in figure.axes[2:4]] == [1, 1] and not figure.axes[0].lines  # the frames
-
-
-def test_static_twins_refuse_nothing_to_draw():
-    with pytest.raises(ValueError, match="at least one view"):
-        draw_views({}, "nothing")
