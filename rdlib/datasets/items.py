@@ -17,9 +17,9 @@ from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import DataError
 
 CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
-            "another map-style one: a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images of one "
-            "size, (3, H, W), float32 RGB in [0, 1] or uint8, or tuples that begin with one, or objects with an "
-            ".image. To evaluate, they need labels 0 or 1: (image, label), (image, label, mask), or .label and .mask.")
+            "another map-style one: a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images "
+            "of one size, (3, H, W), float32 in [0, 1] or uint8, or tuples that begin with one, or objects with .image."
+            " To evaluate, they need labels 0 or 1: (image, label), (image, label, mask), or .label and .mask.")
 UNKNOWN = 2  # value of all pixels of a missing mask of an anomalous image
 
 
