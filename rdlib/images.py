@@ -1,6 +1,5 @@
 """Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
 import os
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from rdlib.utils.errors import DataError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
-Images = str | PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
+Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -110,10 +109,9 @@ def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
-    sides = images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]
-    if 0 in sides:
-        raise ValueError(f"An image of shape {tuple(sides)} has no pixels. Leave it out.")
-    if isinstance(images, str | PathLike | Image.Image):
+    if 0 in (images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]):
+        raise ValueError(f"This {type(images).__name__} has no pixels. Leave it out, or read it again.")
+    if isinstance(images, str | os.PathLike | Image.Image):
         if size is None:
             raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
                              "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
@@ -130,14 +128,6 @@ def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
                          f"got {tuple(values.shape)}. If the channels come last, use tensor.movedim(-1, -3).")
     values = values.float() / 255 if kind == "uint8" else values
     return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
-
-
-def as_image_tensor(image: NDArray | Tensor) -> Tensor:
-    """Convert one image to (3, H, W), see `as_images`. Raises ValueError for a batch of several."""
-    batch = as_images(image)
-    if len(batch) != 1:
-        raise ValueError(f"One image is needed, got a batch of {len(batch)}. Pass one at a time.")
-    return batch[0]
 
 
 def _from_array(array: NDArray) -> Tensor:

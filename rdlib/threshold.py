@@ -42,21 +42,22 @@ class Threshold:
     quantiles: tuple[float, ...] = ()  # 21 quantiles of the good images' scores, from the lowest to the highest
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", as_size(self.size))  # a list in a file
-        object.__setattr__(self, "quantiles", tuple(map(float, self.quantiles)))
-        if not all(isinstance(x, float) and math.isfinite(x) for x in (self.score, self.pixel)):
+        plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in vars(self).items()}  # for a file
+        if not all(isinstance(plain[name], int | float) and math.isfinite(plain[name]) for name in ("score", "pixel")):
             raise ValueError(f"Thresholds are finite; got {self.score!r} and {self.pixel!r}. Use threshold_from_good.")
+        vars(self).update(plain, score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
+                          quantiles=tuple(map(float, self.quantiles)))
 
     def __str__(self) -> str:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"
         return text + (f", {self.found} of {self.defective} defective ones are found" if self.defective else "")
 
     def promise(self) -> str:
-        """Return in words what the threshold promises about good images to come."""
+        """Return in words what the threshold promises about good images to come, without rounding."""
         if self.rate is None:
             return "nothing is promised about good images to come: the threshold was not chosen from good images alone"
-        sure = f"with {100 * self.confidence:.3g} % confidence" if self.confidence else "on average"
-        return f"at most {100 * self.rate:.3g} % of good images will alarm, {sure}"
+        sure = f"with {100 * self.confidence:.15g} % confidence" if self.confidence else "on average"
+        return f"at most {100 * self.rate:.15g} % of good images will alarm, {sure}"
 
 
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
@@ -82,14 +83,14 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
     n = distinct(scores)
     bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * _share("rate", rate)) + 1))]
     allowed = int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1  # FP; -1 if even 0 is too many
-    sure = f", {100 * confidence:.3g} % sure" if confidence else " on average"
+    sure = f", {100 * confidence:.15g} % sure" if confidence else " on average"
     if allowed < 0:
         least = math.ceil(1000 * rate_bound(0, n, confidence)) / 1000
-        raise ValueError(f"{n} different good images cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
+        raise ValueError(f"{n} different good images cannot keep false alarms to {100 * rate:.15g} %{sure}: that takes "
                          f"{images_needed(rate, confidence)}, not trained on. Hold out more, or use rate={least:.3g}.")
     score = _above(np.sort(scores)[-1 - allowed])
     return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
-                     rule=f"at most {100 * rate:.3g} % false alarms{sure}, from good images alone",
+                     rule=f"at most {100 * rate:.15g} % false alarms{sure}, from good images alone",
                      alarms=int((scores >= score).sum()), rate=rate, confidence=confidence,
                      quantiles=tuple(np.quantile(scores, QUANTILES)))
 
@@ -126,7 +127,7 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
         if not 0 < recall <= 1:
             raise ValueError(f"recall is the share of defective images to find, in (0, 1], such as 0.95; got {recall}.")
         lowest = np.sort(scores[bad])[-math.ceil(recall * bad.sum() - 1e-9)]
-        rule = f"at least {100 * recall:.3g} % of the defective images found"
+        rule = f"at least {100 * recall:.15g} % of the defective images found"
     below = scores[scores < lowest].max(initial=-np.inf)
     middle = (lowest + below) / 2
     score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # equal in float32

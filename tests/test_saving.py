@@ -114,8 +114,8 @@ def test_a_description_of_another_version_is_refused(change, words, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "key"), [
-    ("forward", "teacher.conv1.weight"), ("forward", "student.conv1.weight"), ("reverse", "ocbe.oce.0.bn1.running_mean"),
-    ("bank", "bank")])
+    ("forward", "teacher.conv1.weight"), ("forward", "student.conv1.weight"),
+    ("reverse", "ocbe.oce.0.bn1.running_mean"), ("bank", "bank")])
 def test_weights_that_were_changed_after_saving_are_refused(name, key, tmp_path):
     path = tmp_path / "m.safetensors"
     MODELS[name]().save(path)

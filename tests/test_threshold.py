@@ -1,5 +1,7 @@
 """Thresholds: promises are kept on simulated scores, bounds equal scipy's binomial, choices equal brute force."""
 import json
+import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from rdlib import MemoryBank, ReverseDistillation, fit, load_dataset
 from rdlib.threshold import (
+    Threshold,
     agreed_size,
     distinct,
     images_needed,
@@ -159,6 +162,27 @@ def test_the_promise_in_words():
     assert from_good(scores, confidence=0.95).promise() == "at most 5 % of good images will alarm, with 95 % confidence"
     assert from_good(scores, 0.1).promise() == "at most 10 % of good images will alarm, on average"
     assert from_both(scores > 1.5, scores).promise().startswith("nothing is promised about good images")
+
+
+@pytest.mark.parametrize(("rate", "confidence", "words"), [
+    (0.05004, 0.95, "5.004 % .* 95 %"), (0.07, 0.9999, "at most 7 % .* 99.99 %"),
+    (0.0996, 0.99951, "9.96 % .*99.951 %"),
+    (0.29, 0.57, "at most 29 % .*with 57 %"), (np.float32(0.25), 0.999999, "at most 25 % .*99.9999 %")])
+def test_a_promise_is_not_rounded_to_a_better_one(rate, confidence, words):
+    threshold = replace(from_good(np.linspace(1, 2, 80), 0.1), rate=rate, confidence=confidence)
+    assert re.fullmatch(f".*{words} confidence", threshold.promise())
+    chosen = from_good(np.random.default_rng(0).uniform(size=20000), rate, confidence=confidence)
+    assert chosen.promise() == threshold.promise()
+    assert chosen.rule.split(" %")[0] == chosen.promise().split(" %")[0]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.int64, int])
+def test_a_threshold_takes_any_number_and_keeps_plain_ones(kind):
+    threshold = Threshold(score=kind(2), pixel=kind(3), size=(4, 8), rule="", good=np.int64(9), alarms=np.int32(0),
+                          rate=kind(1))
+    assert (threshold.score, threshold.pixel, threshold.good) == (2.0, 3.0, 9)
+    assert type(threshold.score) is type(threshold.pixel) is float
+    assert Threshold(**json.loads(json.dumps(asdict(threshold)))) == threshold
 
 
 def test_it_remembers_what_it_was_chosen_on():

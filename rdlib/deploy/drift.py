@@ -20,7 +20,7 @@ def drift_warnings(scores: NDArray, threshold: Threshold) -> Iterator[str]:
     n, passed = len(scores), np.sort(scores[scores < threshold.score])
     alarms = n - len(passed)
     if _too_many(alarms, n, threshold):
-        promise = (f"at most {100 * threshold.rate:.3g} % were promised" if threshold.rate else
+        promise = (f"at most {100 * threshold.rate:.15g} % were promised" if threshold.rate else
                    f"{threshold.alarms} of the threshold's {threshold.good} good images do")
         yield (f"{alarms} of {n} images alarm where {promise}: light or lens may have changed, or "
                f"{'most' if alarms > n / 2 else 'some'} of these are defective. Look at the overlays.")

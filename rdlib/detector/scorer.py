@@ -22,6 +22,11 @@ class Scorer:
 
     threshold: Threshold | None
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "threshold" and not isinstance(value, Threshold | None):
+            raise ValueError(f"A threshold is what threshold_from_good(scores, maps) returns, got {value!r}.")
+        super().__setattr__(name, value)
+
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Return (H, W) of the images that the model takes, in pixels, or None if it takes any size."""
@@ -59,13 +64,15 @@ class Scorer:
         return Decision(scores, maps, anomalous.to(scores.device))
 
 
-def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None) -> Tensor:
+def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None,
+                   tolerance: float = TOLERANCE) -> Tensor:
     """Convert images to a batch, and check its size and range.
 
     Args:
         images: an image, a batch, or a list of these, see `rdlib.images.as_images`.
         size: (H, W) that files and Pillow's images are resized to and all others must have; None if it is unknown.
         value_range: smallest and largest value of the training images; None, or a range within [0, 1], means [0, 1].
+        tolerance: by which a value may lie outside this range.
 
     Returns:
         (B, 3, H, W) floating point RGB on the device of `images`.
@@ -81,7 +88,7 @@ def checked_images(images: Images, size: tuple[int, int] | None, value_range: tu
         raise ValueError(f"The model was trained on values from {least:.4g} to {most:.4g}, but files and 8-bit images "
                          "give 0 to 1. Convert them as for training, and pass them as floating point.")
     if batch.numel():
-        _check_range(batch, least, most)
+        _check_range(batch, least, most, tolerance)
     return batch
 
 
@@ -91,20 +98,19 @@ def accepted_range(value_range: tuple[float, float] | None) -> tuple[float, floa
     return (0.0, 1.0) if -TOLERANCE <= least and most <= 1 + TOLERANCE else (least, most)
 
 
-def _check_range(images: Tensor, least: float, most: float) -> None:
+def _check_range(images: Tensor, least: float, most: float, tolerance: float) -> None:
     """Raise ValueError, with the likely cause, for values outside [least, most], besides NaN and infinity."""
     low, high = map(float, images.nan_to_num(least, least, least).aminmax())  # maps of NaN are refused later
-    if least - TOLERANCE <= low and high <= most + TOLERANCE:
+    if least - tolerance <= low and high <= most + tolerance:
         return
-    cause = "Scale them as the training images."
-    if (least, most) != (0, 1):
-        cause = f"The model was trained on values from {least:.4g} to {most:.4g}: prepare images in the same way."
-    elif -0.5 <= low and high <= 1.5:
-        cause = "If they were resampled, which overshoots, clamp them to [0, 1]."
-    elif -0.5 <= low and high <= 256:  # 255 and what resampling adds
-        cause = "If they are 0 to 255, divide by 255, or pass them as uint8."
-    elif max(-low, high) < 3:  # ImageNet's statistics give -2.2 to 2.7
-        cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
+    causes = {
+        f"The model was trained on values from {least:.4g} to {most:.4g}: prepare images in the same way.":
+            (least, most) != (0, 1),
+        "If they were resampled, which overshoots, clamp them to [0, 1].": -0.5 <= low and high <= 1.5,
+        "If they are 0 to 255, divide by 255, or pass them as uint8.": -0.5 <= low and high <= 256,
+        "They look normalized, as with ImageNet's statistics. The model does that. Undo it.": max(-low, high) < 3,
+        "Scale them as the training images.": True}
+    cause = next(text for text, applies in causes.items() if applies)
     raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
                      f"{low:.4g} to {high:.4g}. {cause}")
 

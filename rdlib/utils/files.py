@@ -4,7 +4,7 @@ import os
 import tarfile
 import uuid
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +84,7 @@ class Source:
 
     title: str
     licence: str
-    archives: tuple[tuple[str, str, int], ...]  # (URL, SHA-256, size in bytes) each
+    archives: Sequence[Sequence]  # (URL, SHA-256, size in bytes) each
     folder: str = "."  # to unpack into, below the data set's root
     offline: str = "synthetic/weave"  # a data set that needs no download
 
