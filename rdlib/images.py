@@ -162,17 +162,12 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     Raises:
         DataError: the file is missing or no readable image.
     """
-    values = mask_values(path)
-    foreground = values > (values.max() / 2 if threshold is None else threshold)
-    resized = Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized, dtype=bool)), values.shape
-
-
-def mask_values(path: Path) -> NDArray:
-    """Read a mask in the file's units, (H, W), uint8 unless the file is deeper. Transparent pixels are 0."""
     image = open_image(path)
     deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits
-    return np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"))
+    values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
+    foreground = values > (values.max() / 2 if threshold is None else threshold)
+    resized = Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized, dtype=bool)), (image.height, image.width)
 
 
 def image_size(path: Path) -> tuple[int, int]:

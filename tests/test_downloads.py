@@ -388,7 +388,8 @@ def test_btad_beside_a_download_of_it(tmp_path, monkeypatch):
 
 
 def test_other_archives_are_refused(tmp_path):
-    for name, words in (("gone.zip", "cannot be unpacked .*Check the path"), ("x.zip", "cannot be unpacked .*download it again"),
+    for name, words in (("gone.zip", "cannot be unpacked .*Check the path"),
+                        ("x.zip", "cannot be unpacked .*download it again"),
                         (".", "cannot be unpacked .*Give the file, not a folder"),
                         ("own.zip", r"no archive of MVTec AD, VisA or BTAD. It holds parts, readme.txt\."),
                         ("evil.tar", "cannot be unpacked .*outside the folder.*if you trust it")):

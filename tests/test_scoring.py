@@ -216,9 +216,10 @@ def test_an_overlay_shows_the_region_of_interest():
     roi[10:40, 20:80] = True
     drawn = np.asarray(overlay(image, values, 0.1, THRESHOLD, roi))[STRIP:]
     white = (drawn[:, :200] == 255).all(2)
-    assert white[20:80, 39:42].any(1).all() and not white[30:70, 50:150].any() and not white[:15].any()
+    assert white[20:80, 39:42].any(1).all() and not white[30:70, 50:150].any() and not white[:10].any()
     right = drawn[:, 208:408]
-    assert (right[85:] == 128).all() and (right[:, 165:] == 128).all() and not (right[30:70, 50:150] == 128).all(2).any()
+    assert (right[85:] == 128).all() and (right[:, 165:] == 128).all()
+    assert not (right[30:70, 50:150] == 128).all(2).any()
 
 
 def command(*arguments):

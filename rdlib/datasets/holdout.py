@@ -53,8 +53,7 @@ def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     """Group samples that are near-duplicates of each other; return the groups' indices, in order."""
     from sklearn.cluster import DBSCAN  # here: slow to import, and few data sets need it
     from sklearn.neighbors import NearestNeighbors
-    bar = tqdm(samples, "look for near-duplicates", leave=False, delay=3, disable=None)
-    looks = np.stack([_thumbnail(sample) for sample in bar])
+    looks = np.stack([*map(_thumbnail, tqdm(samples, "look for near-duplicates", leave=False, delay=3, disable=None))])
     neighbors = NearestNeighbors(n_neighbors=min(NEIGHBOR + 1, len(looks))).fit(looks)  # the image itself is one
     typical = np.median(neighbors.kneighbors(looks[::len(looks) // 1000 + 1])[0][:, -1])  # 1,000 images tell
     labels = DBSCAN(max(NEAR * typical, EQUAL), min_samples=1).fit_predict(looks)

@@ -2,13 +2,12 @@
 import re
 from pathlib import Path
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.datasets.roles import MASK_SUFFIX, Entry, Roles, as_data, entries, good_in, masks_in, role_of, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.datasets.tree import images_by_folder, not_read, place_role
-from rdlib.images import list_images, mask_values
+from rdlib.images import list_images, open_image
 from rdlib.utils.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
@@ -99,8 +98,7 @@ def _masks_beside(folder: Path) -> dict[str, Roles]:
         return {}
     train, test = ([entry for part in _parts(folder, names) for entry in _by_mask(part)] for names in (TRAIN, TEST))
     if not (good := [entry for entry in train if entry[1] == GOOD]):
-        raise DataError(f"The masks of all {len(train)} training images mark a defect, such as {train[0][2]}, so no "
-                        "good image is left to train on. A good image has a black mask, white is defective.")
+        raise DataError(f"All masks of training images mark a defect, such as {train[0][2]}: no good one is left.")
     return {"DAGM" if labels else "KolektorSDD2": Roles(good, test)}
 
 
@@ -113,16 +111,12 @@ def _by_mask(part: Path) -> list[Entry]:
         mask = index.get(("", path.stem))
         if mask == path:
             raise DataError(f"{path} has no mask {path.stem}_GT.png beside it. Add it, all black if the image is good.")
-        bad = isinstance(mask, Path) and _marks(mask)
+        # noise near black, as JPEG leaves it, marks no defect; of just two values, such as 0 and 1, the higher one does
+        counts = open_image(mask).convert("L").histogram() if isinstance(mask, Path) else [1]
+        levels = [level for level, count in enumerate(counts) if count]
+        bad = max(levels) > (127 if len(levels) > 2 or str(mask).lower().endswith((".jpg", ".jpeg")) else 0)
         found.append((path, "defective" if bad else GOOD, mask if bad else None))
     return found
-
-
-def _marks(mask: Path) -> bool:
-    """Return whether a mask is not black. Noise near black, as JPEG leaves it, is; a mask of 0 and 1 is not."""
-    values = np.unique(mask_values(mask))
-    noisy = values.dtype == np.uint8 and (len(values) > 2 or mask.suffix.lower() in (".jpg", ".jpeg"))
-    return bool(values[-1] > 127 * noisy)
 
 
 def _flat(folder: Path) -> dict[str, Roles]:

@@ -23,8 +23,7 @@ DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|a
           r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected)")
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
          "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
-                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)",
-         "bad": DEFECT}
+                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)", "bad": DEFECT}
 # a part of a split by name, such as train or val_2; the group is what is not for training
 SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
 
@@ -62,15 +61,15 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
         DataError: a folder is missing or has no images, a mask is missing, a file has two roles, or the only good
             image cannot be held out.
     """
-    given = [[folders] if isinstance(folders, str | Path) else folders
-             for folders in (good, defective, masks, test_good, validation)]
+    given = [[role] if isinstance(role, str | Path) else role
+             for role in (good, defective, masks, test_good, validation)]
     if any(folders is not None and (not folders or {"", Path()} & {*folders}) for folders in given):
-        raise DataError("A role names no folder: its path or list is empty. Give the path of a folder, or leave it out.")
-    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in folders or ()] for folders in given]
+        raise DataError("A role names no folder: its path or list is empty. Give a folder, or leave the role out.")
+    every = train, bad, outlines, test, held = [
+        [Path(os.path.abspath(Path(folder).expanduser())) for folder in folders or ()] for folders in given]
     for folder in sum(every, []):
         if not folder.is_dir() or not images_below(folder):
             raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
-    train, bad, outlines, test, held = every
     if outlines and not bad:
         raise DataError("Masks belong to defective images, but none are given. Give defective=, or leave masks out.")
     names = Counter(folder.name for folder in bad)

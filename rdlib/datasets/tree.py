@@ -48,11 +48,9 @@ def _command(folder: Path, places: Iterable[Path]) -> str:
     for place in places:
         parts = place.parts or (".",)
         splits = {i: match[1] for i, name in enumerate(parts, 1) if (match := SPLIT.fullmatch(name))}
-        tested = any(splits.values())
         role = place_role(place) or ("bad" if splits.get(1) else "good" if str(place).lower() == "train" else "")
-        named = [i for i, name in enumerate(parts, 1) if role_of(name) == role]
-        depth = max(named[0], *splits, 0) if role and named else len(parts)
-        found["test-good" if role == "good" and tested else role].add("/".join(parts[:depth]))
+        depth = max(next((i for i, name in enumerate(parts, 1) if role == role_of(name) != ""), len(parts)), *splits, 0)
+        found["test-good" if role == "good" and any(splits.values()) else role].add("/".join(parts[:depth]))
     bad = found["bad"] or (found[""] - {"."} if found["good"] else set())
     roles = {"good": found["good"], "defective": bad, "masks": found["masks"], "test-good": found["test-good"]}
     owner = {PurePosixPath(name): role for role, names in roles.items() for name in names}

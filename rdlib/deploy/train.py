@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from rdlib.datasets.holdout import hold_out
-from rdlib.datasets.roles import SHARE
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.page import write_page
 from rdlib.deploy.roi import read_roi
@@ -25,7 +24,6 @@ from rdlib.weights import download_state_dict, resolve_weights
 RATE, CONFIDENCE = 0.05, 0.95  # of false alarms, and of the promise
 EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make so many steps
 PROBE = 4  # steps before time and memory are estimated
-PIXEL = 20  # bytes that a pixel of an image takes in maps, masks and metrics
 TEACHERS = {"imagenet": "ImageNet weights. Check the terms of ImageNet's images before commercial use.",
             "embedded": "the kit's own, trained on drawn images only. On photographs they usually miss more defects."}
 
@@ -100,7 +98,7 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
     """
     train, held, how, n = data.train, data.validation, "the validation images", len(data.train)
     if held is None and n > 1:
-        train, held, how = hold_out(train, min(max(20, math.ceil(SHARE * n)), n // 2), seed)
+        train, held, how = hold_out(train, min(max(20, math.ceil(0.2 * n)), n // 2), seed)
     first = {digest: i for i, digest in reversed([*enumerate(_digests(held))])}  # of equal images
     keep = sorted(first[digest] for digest in first.keys() - set(_digests(train)))
     if held is None or not keep:
@@ -109,7 +107,7 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
                         "for the threshold that differs from those. Add good images.")
     more = f" {len(held) - len(keep)} copies are left out." * (len(keep) < len(held))
     if len(keep) < (least := images_needed(RATE, CONFIDENCE)):
-        more += (f" To promise {100 * RATE:.3g} %, {least} must choose it: of {math.floor((least - 1) / SHARE) + 1} "
+        more += (f" To promise {100 * RATE:.3g} %, {least} must choose it: of {5 * least - 4} "
                  "good images besides those for testing, or by --validation.")
     return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{more}"
 
@@ -165,6 +163,7 @@ class Estimate:
             seconds = (run.seconds - self.first) / (run.step - 1) if run.step > 1 else self.first
             rest = seconds * (steps - run.step + self.images / run.settings["batch_size"])
             time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
-            memory = peak_memory_mib(run.model.device) / 2**10 + PIXEL * self.images * self.pixels / 2**30
+            # a pixel takes 20 bytes in maps, masks and metrics
+            memory = peak_memory_mib(run.model.device) / 2**10 + 20 * self.images * self.pixels / 2**30
             self.say(f"{time} more for {run.epochs} epochs and {self.images} images to score. Memory: about "
                      f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")

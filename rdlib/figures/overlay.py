@@ -41,9 +41,9 @@ def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshol
     score = float(as_finite(score, "scores"))
     large, left = enlarged(as_finite(values, "map's values"), (width, height)), Image.fromarray(image)
     words = f"score {number(score)}"
-    outside = None if roi is None else enlarged(as_array(roi), (width, height)) < 0.5
+    inside = np.ones((height, width), bool) if roi is None else enlarged(as_array(roi), (width, height)) >= 0.5
     if threshold:
-        draw_outlines(left, large, threshold.pixel, None if outside is None else ~outside)
+        draw_outlines(left, large, threshold.pixel, None if roi is None else inside)
         verdict = "ANOMALOUS" if score >= threshold.score else "good"
         words = f"{verdict}: {words}, threshold {number(threshold.score)}"
     letters = max(FONT, width // 16)
@@ -51,10 +51,9 @@ def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshol
     canvas = Image.new("RGB", (max(2 * width + GAP, int(font.getlength(words)) + 8), height + strip), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((4, letters // 5), words, fill="black", font=font)
-    row, column = np.unravel_index(large.argmax(), large.shape)
+    row, column = np.unravel_index(np.where(inside, large, -np.inf).argmax(), large.shape)
     right = heat(large, 2 * threshold.pixel if threshold else float(large.max()))
-    if outside is not None:
-        right.paste(Image.fromarray(image), mask=Image.fromarray(outside))
+    right.paste(Image.fromarray(image), mask=Image.fromarray(~inside))
     for x, part in ((0, left), (width + GAP, right)):
         canvas.paste(part, (x, strip))
         _cross(draw, x + int(column), strip + int(row))
