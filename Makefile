@@ -10,11 +10,11 @@ READY := $(VENV)/.ready
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab doctor lint test test-all prose notebooks book exercises colab bench reproduce clean
+.PHONY: help setup demo lab doctor lint test test-all test-oldest test-newest prose notebooks book exercises colab bench reproduce clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -51,6 +51,22 @@ test: lint  ## what has to pass after every change, notebooks included
 test-all: lint  ## everything that has to pass: the slow tests too
 	@$(BIN)/python -m pytest -m 'not network'
 
+# One test is left out: it is about the table that the last line writes.
+test-oldest: RESOLUTION := lowest-direct
+test-oldest:  ## the unit tests with the oldest versions that pyproject.toml admits, in .venv-oldest
+test-newest: RESOLUTION := highest
+test-newest:  ## the unit tests with the newest versions, whatever constraints.txt says, in .venv-newest
+test-oldest test-newest: ENV = $(@:test-%=.venv-%)
+test-oldest test-newest:
+	@$(PYTHON) -m venv $(ENV)
+	@$(ENV)/bin/python -m pip install --quiet uv
+	@echo "Installing the $(@:test-%=%) versions into $(ENV): about 6 GB, a few minutes."
+	@$(ENV)/bin/uv pip install --quiet --python $(ENV)/bin/python --upgrade --resolution $(RESOLUTION) \
+		--only-binary :all: --no-binary rdlib --editable '.[notebooks,export,exercises,test]'
+	@$(ENV)/bin/python -m ipykernel install --sys-prefix --name rdlib --display-name 'Reverse distillation kit' >/dev/null
+	@$(ENV)/bin/python -m pytest tests --deselect tests/test_project.py::test_every_bound_was_run
+	@$(ENV)/bin/python tests/versions.py $(@:test-%=%)
+
 prose: $(READY)  ## the text: numbers, glossary, length, words to avoid; apart from make test
 	@$(BIN)/python -m pytest tests/prose/check_*.py
 
@@ -74,5 +90,5 @@ bench: $(READY)  ## speed against the official recipe, side by side in one run; 
 reproduce: $(READY)  ## a table of the paper (TABLE=ocbe ARGS="--on mvtec --jobs 2"); without TABLE, what there is
 	@$(BIN)/python -m rdlib reproduce $(TABLE) $(ARGS)
 
-clean:  ## remove what the commands made, except .venv
+clean:  ## remove what the commands made, except the environments
 	rm -rf build dist *.egg-info

@@ -98,9 +98,7 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
         raise ValueError(f"sigma is a width in pixels and cannot be negative, got {sigma}. Use 0 for no smoothing.")
     if sigma == 0:
         return maps
-    height, width = maps.shape[-2:]
-    rows = blur_matrix(height, float(sigma)).to(maps.dtype).to(maps.device)
-    columns = blur_matrix(width, float(sigma)).to(maps.dtype).to(maps.device)
+    rows, columns = (blur_matrix(n, float(sigma)).to(maps.dtype).to(maps.device) for n in maps.shape[-2:])
     with torch.autocast(maps.device.type, enabled=False):  # it would make the products bfloat16
         return rows @ maps @ columns.T
 

@@ -9,6 +9,7 @@ import io
 import re
 import shlex
 import sys
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from inspect import Parameter, getdoc, signature
@@ -54,10 +55,12 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
         seed: seed of the split, the weights and the order of the images
         quiet: print only the result
     """
+    from tqdm import tqdm
+
     from rdlib.deploy.train import train_model
     data = _data(folder, size, seed, good=good, defective=defective, masks=masks, test_good=test_good,
                  validation=validation)
-    say: Callable[[str], object] = (lambda text: None) if quiet else print
+    say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
     say(repr(data))
     model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
                         roi=roi, seed=seed, progress=not quiet, say=say)
@@ -158,7 +161,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
               epochs: int | None = None, batch_size: int | None = None, size: int | None = None,
               n_train: int | None = None, threads: int | None = None, backbone: str | None = None,
               teacher: str | None = None, precision: str | None = None, weights: Sequence[str] = (),
-              root: Sequence[str] = (), device: str = "", jobs: int = 1, scheduler: str | None = None,
+              root: Sequence[str] = (), device: str = "", jobs: int = 1,
               results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
               report: bool = False, list: bool = False, quiet: bool = False) -> int:
     """Run what is missing of a table of the paper, and write the table.
@@ -188,7 +191,6 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
         root: folder of a data set, FAMILY=FOLDER, for example mvtec=/data/mvtec
         device: device, by default the fastest one
         jobs: number of runs at a time, a process each
-        scheduler: address of a dask.distributed scheduler, instead of --jobs
         results: folder of the result files
         tables: folder of the reports
         report: run nothing, write the table from the stored results
@@ -200,9 +202,11 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
     from rdlib.reproduction.command import reproduce as run
     from rdlib.reproduction.tables import TABLES
     from rdlib.utils.hardware import best_device
-    if table not in TABLES:
+    if not table:
         print("The tables are:", *(f"  {name:12}{found.title}" for name, found in TABLES.items()), sep="\n")
-        return 2 * bool(table)
+        return 0
+    if table not in TABLES:
+        raise ArgumentTypeError(f"There is no table {table}. Choose one of: {', '.join(TABLES)}.")
     args.category, args.seeds, args.device = category or None, seeds or None, device or str(best_device())
     args.weights, args.files, args.root = teacher, [*map(parse_pair, weights)], [*map(parse_pair, root)]
     return run(args)
@@ -252,20 +256,23 @@ COMMANDS: list[Callable] = [train, score, export, data, reproduce, synthetic, do
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged
-            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
+                               line_buffering=True)
     parser = ArgumentParser("rdlib", description="Anomaly detection by reverse distillation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add(commands, command)
     options = vars(parser.parse_args(arguments))
+    fail = options.pop("fail")
+    warnings.formatwarning = lambda message, *place: f"{message}\n"
     try:
         return options.pop("run")(**options) or 0
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
     except ArgumentTypeError as error:
-        parser.error(str(error))
+        return fail(str(error))
     except KeyboardInterrupt:
         print("Stopped. A file that was not finished has not been written.", file=sys.stderr)
         return 130
@@ -277,7 +284,7 @@ def _add(commands, command: Callable) -> None:
     words = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.M))
     parser = commands.add_parser(command.__name__, help=text.partition("\n")[0], description=text,
                                  formatter_class=RawDescriptionHelpFormatter)
-    parser.set_defaults(run=command)
+    parser.set_defaults(run=command, fail=parser.error)
     for name, parameter in signature(command).parameters.items():
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY

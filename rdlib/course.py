@@ -86,25 +86,18 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
         FloatingPointError: the loss or a weight became NaN or infinite.
     """
     cfg = cfg or profile()
-    data, model = load_dataset(name, size=cfg.size, n_train=cfg.n_train), _untrained(cfg, seed)
+    data = load_dataset(name, size=cfg.size, n_train=cfg.n_train)
+    model = ReverseDistillation(cfg.backbone, cfg.weights, sigma=cfg.sigma, seed=seed).to(best_device())
     path = data_root() / "lessons" / f"{name.replace('/', '-')}-{_key(name, cfg, seed, model)}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
-        try:
-            run = _trained(model, data, cfg, seed, path)
-        except CheckpointError:  # a damaged file, or other images of the same name
-            path.unlink()
-            model = _untrained(cfg, seed)
-            run = _trained(model, data, cfg, seed, path)
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
+            run = fit(model, data.train, cfg.epochs, batch_size=cfg.batch_size, seed=seed, precision="auto",
+                      checkpoint=path)
+    except CheckpointError:  # a damaged file, or other images of the same name
+        path.unlink(missing_ok=True)
+        return lesson(name, cfg, seed=seed)
     return Lesson(data, model, run)
-
-
-def _untrained(cfg: Profile, seed: int) -> ReverseDistillation:
-    return ReverseDistillation(cfg.backbone, cfg.weights, sigma=cfg.sigma, seed=seed).to(best_device())
-
-
-def _trained(model: ReverseDistillation, data: AnomalyData, cfg: Profile, seed: int, path: Path) -> Run:
-    return fit(model, data.train, cfg.epochs, batch_size=cfg.batch_size, seed=seed, precision="auto", checkpoint=path)
 
 
 def _key(name: str, cfg: Profile, seed: int, model: ReverseDistillation) -> str:

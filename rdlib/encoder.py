@@ -4,7 +4,6 @@ The stages consist of torchvision's residual blocks under torchvision's keys, so
 does not use layer4 and the classifier; they are not built.
 """
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import check_choice
 from rdlib.weights import calibrate_batchnorm, coloured_noise, initialize, load_strictly, read_teacher, resolve_weights
 
@@ -66,10 +66,8 @@ def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: in
         The stage, with torch's default weights.
     """
     out_channels = planes * backbone.block.expansion
-    shortcut = None
-    if stride != 1 or in_channels != out_channels:
-        shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                                 nn.BatchNorm2d(out_channels))
+    shortcut = None if stride == 1 and in_channels == out_channels else nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
     width = {"base_width": backbone.base_width}
     first = backbone.block(in_channels, planes, stride, shortcut, **width)
     return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
@@ -161,10 +159,9 @@ class TeacherEncoder(Frozen, CutResNet):
         self.freeze()
 
 
-def fingerprint(teacher: TeacherEncoder | Iterable[Tensor]) -> int:
-    """Compute a CRC-32 of the teacher's weights, or of tensors in this order. Equal weights have equal fingerprints."""
+def fingerprint(network: nn.Module) -> int:
+    """Compute a CRC-32 of a network's weights, as float32. Equal weights have equal fingerprints."""
     value = 0
-    for tensor in teacher.state_dict().values() if isinstance(teacher, TeacherEncoder) else teacher:
-        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
-        value = zlib.crc32(content.numpy().tobytes(), value)
+    for tensor in network.state_dict().values():
+        value = zlib.crc32(as_array(tensor.float() if tensor.is_floating_point() else tensor).tobytes(), value)
     return value

@@ -1,6 +1,5 @@
 """Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
-from collections.abc import Sequence
-from os import PathLike
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from rdlib.utils.errors import DataError
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
+Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -29,9 +29,11 @@ def open_image(path: Path) -> Image.Image:
         with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}. Check the path.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image ({error}). It may be truncated: copy it again, "
-                        "or remove it from the folder.") from error
+        advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
+        raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
 
 
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
@@ -82,13 +84,11 @@ def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
     Returns:
         (3, H, W) uint8 RGB.
     """
-    height, width = size
-    channels = [np.asarray(channel.resize((width, height), Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
+    channels = [np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
     return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
 
 
-def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence,
-              size: tuple[int, int] | None = None) -> Tensor:
+def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
     """Convert an image, a batch, or a list of these to one batch.
 
     Args:
@@ -109,12 +109,20 @@ def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
-    values = images if isinstance(images, Tensor | np.ndarray) else _from_file(images, size)
-    kind = str(getattr(values.dtype, "name", values.dtype)).removeprefix("torch.")
+    if 0 in (images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]):
+        raise ValueError(f"This {type(images).__name__} has no pixels. Leave it out, or read it again.")
+    if isinstance(images, str | os.PathLike | Image.Image):
+        if size is None:
+            raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
+                             "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
+        upright = ImageOps.exif_transpose(images) if isinstance(images, Image.Image) else open_image(Path(images))
+        images = to_pixels(upright, size)
+    if not isinstance(images, Tensor | np.ndarray):
+        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(images).__name__}.")
+    kind = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
     if kind not in KINDS:
-        raise ValueError(f"Images are uint8 in 0 to 255, or floating point in [0, 1], got {kind}. Divide them by their "
-                         "largest possible value, such as 65535 for 16 bits.")
-    values = values if isinstance(values, Tensor) else _from_array(values)
+        raise ValueError(f"Images are uint8, or floating point in [0, 1]; got {kind}. Divide 16-bit images by 65535.")
+    values = images if isinstance(images, Tensor) else _from_array(images)
     if values.ndim not in (3, 4) or values.shape[-3] not in (1, 3):
         raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or have 1 channel if they are gray; "
                          f"got {tuple(values.shape)}. If the channels come last, use tensor.movedim(-1, -3).")
@@ -122,40 +130,21 @@ def as_images(images: str | PathLike | Image.Image | NDArray | Tensor | Sequence
     return values.expand(*values.shape[:-3], 3, -1, -1).reshape(-1, 3, *values.shape[-2:])
 
 
-def as_image_tensor(image: str | PathLike | Image.Image | NDArray | Tensor,
-                    size: tuple[int, int] | None = None) -> Tensor:
-    """Convert one image to (3, H, W), see `as_images`. Raises ValueError for a batch of several."""
-    batch = as_images(image, size)
-    if len(batch) != 1:
-        raise ValueError(f"One image is needed, got a batch of {len(batch)}. Pass one at a time.")
-    return batch[0]
-
-
 def _from_array(array: NDArray) -> Tensor:
     """Convert an array (H, W), (H, W, C) or (B, H, W, C) to a tensor, channels first. uint8 may have an alpha channel.
 
     Like files, such images are laid on white.
     """
-    channels = array.shape[-1] if array.ndim in (3, 4) else {2: 1}.get(array.ndim)
+    array = array[..., None] if array.ndim == 2 else array
+    channels = array.shape[-1] if array.ndim in (3, 4) else 0
     if channels == 4 and array.dtype == np.uint8:
         flat = array.reshape(-1, *array.shape[-3:])
         return torch.stack([to_pixels(Image.fromarray(one), one.shape[:2]) for one in flat])
     if channels not in (1, 3):
         raise ValueError(f"An array of images must be (H, W), (H, W, C) or (B, H, W, C), C = 1 or 3, or 4 for uint8; "
                          f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
-    values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))  # any strides, writable
-    return values[None] if values.ndim == 2 else values.movedim(-1, -3)
-
-
-def _from_file(image: object, size: tuple[int, int] | None) -> Tensor:
-    """Read a file, or take Pillow's image, upright and resized: (3, H, W) uint8."""
-    if not isinstance(image, str | PathLike | Image.Image):
-        raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(image).__name__}.")
-    if size is None:
-        raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
-                         "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
-    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else open_image(Path(image))
-    return to_pixels(upright, size)
+    array = np.array(array, array.dtype.newbyteorder("="), order="C")  # any strides, writable
+    return torch.from_numpy(array).movedim(-1, -3)
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
@@ -177,8 +166,7 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
     deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits
     values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
     foreground = values > (values.max() / 2 if threshold is None else threshold)
-    height, width = size
-    resized = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
+    resized = Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized, dtype=bool)), (image.height, image.width)
 
 

@@ -107,13 +107,11 @@ class PixelRanking:
 
     def _curve(self, height: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Return fpr, `height` and thresholds at every corner: for each threshold just above it, and at it."""
-        points = 2 * len(self.thresholds)
-        fpr, rise, thresholds = np.zeros(points + 2), np.zeros(points + 2), np.empty(points + 2)
-        fpr[1:-1:2], fpr[2:-1:2] = self.fp_above / self.normals, self.fp / self.normals
-        rise[3:-1:2], rise[2:-1:2] = height[:-1], height
-        thresholds[1:-1:2], thresholds[2:-1:2] = np.nextafter(self.thresholds, np.inf), self.thresholds
-        fpr[-1], rise[-1], thresholds[0], thresholds[-1] = 1.0, 1.0, np.inf, -np.inf
-        return fpr, rise, thresholds
+        def corners(start: float, above: NDArray, at: NDArray, end: float) -> NDArray:
+            return np.concatenate([[start], np.column_stack([above, at]).ravel(), [end]])
+        return (corners(0, self.fp_above / self.normals, self.fp / self.normals, 1),
+                corners(0, np.append(0, height[:-1]), height, 1),
+                corners(np.inf, np.nextafter(self.thresholds, np.inf), self.thresholds, -np.inf))
 
     def roc_curve(self) -> tuple[NDArray, NDArray, NDArray]:
         """Compute the ROC curve: fpr, tpr and thresholds of its corners, float64; score >= threshold is anomalous."""
@@ -144,8 +142,7 @@ class PixelRanking:
         Raises ValueError for a limit outside (0, 1].
         """
         if not 0 < fpr_limit <= 1:
-            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], got {fpr_limit}. "
-                             "Use 0.3, the limit of MVTec AD.")
+            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], such as 0.3; got {fpr_limit}.")
         fpr, pro, _ = self.pro_curve()
         return area_up_to(fpr, pro, fpr_limit)
 
@@ -224,9 +221,13 @@ def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
     Returns:
         The area, in [0, 1] for a curve in [0, 1].
     """
+    return _area(*curve_up_to(fpr, height, fpr_limit)) / fpr_limit
+
+
+def curve_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
+    """Cut a curve of (K,) ascending false-positive rates off at the limit, where it is interpolated."""
     inside = fpr <= fpr_limit
-    x, y = np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
-    return _area(x, y) / fpr_limit
+    return np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
 
 
 def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) -> float:
@@ -250,11 +251,10 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
             whose curve has a width.
     """
     masks, maps = _checked(masks, maps, flat=False)
-    found = (_official_area(mask, scores, n_thresholds) for mask, scores in zip(masks, maps, strict=True) if mask.any())
-    areas = [area for area in found if area is not None]
+    areas = [area for mask, scores in zip(masks, maps, strict=True) if mask.any()
+             and (area := _official_area(mask, scores, n_thresholds)) is not None]
     if not areas:
-        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, which computes one curve "
-                         "over all images.")
+        raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, one curve for all images.")
     return float(np.mean(areas))
 
 
@@ -291,6 +291,5 @@ def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[N
         raise ValueError(f"Truth and scores must have the same shape, got {labels.shape} and {scores.shape}. Pass one "
                          "label for each image, or masks of the maps' size.")
     if labels.all() or not labels.any():
-        raise ValueError(f"Both classes are needed, but every label is {'anomalous' if labels.any() else 'normal'}. "
-                         "Use a test set with good and defective images.")
+        raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if labels.any() else 'normal'}.")
     return (labels.ravel(), scores.ravel()) if flat else (labels, scores)

@@ -57,9 +57,8 @@ class ReverseDistillation(Distillation):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  bottleneck: str = "mff_oce", scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add",
                  score: str = "max", normalize: bool = True, seed: int = 0):
-        config = ReverseConfig(backbone=backbone, bottleneck=bottleneck, scales=scales, sigma=sigma, fusion=fusion,
-                               score=score, normalize=normalize)
-        generator = self._build(config, weights, seed)
+        generator = self._build(ReverseConfig(backbone=backbone, bottleneck=bottleneck, scales=scales, sigma=sigma,
+                                              fusion=fusion, score=score, normalize=normalize), weights, seed)
         if isinstance(self.ocbe, FrozenEmbedding):
             if bottleneck == "pre":
                 load_layer4(self.ocbe, backbone, weights)
@@ -102,8 +101,7 @@ class ReverseDistillation(Distillation):
         the model's bottleneck is not "mff_oce".
         """
         if self.config.bottleneck != "mff_oce":
-            raise WeightsError(f"An official checkpoint contains the full OCBE, but this model's bottleneck is "
-                               f"'{self.config.bottleneck}'. Build it with bottleneck='mff_oce'.")
+            raise WeightsError(f"The bottleneck is '{self.config.bottleneck}'. Build it with bottleneck='mff_oce'.")
         checkpoint = read_official(Path(path))
         parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
                  (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]

@@ -17,8 +17,7 @@ from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly, re
 
 def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
     """Build a 3x3 convolution of stride 2, BatchNorm and ReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
-    return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
+    return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True)]
 
 
@@ -128,14 +127,13 @@ def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path 
         WeightsError: weights that cannot be downloaded or read, contain no layer4, do not fit, or are not finite.
     """
     if weights in (None, "random", "random_calibrated"):
-        raise WeightsError("bottleneck='pre' is the teacher's own pre-trained layer4, and a random teacher has none. "
-                           "Use bottleneck='pre_random', or weights='imagenet'.")
-    state, source = read_teacher(backbone, weights, get_backbone(backbone).imagenet.url)
+        state, source = dict[str, Tensor](), "a random teacher"
+    else:
+        state, source = read_teacher(backbone, weights, get_backbone(backbone).imagenet.url)
     layer4 = {key.removeprefix("layer4."): value for key, value in state.items() if key.startswith("layer4.")}
     if not layer4:
-        raise WeightsError(f"bottleneck='pre' is the teacher's own pre-trained layer4, and {source} contains none. Use "
-                           "weights='imagenet' or a state dict with layer4.*, or another bottleneck: "
-                           f"{', '.join(BOTTLENECKS[1:])}.")
+        raise WeightsError(f"bottleneck='pre' is the teacher's pre-trained layer4, and {source} contains none. Use "
+                           f"weights='imagenet', a state dict with layer4.*, or bottleneck='pre_random'.")
     load_strictly(bottleneck.oce, layer4, f"layer4 of {source}")
 
 

@@ -27,11 +27,10 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
     """
     renamed = {}
     for key, value in without_module({key: value for key, value in state.items() if "memory" not in key}).items():
-        if key.startswith(OFFICIAL_UNUSED):
-            continue
         official = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
         own = prefixes.get(official, "") + key.removeprefix(official)
-        renamed[own.replace(".upsample.", ".downsample.")] = value
+        if not key.startswith(OFFICIAL_UNUSED):
+            renamed[own.replace(".upsample.", ".downsample.")] = value
     return renamed
 
 
@@ -42,8 +41,7 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
     """
     checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
-        raise WeightsError(f"{path} is no official checkpoint, which has the keys 'bn' and 'decoder'. "
-                           "For a model saved by this kit, use ReverseDistillation.load(path).")
+        raise WeightsError(f"{path} is no official checkpoint of 'bn' and 'decoder'. For this kit's, use rdlib.load.")
     for part in ("bn", "decoder"):
         check_state_dict(checkpoint[part], f"{path}, '{part}'")
     return checkpoint

@@ -9,6 +9,7 @@ is Clopper and Pearson's bound.
 A score >= threshold means anomalous, here as in `rdlib.metrics`.
 """
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
+SAME = 2.5e-7  # relative difference of equal scores: the last bits of float32 depend on the size of a batch
+QUANTILES = np.linspace(0, 1, 21)
 LEAST_MARGIN = float(np.finfo(np.float32).tiny)  # around 0, where a relative margin vanishes
 
 
@@ -39,22 +42,22 @@ class Threshold:
     quantiles: tuple[float, ...] = ()  # 21 quantiles of the good images' scores, from the lowest to the highest
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", as_size(self.size))  # a list in a file
-        object.__setattr__(self, "quantiles", tuple(map(float, self.quantiles)))
-        if not all(isinstance(x, float) and math.isfinite(x) for x in (self.score, self.pixel)):
-            raise ValueError(f"A threshold is a finite number, got score={self.score!r} and pixel={self.pixel!r}. "
-                             "Choose it with threshold_from_good or threshold_from_both.")
+        plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in vars(self).items()}  # for a file
+        if not all(isinstance(plain[name], int | float) and math.isfinite(plain[name]) for name in ("score", "pixel")):
+            raise ValueError(f"Thresholds are finite; got {self.score!r} and {self.pixel!r}. Use threshold_from_good.")
+        vars(self).update(plain, score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
+                          quantiles=tuple(map(float, self.quantiles)))
 
     def __str__(self) -> str:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"
         return text + (f", {self.found} of {self.defective} defective ones are found" if self.defective else "")
 
     def promise(self) -> str:
-        """Return in words what the threshold promises about good images to come."""
+        """Return in words what the threshold promises about good images to come, without rounding."""
         if self.rate is None:
             return "nothing is promised about good images to come: the threshold was not chosen from good images alone"
-        sure = f"with {100 * self.confidence:.3g} % confidence" if self.confidence else "on average"
-        return f"at most {100 * self.rate:.3g} % of good images will alarm, {sure}"
+        sure = f"with {100 * self.confidence:.15g} % confidence" if self.confidence else "on average"
+        return f"at most {100 * self.rate:.15g} % of good images will alarm, {sure}"
 
 
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
@@ -63,7 +66,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
 
     Args:
         scores: (N,) image scores of good images that the model was not trained on. Equal scores count as one image,
-            since copies of an image are no further observations.
+            see `distinct`.
         maps: (N, H, W) their anomaly maps, for the pixel threshold.
         rate: allowed false-alarm rate, in (0, 1).
         confidence: None bounds the false-alarm rate on average over samples of N images. A probability in (0, 1) bounds
@@ -77,19 +80,19 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
             outside (0, 1).
     """
     scores, maps = _checked(scores, maps)
-    n = len(np.unique(scores))
-    allowed = _alarms_allowed(n, rate, confidence)
-    sure = f", {100 * confidence:.3g} % sure" if confidence else " on average"
+    n = distinct(scores)
+    bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * _share("rate", rate)) + 1))]
+    allowed = int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1  # FP; -1 if even 0 is too many
+    sure = f", {100 * confidence:.15g} % sure" if confidence else " on average"
     if allowed < 0:
-        found = f"{n} good images" if n == len(scores) else f"{len(scores)} scores of {n} different good images"
-        raise ValueError(f"{found} cannot keep false alarms to {100 * rate:.3g} %{sure}: that takes "
-                         f"{images_needed(rate, confidence)} that were not trained on. Hold out more, or ask for rate="
-                         f"{math.ceil(1000 * rate_bound(0, n, confidence)) / 1000:.3g}, which {n} allow.")
+        least = math.ceil(1000 * rate_bound(0, n, confidence)) / 1000
+        raise ValueError(f"{n} different good images cannot keep false alarms to {100 * rate:.15g} %{sure}: that takes "
+                         f"{images_needed(rate, confidence)}, not trained on. Hold out more, or use rate={least:.3g}.")
     score = _above(np.sort(scores)[-1 - allowed])
     return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
-                     rule=f"at most {100 * rate:.3g} % false alarms{sure}, from good images alone",
+                     rule=f"at most {100 * rate:.15g} % false alarms{sure}, from good images alone",
                      alarms=int((scores >= score).sum()), rate=rate, confidence=confidence,
-                     quantiles=_quantiles(scores))
+                     quantiles=tuple(np.quantile(scores, QUANTILES)))
 
 
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
@@ -123,15 +126,14 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
     else:
         if not 0 < recall <= 1:
             raise ValueError(f"recall is the share of defective images to find, in (0, 1], such as 0.95; got {recall}.")
-        found = np.sort(scores[bad])[::-1]
-        lowest = found[math.ceil(recall * len(found) - 1e-9) - 1]
-        rule = f"at least {100 * recall:.3g} % of the defective images found"
+        lowest = np.sort(scores[bad])[-math.ceil(recall * bad.sum() - 1e-9)]
+        rule = f"at least {100 * recall:.15g} % of the defective images found"
     below = scores[scores < lowest].max(initial=-np.inf)
     middle = (lowest + below) / 2
     score = float(middle if np.float32(middle) > np.float32(below) else lowest)  # equal in float32
     return Threshold(score=score, pixel=_above(maps[~bad].max()), size=maps.shape[1:], rule=rule,
                      good=int((~bad).sum()), alarms=int((scores[~bad] >= score).sum()), defective=int(bad.sum()),
-                     found=int((scores[bad] >= score).sum()), quantiles=_quantiles(scores[~bad]))
+                     found=int((scores[bad] >= score).sum()), quantiles=tuple(np.quantile(scores[~bad], QUANTILES)))
 
 
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
@@ -149,8 +151,7 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
         ValueError: alarms outside 0 to n - 1, or a confidence outside (0, 1).
     """
     if not 0 <= alarms < n:
-        raise ValueError(f"alarms is a number of good images from 0 to n - 1, got alarms={alarms} and n={n}. Pass the "
-                         "alarms first.")
+        raise ValueError(f"alarms is a number from 0 to n - 1; got alarms={alarms}, n={n}. Pass the alarms first.")
     if confidence is None:
         return (alarms + 1) / (n + 1)
     return float(betaincinv(alarms + 1, n - alarms, _share("confidence", confidence)))
@@ -173,8 +174,7 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
         ValueError: count or n is not a whole number in its range, or confidence is outside (0, 1).
     """
     if not (n >= 1 and 0 <= count <= n) or count % 1 or n % 1:
-        raise ValueError(f"count is a whole number from 0 to n, and n is 1 or more; got count={count} and n={n}. Pass "
-                         "numbers of images, the count first.")
+        raise ValueError(f"count is a whole number from 0 to n, n above 0; got {count=}, {n=}. Pass the count first.")
     count, n, tail = int(count), int(n), (1 - _share("confidence", confidence)) / 2
     return (float(betaincinv(count, n - count + 1, tail)) if count else 0.0,
             float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0)
@@ -202,7 +202,13 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     return math.ceil(math.log1p(-_share("confidence", confidence)) / math.log1p(-rate) - 1e-9)
 
 
-def agreed_size(known: tuple[int, int] | None, size: int | tuple[int, int] | None) -> tuple[int, int]:
+def distinct(scores: ArrayLike) -> int:
+    """Count different scores (N,), equal ones once: copies of an image are no further observations."""
+    ordered = np.sort(np.asarray(scores, np.float64))
+    return 1 + int((np.diff(ordered) > SAME * np.abs(ordered[1:])).sum())
+
+
+def agreed_size(known: tuple[int, int] | None, size: int | Sequence[int] | None) -> tuple[int, int]:
     """Return the image size to use a model at: the size that it knows or, if it knows none, `size`.
 
     Args:
@@ -215,27 +221,13 @@ def agreed_size(known: tuple[int, int] | None, size: int | tuple[int, int] | Non
     Raises:
         ValueError: both sizes are missing, or they differ.
     """
-    if size is None:
-        if known is None:
-            raise ValueError("The image size is unknown. Give the size that the model was trained at, such as size=256 "
-                             "(--size 256), or train the model; it stores the size.")
-        return known
-    asked = as_size(size)
+    asked = known if size is None else as_size(size)
+    if asked is None:
+        raise ValueError("The image size is unknown. Give the size, such as size=256 (--size 256), or train the model.")
     if known and asked != known:
         raise ValueError(f"The model was trained, or its threshold was chosen, at {known[0]} x {known[1]} pixels. Its "
-                         f"scores mean nothing at {asked[0]} x {asked[1]}. Leave the size out, or train at yours.")
+                         f"scores mean nothing at {asked[0]} x {asked[1]}. Resize to its size, or train at yours.")
     return asked
-
-
-def _alarms_allowed(n: int, rate: float, confidence: float | None) -> int:
-    """Return the largest number of FP among n good images that keeps to `rate`, -1 if even 0 is too many."""
-    _share("rate", rate)
-    bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * rate) + 1))]
-    return int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1
-
-
-def _quantiles(scores: NDArray) -> tuple[float, ...]:
-    return tuple(np.quantile(scores, np.linspace(0, 1, 21)))
 
 
 def _above(value: float) -> float:
@@ -244,8 +236,7 @@ def _above(value: float) -> float:
 
 def _share(name: str, value: float) -> float:
     if not 0 < value < 1:
-        example = "0.95" if name == "confidence" else "0.05"
-        raise ValueError(f"{name} must lie between 0 and 1, such as {example}; got {value}.")
+        raise ValueError(f"{name} must lie between 0 and 1, such as a rate of 0.05 at confidence 0.95; got {value}.")
     return value
 
 

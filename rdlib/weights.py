@@ -68,19 +68,15 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
     layer. Calibrated statistics keep every layer near unit variance.
 
     Args:
-        module: the network; changed in place.
+        module: an initialized network; changed in place.
         images: the network's input, such as normalized images (B, 3, H, W).
     """
     norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches: here, one
-        norm.train()
+        norm.train().momentum = 1.0  # the batch's own statistics, without a share of earlier ones
     module(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    for norm in norms:
+        norm.eval().momentum = 0.1  # torch's default
 
 
 def embedded_teacher() -> Path:
@@ -229,7 +225,6 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     Raises:
         WeightsError: a key is missing or unknown, a shape differs, or a value is NaN or infinite.
     """
-    check_state_dict(state, source)
     own = module.state_dict()
     problems = [f" has no '{key}'" for key in own if key not in state and not key.endswith("num_batches_tracked")]
     problems += [f": '{key}' has shape {tuple(state[key].shape)}, this network needs {tuple(value.shape)}"

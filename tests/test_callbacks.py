@@ -115,7 +115,7 @@ def test_a_resumed_run_stops_where_the_whole_one_does(tmp_path):
 
 def test_other_held_out_sets_are_refused_in_words():
     for data, words in (([], "held-out good images; got none"), (DataLoader(known()), "DataLoader has no length"),
-                        ([torch.zeros(3, 64, 64), torch.zeros(3, 96, 96)], "differ in size")):
+                        ([torch.zeros(3, 64, 64), torch.zeros(3, 96, 96)], "at 64 x 64 .* mean nothing at 96 x 96")):
         with pytest.raises(ValueError, match=words):
             train(1, callbacks=[EarlyStopping(data)])
     for options in ({"patience": 0}, {"every": 0}, {"every": 1.5}):
@@ -126,8 +126,27 @@ def test_other_held_out_sets_are_refused_in_words():
 
 
 def test_held_out_images_are_no_training_images():
-    run, _ = train(1, list(FLOATS), callbacks=[EarlyStopping(list(FLOATS / 2 - 5))])
-    assert run.model.config.value_range == (FLOATS.min().item(), FLOATS.max().item())
+    run, _ = train(1, list(FLOATS / 2), callbacks=[EarlyStopping(list(FLOATS))])
+    assert run.model.config.value_range == (FLOATS.min().item() / 2, FLOATS.max().item() / 2)
+
+
+@pytest.mark.parametrize(("trained", "held_out", "words"), [
+    (FLOATS, FLOATS * 255, "divide by 255"), (FLOATS, FLOATS * 4 - 2, "look normalized"),
+    (FLOATS, torch.cat([FLOATS, FLOATS[:1] + 0.1]), "clamp them"), (FLOATS, FLOATS[:, :, :32, :32], "at 32 x 32"),
+    (FLOATS * 4 - 2, FLOATS * 255, "The model was trained on values from"),
+    (FLOATS * 255, FLOATS * 65535, "The model was trained on values from 0 to 255")])
+def test_held_out_images_of_another_range_or_size_are_refused_before_training(trained, held_out, words):
+    steps = []
+    with pytest.raises(ValueError, match=words):
+        train(1, list(trained), callbacks=[EarlyStopping(list(held_out)), lambda run: steps.append(run.step)])
+    assert not steps
+
+
+def test_held_out_images_may_go_beyond_the_first_training_image():
+    """The range of the others is not known yet."""
+    stopping = EarlyStopping(list(FLOATS * 4 - 2))
+    train(1, list(torch.cat([FLOATS[:1] * 3 - 1.5, FLOATS * 4 - 2])), callbacks=[stopping])
+    assert list(stopping.history) == [1]
 
 
 def rows(path):
@@ -202,6 +221,24 @@ def test_evaluations_go_on_in_a_resumed_run(tmp_path):
     train(1, images(4), callbacks=[first], checkpoint=path)
     train(2, images(4), callbacks=[second], checkpoint=path)
     assert second.table().equals(whole.table()) and len(first.table()) == 1
+
+
+def test_two_callbacks_of_a_kind_have_a_history_each_also_in_a_resumed_run(tmp_path):
+    sets = known(FLOATS, ["good", "hole"] * 3), known(FLOATS, ["good"] * 3 + ["hole"] * 3)
+
+    def callbacks():
+        return [EvaluateEvery(sets[0], 1), EvaluateEvery(sets[1], 1), EarlyStopping(list(FLOATS)),
+                EarlyStopping(list(FLOATS / 2))]
+
+    alone = []
+    for callback in callbacks():
+        train(2, images(4), callbacks=[callback])
+        alone.append(callback.history)
+    train(1, images(4), callbacks=callbacks(), checkpoint=tmp_path / "run.ckpt")
+    resumed = callbacks()
+    train(2, images(4), callbacks=resumed, checkpoint=tmp_path / "run.ckpt")
+    assert [callback.history for callback in resumed] == alone
+    assert alone[0] != alone[1] and alone[2] != alone[3] and all(list(history) == [1, 2] for history in alone)
 
 
 def test_a_plain_object_with_hooks_is_a_callback():

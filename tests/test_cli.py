@@ -53,7 +53,7 @@ def test_wrong_arguments_end_with_2(arguments, capsys):
 def test_an_error_of_the_input_is_one_line_and_ends_with_1(tmp_path, capsys):
     assert cli.main(["score", str(tmp_path / "none.safetensors"), str(tmp_path), str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "" and "no model file" in captured.err and "Traceback" not in captured.err
+    assert captured.out == "" and "No such file" in captured.err and "Traceback" not in captured.err
 
 
 def test_an_error_of_the_program_is_not_hidden(monkeypatch):
@@ -94,7 +94,31 @@ def test_reproduce_without_a_table_lists_them(capsys):
     from rdlib.reproduction.tables import TABLES
     assert cli.main(["reproduce"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [*TABLES]
-    assert cli.main(["reproduce", "tables"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reproduce", "tables"])
+    captured = capsys.readouterr()
+    assert ended.value.code == 2 and captured.out == "" and "There is no table tables. Choose one of: " in captured.err
+
+
+def test_warnings_are_plain_lines():
+    code = ("import warnings, rdlib.cli\nfrom rdlib.deploy import doctor\ndef warns():\n"
+            "    warnings.warn('Look at this.', stacklevel=1)\n    return ['ok']\n"
+            "doctor.report_lines = warns\nrdlib.cli.main(['doctor'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(Path(rdlib.__file__).parents[1])})
+    assert (done.stdout, done.stderr) == ("ok\n", "Look at this.\n")
+
+
+def test_a_usage_error_that_is_found_late_shows_the_usage_of_its_command(capsys):
+    for arguments, command in ((["train", "-o", "m.safetensors"], "train"), (["data", "pack", "archive.zip"], "data")):
+        with pytest.raises(SystemExit):
+            cli.main(arguments)
+        assert capsys.readouterr().err.startswith(f"usage: rdlib {command} ")
+
+
+def test_progress_is_for_a_terminal(tmp_path, capfd):
+    assert cli.main(["synthetic", str(tmp_path / "out"), "--category", "weave", "--size", "64", "--jobs", "1"]) == 0
+    assert capfd.readouterr() == (f"{tmp_path / 'out/weave'}\n", "")
 
 
 def test_quiet_shows_no_progress(tmp_path, capfd):

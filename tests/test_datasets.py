@@ -153,11 +153,10 @@ def test_folders_without_what_is_needed(bottle, tmp_path):
     with pytest.raises(DataError, match="bare holds no images"):
         load_dataset(f"folder:{tmp_path / 'bare'}")
     (tmp_path / "bare/train/good").mkdir(parents=True)
-    with pytest.raises(DataError, match="bare/test holds no images"):
+    with pytest.raises(DataError, match="bare holds 0 good images"):
         load_dataset(f"folder:{tmp_path / 'bare'}")
     paint(tmp_path / "bare/train/good/0.png")
-    with pytest.raises(DataError, match="bare/test holds no images"):
-        load_dataset(f"folder:{tmp_path / 'bare'}")
+    assert load_dataset(f"folder:{tmp_path / 'bare'}").test is None
 
 
 @pytest.mark.parametrize("name", ["carpet", "", "Folder:x", "magnetic", "synthetic/carpet"])
@@ -289,7 +288,7 @@ def test_incomplete_magnetic_tiles_are_named(tmp_path):
     kinds = ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")
     for kind in kinds:
         (tmp_path / f"MT_{kind}" / "Imgs").mkdir(parents=True)
-    with pytest.raises(DataError, match="MT_Free.*holds no images"):
+    with pytest.raises(DataError, match="not all of them"):
         load_dataset("magnetic_tile", root=tmp_path)
     for kind in kinds:
         for i in range(3):
@@ -301,7 +300,7 @@ def test_incomplete_magnetic_tiles_are_named(tmp_path):
         load_dataset("magnetic_tile", root=tmp_path)
     shutil.rmtree(tmp_path / "MT_Fray")
     (tmp_path / "MT_Crack/Imgs/1.jpg").unlink()
-    with pytest.raises(DataError, match="MT_Fray.*Download the folder again"):
+    with pytest.raises(DataError, match="(?s)not all of them.*MT_Fray"):
         load_dataset("magnetic_tile", root=tmp_path)
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from test_metrics import elsewhere
 from test_training import equal, images, weights
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from rdlib import ForwardStudent, MemoryBank, Report, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.datasets.items import check_dataset
@@ -71,7 +71,7 @@ def test_per_defect_judges_one_kind_against_all_good(data, report):
 def test_a_report_shows_itself_in_a_few_lines_without_arrays_or_times(report):
     assert repr(report) == (f"Report\n  images: 16, 12 of them anomalous\n  image_auroc: {report.image_auroc:.3f}\n"
                             f"  pixel_auroc: {report.pixel_auroc:.3f}\n  aupro: {report.aupro:.3f}")
-    blind = replace(report, masks=np.zeros_like(report.masks), seconds=1e6, threshold=1.5)
+    blind = replace(report, masks=np.zeros_like(report.masks), seconds=1e6, threshold=1.50001234)
     assert repr(blind).endswith(f"image_auroc: {report.image_auroc:.3f}\n  threshold: 1.5")
     assert f"aupro</th><td style=\"text-align: left\">{report.aupro:.3f}<" in report._repr_html_()
 
@@ -159,6 +159,41 @@ def test_a_stored_report_belongs_to_its_test_set(stored, data):
     for other in (data.subset(range(15)), data.subset(range(15, -1, -1))):
         with pytest.raises(DataError, match="belongs to another test set"):
             Report.load(path, other)
+
+
+KINDS = {
+    "subset": lambda data: Subset(data, range(16)),
+    "joined": lambda data: ConcatDataset([data.subset(range(9)), data.subset(range(9, 16))]),
+    "loader": lambda data: DataLoader(data, 5), "loader of a subset": lambda data: DataLoader(Subset(data, range(16)))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stored_report_takes_what_evaluate_takes(kind, stored, data):
+    report, path = stored
+    again = Report.load(path, KINDS[kind](data))
+    assert np.array_equal(again.image(3), report.image(3)) and again.metrics == report.metrics
+
+
+def test_a_stored_report_of_items_of_others(model, data, tmp_path):
+    items = [(item.image, item.label, item.mask) for item in (data[index] for index in range(16))]
+    report = evaluate(model, items, progress=False)
+    report.save(tmp_path / "report.npz")
+    for same in (items, DataLoader(items, 3)):
+        again = Report.load(tmp_path / "report.npz", same)
+        assert np.array_equal(again.image(3), report.image(3)) and again.metrics == report.metrics
+    for other in (items[:15], items[::-1], [*items, items[0]], data):
+        with pytest.raises(DataError, match=r"16 images of \(64, 64\) there, 1[567] of \(64, 64\) here"):
+            Report.load(tmp_path / "report.npz", other)
+
+
+def test_a_stored_report_of_another_size_or_of_no_test_set(stored, data):
+    _, path = stored
+    other = AnomalyDataset(data.samples, (96, 96))
+    with pytest.raises(DataError, match=r"images of \(64, 64\) there, 16 of \(96, 96\) here"):
+        Report.load(path, other)
+    for wrong in ([], "images", {"test": data}, (item for item in data.samples), 3):
+        with pytest.raises(ValueError, match="no length and indices|test set has no images|no item at index 0"):
+            Report.load(path, wrong)
 
 
 def test_evaluate_leaves_the_mode_and_the_gradients_alone(model, data):

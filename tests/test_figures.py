@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection
+from scipy.integrate import trapezoid
 
 from rdlib import Run, figures
 from rdlib.datasets.samples import AnomalyDataset
@@ -218,7 +219,7 @@ def test_roc_and_pro_carry_their_areas(report):
     labels = [text.get_text() for text in roc.get_legend().get_texts()]
     assert labels == ["image AUROC 0.917", f"pixel AUROC {report.pixel_auroc:.3f}", "chance 0.500"]
     for line, area in zip(roc.lines, (report.image_auroc, report.pixel_auroc, 0.5), strict=True):
-        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.002)
+        assert trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.002)
     shaded, = pro.collections
     x, y = shaded.get_paths()[0].vertices.T
     area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
@@ -242,7 +243,7 @@ def test_thinning_keeps_long_curves_small_and_true():
     y = np.where(x < 0.2, np.sqrt(x), 1.0)  # rises, then jumps
     a, b = thinned(x, y)
     assert len(a) <= 2001 and (a[0], b[0], a[-1], b[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(b, a) == pytest.approx(np.trapezoid(y, x), abs=0.001)
+    assert trapezoid(b, a) == pytest.approx(trapezoid(y, x), abs=0.001)
 
 
 def test_loss_curve_counts_epochs():

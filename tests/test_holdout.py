@@ -47,7 +47,7 @@ def test_a_share_is_held_out_by_seed():
     rest, held, how = hold_out(dataset, 8, seed=3)
     assert len(rest) == 32 and len(held) == 8 and not {*names(rest)} & {*names(held)}
     assert names(rest) == sorted(names(rest), key=int) and names(held) == sorted(names(held), key=int)
-    assert names(hold_out(dataset, 8, seed=3).part) == names(held) != names(hold_out(dataset, 8, seed=4).part)
+    assert names(hold_out(dataset, 8, seed=3)[1]) == names(held) != names(hold_out(dataset, 8, seed=4)[1])
     assert how == "8 of 40 images held out at random (seed 3)" and rest.size == held.size == (32, 32)
     for n in (0, 40, -1):
         with pytest.raises(ValueError, match=f"Cannot hold out {n} of 40"):
@@ -137,7 +137,7 @@ def test_a_damaged_image_is_named(tmp_path):
 
 
 def test_drawn_images_are_held_out_too():
-    assert len(hold_out(load_dataset("synthetic/gear", size=64, n_train=20).train, 5).part) == 5
+    assert len(hold_out(load_dataset("synthetic/gear", size=64, n_train=20).train, 5)[1]) == 5
 
 
 def test_real_tiles(shared):

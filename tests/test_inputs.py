@@ -9,7 +9,7 @@ from PIL import Image
 from rdlib import MemoryBank, ReverseDistillation, threshold_from_good
 from rdlib.datasets.samples import FileSample
 from rdlib.detector import Decision, Detector, checked_images
-from rdlib.images import as_image_tensor, as_images, read_image
+from rdlib.images import as_images, read_image
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError
 
@@ -122,7 +122,7 @@ def test_a_size_is_needed_for_files_only(tmp_path):
 
 @pytest.mark.parametrize("one", [torch.rand(3, 32, 64), torch.rand(2, 3, 128, 128), np.zeros((65, 64, 3), np.uint8)])
 def test_another_size_than_in_training_is_refused(model, one):
-    with pytest.raises(ValueError, match="trained, or its threshold was chosen, at 64 x 64 pixels, got .*Resize"):
+    with pytest.raises(ValueError, match="trained, or its threshold was chosen, at 64 x 64 pixels. .*Resize"):
         model.predict(one)
 
 
@@ -144,9 +144,20 @@ def test_what_is_no_image_is_refused_in_words(model, wrong, message):
 
 def test_files_that_cannot_be_read_are_named(model, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"no image")
-    for path in (tmp_path / "torn.png", tmp_path / "gone.png", tmp_path):
-        with pytest.raises(DataError, match=str(path)):
-            model.predict([path])
+    for path, words in (("torn.png", r"torn.png is not a readable image \(.*If it is truncated, copy it again"),
+                        ("gone.png", "^There is no file .*gone.png. Check the path.$"),
+                        ("", r"is not a readable image \(.*It is a folder: pass its files.$")):
+        with pytest.raises(DataError, match=words) as caught:
+            model.predict([tmp_path / path])
+        assert str(tmp_path / path) in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", [
+    Image.new("RGB", (0, 5)), Image.new("L", (5, 0)), np.zeros((0, 5, 3), np.uint8), np.zeros((2, 5, 0, 4), np.uint8),
+    np.zeros((0, 5)), torch.zeros(3, 0, 5), [torch.zeros(3, 64, 64), torch.zeros(1, 3, 5, 0)]])
+def test_an_image_without_pixels_is_refused(model, empty):
+    with pytest.raises(ValueError, match=r"This \w+ has no pixels"):
+        model.predict(empty)
 
 
 def test_no_images_have_no_scores(model):
@@ -154,14 +165,11 @@ def test_no_images_have_no_scores(model):
     assert maps.shape == (0, 64, 64) and scores.shape == (0,)
 
 
-def test_one_image_is_not_a_batch():
-    assert torch.equal(as_image_tensor(PIXELS[0]), BATCH[0]) and torch.equal(as_image_tensor(BATCH[:1]), BATCH[0])
-    with pytest.raises(ValueError, match="One image is needed, got a batch of 2"):
-        as_image_tensor(BATCH)
-
-
-RANGES = [(BATCH * 255, "divide by 255"), (BATCH[0] * 2, "divide by 255"), (BATCH + 0.01, "divide by 255"),
-          ((BATCH - 0.45) / 0.225, "Do not normalize them: the model does"), (BATCH - 0.01, "Do not normalize"),
+RANGES = [(BATCH * 255, "divide by 255"), (BATCH[0] * 2, "divide by 255"), (BATCH * 1.6, "divide by 255"),
+          ((BATCH - 0.45) / 0.225, "They look normalized.*The model does that. Undo it"),
+          (2 * BATCH - 1, "They look normalized"),
+          (BATCH + 0.002, r"clamp them to \[0, 1\]"), (BATCH - 0.01, "clamp them"), (BATCH * 1.4 - 0.2, "clamp them"),
+          (BATCH * 256 - 0.4, "divide by 255"),
           (BATCH * 65535, "Scale them"), (BATCH * 200 - 100, "Scale them"), (list(BATCH * 255), "divide by 255"),
           (255 * BATCH.permute(0, 2, 3, 1).numpy(), "divide by 255"), ([BATCH[0], BATCH[1] * 255], "divide by 255")]
 
@@ -198,8 +206,14 @@ def test_a_model_of_other_values_takes_these(normalize):
     model = ReverseDistillation("resnet18", None, sigma=1, normalize=normalize)
     model.set_trained(64, (-2.1, 2.6))
     assert model.predict(4 * BATCH - 2)[1].isfinite().all()
-    with pytest.raises(ValueError, match=r"must lie in \[-2.1, 2.6\].*got 0 to 255. If they are 0 to 255, divide"):
+    with pytest.raises(ValueError, match=r"must lie in \[-2.1, 2.6\].*got 0 to 255. The model was trained on values "
+                                         r"from -2.1 to 2.6: prepare images in the same way.$"):
         model.predict(255 * BATCH.round())
+    for scale in (255, 6):
+        model.set_trained(64, (0, scale))
+        with pytest.raises(ValueError, match=rf"from 0 to {scale}: prepare images in the same way.$"):
+            model.predict(256.5 * BATCH.round() - 0.1)
+    model.set_trained(64, (-2.1, 2.6))
     for byte in (PIXELS, torch.from_numpy(PIXELS).movedim(-1, 1), Image.fromarray(PIXELS[0]), [BATCH[0], PIXELS[1]]):
         with pytest.raises(ValueError, match="values from -2.1 to 2.6, but files and 8-bit images give 0 to 1"):
             model.predict(byte)
@@ -260,8 +274,15 @@ def test_a_decision_needs_a_threshold_of_the_images_size(decided):
     with pytest.raises(ValueError, match=r"has no threshold.*threshold_from_good\(scores, maps\)"):
         model.decide(BATCH)
     model.threshold = threshold(1.0, (32, 64))
-    with pytest.raises(ValueError, match="chosen at 32 x 64 pixels and means nothing at 64 x 64"):
+    with pytest.raises(ValueError, match="chosen, at 32 x 64 pixels. Its scores mean nothing at 64 x 64"):
         model.decide(BATCH)
+
+
+@pytest.mark.parametrize("number", [2.0, np.float32(2), 2, "2", torch.tensor(2.0), {"score": 2.0}])
+def test_a_threshold_that_is_a_plain_number_is_refused(model, number):
+    with pytest.raises(ValueError, match=r"A threshold is what threshold_from_good\(scores, maps\) returns, got"):
+        model.threshold = number
+    assert model.threshold is None
 
 
 def test_decide_with_every_part(tmp_path):

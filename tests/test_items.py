@@ -2,6 +2,8 @@
 import pickle
 import warnings
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,9 +24,10 @@ from torch.utils.data import (
 )
 
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
-from rdlib.datasets.items import augments, labelled_item
+from rdlib.datasets.items import augments, check_dataset, labelled_item
 from rdlib.datasets.samples import AnomalyDataset
-from rdlib.training import epoch_chunks
+from rdlib.evaluation import EvaluateEvery, Report
+from rdlib.training import EarlyStopping, epoch_chunks
 from rdlib.utils.errors import DataError
 
 SIZE = (64, 64)
@@ -102,21 +105,24 @@ class Unreadable(Dataset):
         return 6
 
 
+FILES = r'load_dataset\("folder:PATH"\) or folder_dataset\(good=...\)'
 NO_DATA_SETS = {
     "a loader": (lambda: DataLoader(known(), 2), "This DataLoader has no length and indices.*pass loader.dataset"),
     "a stream": (Stream, "This Stream has no length and indices"),
     "a loader of a stream": (lambda: DataLoader(Stream()), "This (DataLoader|Stream) has no length and indices"),
     "a batch": (lambda: FLOATS, r"This Tensor has no .*list\(batch\)"),
     "an image": (lambda: FLOATS[0], "This Tensor has no"), "an array": (lambda: FLOATS.numpy(), "This ndarray has no"),
-    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no"),
+    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no .*pass .train or .test"),
     "nothing": (lambda: None, "This NoneType has no|test set has no images"), "a number": (lambda: 3, "This int has"),
     "a dictionary": (lambda: {"train": FLOATS}, "This dict has no item at index 0"),
     "a table": (lambda: pd.DataFrame({"file": ["a.png"]}), "This DataFrame has no item at index 0"),
     "no items": (Unreadable, "This Unreadable has no item at index 0"),
-    "a name": (lambda: "synthetic/weave", "Item 0 of the data set, a str, has no image to use"),
-    "paths": (lambda: ["a.png", "b.png"], "Item 0 of the data set, a str, has no image to use"),
+    "a name": (lambda: "synthetic/weave", rf"This str has no length and indices of images.*{FILES}"),
+    "a path": (lambda: Path("images"), rf"This \w+Path has no length and indices of images.*{FILES}"),
+    "paths": (lambda: ["a.png", "b.png"], f"a str, has no image to use: a str, not one tensor or array.*{FILES}"),
+    "paths with labels": (lambda: [(Path("a.png"), 1)], rf"image to use: a \w+Path, not one tensor.*{FILES}"),
     "dictionaries": (lambda: [{"image": image} for image in FLOATS], "a dict, has no image to use"),
-    "Pillow's images": (lambda: [Image.new("RGB", SIZE)] * 3, "a Image, has no image to use"),
+    "Pillow's images": (lambda: [Image.new("RGB", SIZE)] * 3, f"Image, has no image to use: a Image, not one.*{FILES}"),
     "empty tuples": (lambda: [()] * 3, "a tuple, has no image to use"),
     "batches": (lambda: [FLOATS, FLOATS], "a Tensor, has no image to use"),
     "whole numbers": (lambda: list(BYTES.long()), "has no image to use: .*int64"),
@@ -130,10 +136,27 @@ def test_anything_else_is_refused_and_told_the_contract(name):
             MemoryBank("resnet18", None).fit]
     if name != "a loader":
         uses.append(lambda data: evaluate(ReverseDistillation("resnet18", None), data, progress=False))
+        uses.append(EvaluateEvery)
     for use in uses:
         with pytest.raises(ValueError, match=f"(?s){words}") as caught:
             use(make())
         assert "A data set is an AnomalyDataset" in str(caught.value) or make() is None
+
+
+@pytest.mark.parametrize("name", NO_DATA_SETS)
+def test_early_stopping_refuses_the_same_before_the_first_step(name):
+    make, words = NO_DATA_SETS[name]
+    steps = []
+    with pytest.raises(ValueError, match=f"(?s){words}"):
+        train(1, callbacks=[EarlyStopping(make()), lambda run: steps.append(run.step)])
+    assert not steps
+
+
+def test_evaluation_every_n_epochs_needs_images_with_labels_from_the_start():
+    for data, words in (([], "test set has no images"), (list(FLOATS), "has no label"), (None, "This NoneType has no"),
+                        ((item for item in known()), "This generator has no")):
+        with pytest.raises(ValueError, match=words):
+            EvaluateEvery(data)
 
 
 def test_images_of_several_sizes_are_refused():
@@ -206,6 +229,12 @@ def test_a_transform_may_return_another_dtype_or_size():
     assert train(1, data)[0].model.image_size == (32, 64)
     with pytest.raises(ValueError, match="Resize them together"):
         evaluate(ReverseDistillation("resnet18", None), data, progress=False)
+
+
+def test_a_data_set_shows_itself_in_a_few_lines():
+    assert repr(known(FLOATS, DEFECTS)) == ("AnomalyDataset\n  items: 6 images (2 cut, 3 good, 1 hole), with masks\n"
+                                            "  size: 64 x 64")
+    assert "without masks" in repr(AnomalyDataset([], (32, 64), has_masks=False)) and known()._repr_html_()
 
 
 # subset and split
@@ -351,6 +380,25 @@ def test_without_a_mask_of_every_defective_image_there_are_no_pixel_metrics(mode
 def test_items_that_cannot_be_evaluated_are_refused(items, words, model):
     with pytest.raises(ValueError, match=f"(?s){words}"):
         evaluate(model, items, progress=False)
+
+
+@pytest.mark.parametrize("options", [
+    {"collate_fn": lambda items: torch.stack([item.image for item in items])}, {"collate_fn": torch.stack},
+    {"collate_fn": partial(sum, start=0)}, {"batch_size": None, "collate_fn": lambda item: item.image / 2}])
+def test_a_loader_with_a_collate_fn_of_its_own_is_refused(options, model, report, tmp_path):
+    """It may change the images, and would not be called."""
+    loader = DataLoader(known(FLOATS, DEFECTS), **options)
+    report.save(tmp_path / "report.npz")
+    for use in (lambda: evaluate(model, loader, progress=False), lambda: EvaluateEvery(loader),
+                lambda: Report.load(tmp_path / "report.npz", loader)):
+        with pytest.raises(ValueError, match="collate_fn would not be called. Let the data set do its work"):
+            use()
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": None}, {"collate_fn": torch.utils.data.default_collate},
+                                     {"collate_fn": check_dataset(known(FLOATS, DEFECTS), labelled_item)}])
+def test_a_loader_with_a_usual_collate_fn_is_evaluated(options, model, report):
+    same(report, evaluate(model, DataLoader(known(FLOATS, DEFECTS), **options), progress=False))
 
 
 class Asked:

@@ -1,7 +1,9 @@
 """Layouts of folders as people have them: recognized and read, or refused with a command that fits."""
 import shlex
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_datasets import levels, paint, paint_mask
 
 from rdlib import folder_dataset, load_dataset
@@ -96,7 +98,11 @@ def test_mvtec_3d(tmp_path):
     assert data.layout == "MVTec 3D-AD" and levels(data.train) == [1, 2] and levels(data.validation) == [3]
     assert truth(data.test) == [(5, "cut", 3), (4, "good", 0), (5, "hole", 2)]
     assert "left out: 2 images in train/good/xyz" in data.notes and "gt" not in str(data.notes)
+    assert not any(item.mask.any() for item in data.test if item.label == 0)
     (tmp_path / "test/hole/gt/005.png").unlink()
+    with pytest.raises(DataError, match=r"test/hole/rgb/005\.png has no mask"):
+        read(tmp_path)
+    (tmp_path / "test/hole/gt").rmdir()
     with pytest.raises(DataError, match=r"test/hole/rgb/005\.png has no mask"):
         read(tmp_path)
 
@@ -125,10 +131,8 @@ def test_mvtec_ad_2(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
-@pytest.mark.parametrize("above", ["", "Class1"])
-def test_dagm(tmp_path, names, above):
-    train, test, label = names
-    root = tmp_path / above
+def test_dagm(tmp_path, names):
+    (train, test, label), root = names, tmp_path
     images(root, train, 1, 2, 3, suffix="PNG")
     images(root, test, 4, 5, suffix="PNG")
     masks(root, f"{train}/{label}", 2, form="{:03d}_label.PNG")
@@ -146,7 +150,8 @@ def test_several_data_sets_in_a_folder(tmp_path):
         masks(tmp_path, f"Class{number}/Train/Label", 7)
     with pytest.raises(DataError) as caught:
         read(tmp_path)
-    assert f'load_dataset("folder:{tmp_path / "Class2"}")' in str(caught.value)
+    assert "Class2/Train: 2 .png" in str(caught.value) and "Read one of its folders" in str(caught.value)
+    assert levels(read(tmp_path / "Class2").train) == [1]
 
 
 def test_kolektor(tmp_path):
@@ -163,6 +168,27 @@ def test_kolektor(tmp_path):
         read(tmp_path)
 
 
+def test_a_training_folder_without_a_good_image_is_refused(tmp_path):
+    images(tmp_path, "train", 1)
+    masks(tmp_path, "train", 1, form="{:03d}_GT.png")
+    with pytest.raises(DataError, match="All masks of training images.*001_GT.png"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("form, noise, bad", [("{:03d}_GT.jpg", [0, 1, 2], False), ("{:03d}_GT.png", [0, 1, 2], False),
+                                              ("{:03d}_GT.jpg", [0, 1], False), ("{:03d}_GT.png", [0, 1], True),
+                                              ("{:03d}_GT.png", [0, 2, 250], True), ("{:03d}_GT.bmp", [0, 127], True),
+                                              ("{:03d}_GT.png", [0, 3, 127], False)])
+def test_a_mask_that_is_black_but_for_noise_marks_nothing(tmp_path, form, noise, bad):
+    images(tmp_path, "train", 1, 2, 3)
+    for number in (1, 2, 3):
+        levels_of = np.resize(noise if number == 3 else [0], (20, 30)).astype(np.uint8)
+        Image.fromarray(levels_of).save(tmp_path / "train" / form.format(number), quality=100)
+    if form.endswith("jpg"):
+        assert 0 < np.asarray(Image.open(tmp_path / "train/003_GT.jpg")).max() < 9
+    assert levels(read(tmp_path).train) == ([1, 2] if bad else [1, 2, 3])
+
+
 def refused(root):
     with pytest.raises(DataError) as caught:
         read(root)
@@ -177,7 +203,7 @@ def test_boxes_are_not_masks(tmp_path):
             (tmp_path / f"labels/{part}/{number:03d}.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
     words = refused(tmp_path)
     assert "4 text files of labels, but boxes are not masks" in words
-    assert "  images/train: 2 images\n" in words and "  labels/val: 2 text files\n" in words
+    assert "  images/train: 2 .png\n" in words and "  labels/val: 2 .txt\n" in words
     assert "rdlib train --good GOOD_FOLDER --defective DEFECTIVE_FOLDER -o model.safetensors" in words
 
 
@@ -189,22 +215,26 @@ def test_the_command_by_role_fits(tmp_path):
     images(root, "dent", 5, 6)
     masks(root, "mask", 4, 5, 6)
     words = refused(root)
-    assert words.splitlines()[1:5] == ["  dent: 2 images", "  good/monday: 3 images", "  mask: 3 images",
-                                       "  scratch: 1 image"]
-    shell, call = words.splitlines()[-2:]
-    given = shlex.split(shell)
+    assert words.splitlines()[1:5] == ["  dent: 2 .png", "  good/monday: 3 .png", "  mask: 3 .png", "  scratch: 1 .png"]
+    given = shlex.split(words.splitlines()[-1])
     assert given == ["rdlib", "train", "--good", f"{root}/good", "--defective", f"{root}/dent", f"{root}/scratch",
                      "--masks", f"{root}/mask", "-o", "model.safetensors"]
-    data = eval(call, {"folder_dataset": folder_dataset})
+    data = folder_dataset(good=given[3], defective=given[5:7], masks=given[8])
     assert sorted(data.test.defect_types) == ["dent", "dent", "good", "scratch"] and data.test.has_masks
 
 
 @pytest.mark.parametrize("folders, command", [
     ({"train": [1, 2], "test/good": [3], "test/rust": [4]}, "--good train --defective test/rust --test-good test/good"),
-    ({"good": [1], "bad": [2], ".": [3]}, "--good good --defective bad"),
+    ({"good": [1], "bad": [2], ".": [3]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
     ({"a": [1], "b": [2]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
     ({"test/OK": [1], "test/NG": [2]}, "--good GOOD_FOLDER --defective test/NG --test-good test/OK"),
-    ({"good": [1], "bad": [2], "train/good": [3]}, "--good good train/good --defective bad")])
+    ({"good": [1], "bad": [2], "train/good": [3]}, "--good GOOD_FOLDER --defective DEFECTIVE_FOLDER"),
+    ({"good/train": [1], "good/test": [2], "bad/test": [3]},
+     "--good good/train --defective bad/test --test-good good/test"),
+    ({"OK/a": [1], "NG/Validation": [3]}, "--good OK --defective NG/Validation"),
+    ({"train": [1], "train/def_front": [2]}, "--good GOOD_FOLDER --defective train/def_front"),
+    ({"test/a": [1], "test/a/b": [2]}, "--good GOOD_FOLDER --defective test/a"),
+    ({"valves/ok": [1], "valves/dent": [2]}, "--good valves/ok --defective valves/dent")])
 def test_what_is_not_recognized_is_never_guessed(tmp_path, folders, command):
     for place, numbers in folders.items():
         images(tmp_path, place, *numbers)
@@ -224,7 +254,7 @@ def test_a_large_folder_is_shown_in_part(tmp_path):
     for number in range(30):
         images(tmp_path, f"{number:02d}/a/b", 1)
     words = refused(tmp_path)
-    assert "  and 10 more folders" in words and "  00/a: 1 image\n" in words and len(words.splitlines()) == 25
+    assert "  and 10 more" in words and "  00/a: 1 .png\n" in words and len(words.splitlines()) == 24
 
 
 def test_a_flat_folder_names_what_it_leaves_out(tmp_path):
@@ -248,7 +278,9 @@ def test_data_are_shown(tmp_path):
 
 
 def test_names_that_say_a_role():
-    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective",
+    words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective "
+                    "anomaly_free anomaly-free AnomalyFree fault_free failure_free damage_free no_anomaly "
+                    "not_defective NoFaults without_failures free-of-defects faultless anomaly_free_2",
              "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
              "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
              "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}

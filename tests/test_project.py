@@ -20,6 +20,8 @@ import suite
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+from versions import run_with
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -44,6 +46,17 @@ def test_the_tested_versions_cover_the_bounds():
     pins = {canonicalize_name(name): version for name, version in PINNED.items()}
     for requirement in requirements():
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_every_bound_was_run():
+    """`make test-oldest` and `make test-newest` write the table: run them after a change of a bound."""
+    table = run_with()
+    assert {column.split()[0] for column in table} == {"oldest", "newest"}
+    oldest = table["oldest " + PROJECT["requires-python"].removeprefix(">=")]
+    for requirement in requirements():
+        (bound,) = (each.version for each in requirement.specifier if each.operator == ">=")
+        assert Version(oldest[requirement.name]) == Version(bound), requirement
+        assert all(column[requirement.name] in requirement.specifier for column in table.values()), requirement
 
 
 def test_one_version():

@@ -172,7 +172,7 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
     store, machine = ResultStore(tmp_path / "runs"), Machine(checkpoints=str(checkpoints))
     kept = checkpoints / f"{config.key}.ckpt"
     killed_as_soon_as(kept.exists, config.dataset, store.folder, 30, checkpoints)
-    assert kept.exists() and not store.has(config)
+    assert kept.exists() and not store.read(config)
     assert run_all([config], store, machine, progress=False).done == [config]
     assert same(store.read(config), execute(config)) and not kept.exists()
 
@@ -180,50 +180,26 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
 def test_kill_9_loses_no_finished_run(config, tmp_path):
     store = ResultStore(tmp_path)
     configs = [replace(config, seed=seed) for seed in range(4)]
-    killed_as_soon_as(lambda: store.has(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
-    there = [c for c in configs if store.has(c)]
+    killed_as_soon_as(lambda: store.read(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
+    there = [c for c in configs if store.read(c)]
     assert there and len(there) < 4
     outcome = run_all(configs, store, progress=False)
     assert outcome.skipped == there and len(outcome.done) == 4 - len(there)
     assert {path.suffix for path in tmp_path.glob("[!.]*") if path.is_file()} == {".json"}
 
 
-@pytest.fixture
-def cluster():
-    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
-    with (dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-          distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster):
-        yield cluster
-
-
-def test_a_cluster_gives_the_same_bits(config, cluster, tmp_path):
-    configs = [config, replace(config, seed=1), replace(config, dataset="folder:/nowhere")]
-    serial, spread = ResultStore(tmp_path / "serial"), ResultStore(tmp_path / "cluster")
-    run_all(configs, serial, progress=False)
-    outcome = run_all(configs, spread, scheduler=cluster.scheduler_address, progress=False)
-    assert set(outcome.done) == set(configs[:2]) and list(outcome.failed) == configs[2:]
-    for c in configs[:2]:
-        assert same(serial.read(c), spread.read(c))
-
-
-@pytest.mark.parametrize("way", ["processes", pytest.param("cluster", marks=pytest.mark.slow)])
-def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(way, config, request, tmp_path):
+def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(config, tmp_path):
     store, endless = ResultStore(tmp_path), replace(config, epochs=100_000)
-    cluster = request.getfixturevalue("cluster") if way == "cluster" else None
 
     def kill_workers():
-        while not store.has(config):
+        while not store.read(config):
             time.sleep(0.05)
-        if cluster:
-            pids = [worker.pid for worker in cluster.workers.values()]
-        else:
-            pids = [child.pid for child in psutil.Process().children() if "LokyProcess" in " ".join(child.cmdline())]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for child in psutil.Process().children():
+            if "LokyProcess" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
     threading.Thread(target=kill_workers, daemon=True).start()
     with pytest.raises(ChildProcessError, match="Start the same command again"):
-        run_all([config, endless], store, progress=False, jobs=2,
-                scheduler=cluster.scheduler_address if cluster else None)
+        run_all([config, endless], store, progress=False, jobs=2)
     assert run_all([config], store, progress=False).skipped == [config]
 
 

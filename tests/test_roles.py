@@ -1,4 +1,6 @@
 """Folders by role: what is read, what is refused, and which good images are held out to test with."""
+from pathlib import Path
+
 import pytest
 from test_datasets import levels
 from test_layouts import images, masks, truth
@@ -33,8 +35,16 @@ def test_test_good_and_validation(tmp_path):
                           validation=[tmp_path / "d"], size=32)
     assert levels(data.train) == [1, 2] and data.test.defect_types == ["b", "good"] and data.notes == ()
     assert levels(data.validation) == [5] and not data.test.has_masks
-    assert folder_dataset(good=tmp_path / "a").test is None
-    assert folder_dataset(good=tmp_path / "a", test_good=tmp_path / "c").test.labels == [0]
+    given = folder_dataset(good=tmp_path / "a", test_good=tmp_path / "c", size=32)
+    assert levels(given.train) == [1, 2] and levels(given.test) == [4] and given.test.labels == [0]
+
+
+def test_a_share_of_the_good_images_is_held_out_without_defective_ones_too(tmp_path):
+    images(tmp_path, "a", *range(10))
+    data = folder_dataset(good=tmp_path / "a", size=32)
+    assert len(data.train) == 8 and data.test.labels == [0, 0] and not data.test.has_masks
+    assert sorted(levels(data.train) + levels(data.test)) == list(range(10)) and "2 of 10 images" in data.notes[0]
+    assert levels(folder_dataset(good=tmp_path / "a", size=32, seed=1).test) != levels(data.test)
 
 
 def test_relative_paths_and_folders_of_one_name(tmp_path, monkeypatch):
@@ -68,8 +78,39 @@ def test_what_is_refused(tmp_path):
     assert "empty is no folder or holds no images" in said(good="empty")
     assert "006.png has two roles" in said(good="one", defective="one")
     assert "006.png has two roles" in said(good="one", validation="one")
-    assert "is the only good image" in said(good="one", defective="good/ng")
+    assert "holds 1 good image of folder:" in said(good="one", defective="good/ng")
+    assert "holds 1 good image of folder:one, but it takes 2, to train and to test" in said(good="one")
+    assert "Masks belong to defective images" in said(good="one", masks="bad")
     assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
+
+
+@pytest.mark.parametrize("role", ["good", "defective", "masks", "test_good", "validation"])
+@pytest.mark.parametrize("nothing", ["", Path(""), [], [""]])
+def test_a_role_of_no_folder_is_refused(tmp_path, role, nothing, monkeypatch):
+    images(tmp_path, ".", 1, 2)
+    images(tmp_path, "bad", 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="names no folder"):
+        folder_dataset(**{"good": tmp_path, "defective": "bad", role: nothing})
+
+
+@pytest.mark.parametrize("part", ["test", "Test", "val", "validation", "train", "testing set", "val_2", "a/test"])
+def test_a_split_inside_a_role_is_refused(tmp_path, part):
+    images(tmp_path, f"good/{part}", 1, 2, 3)
+    images(tmp_path, "other", 4, 5, 6)
+    for roles in ({"good": "good"}, {"good": "other", "defective": "good"}, {"good": "other", "validation": "good"}):
+        with pytest.raises(DataError, match="is inside .*means another role"):
+            folder_dataset(**{role: tmp_path / place for role, place in roles.items()})
+    assert len(folder_dataset(good=tmp_path / "good" / part, test_good=tmp_path / "other").train) == 3
+
+
+@pytest.mark.parametrize("linked", ["bad/3.png", "bad"])
+def test_one_file_in_two_roles_through_a_link_is_refused(tmp_path, linked):
+    images(tmp_path, "good", 1, 2, 3)
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to(tmp_path / ("good/003.png" if linked != "bad" else "good"))
+    with pytest.raises(DataError, match=r"good/00\d\.png has two roles"):
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad")
 
 
 def test_a_mask_of_two_images_is_refused(tmp_path):
@@ -85,7 +126,7 @@ def test_a_mask_of_two_images_is_refused(tmp_path):
 def test_masks_among_good_images_are_refused(tmp_path, mask):
     images(tmp_path, "good", 1, 2)
     masks(tmp_path, "good", 1, form=mask)
-    with pytest.raises(DataError, match="have one name. If one is the mask of the other"):
+    with pytest.raises(DataError, match="001 has two roles.*Move masks to a folder of their own"):
         folder_dataset(good=tmp_path / "good")
 
 
@@ -105,4 +146,5 @@ def test_a_link_upward_ends(tmp_path):
     images(tmp_path, "elsewhere/more", 3)
     (tmp_path / "good/again").symlink_to(tmp_path / "good", target_is_directory=True)
     (tmp_path / "good/more").symlink_to(tmp_path / "elsewhere/more", target_is_directory=True)
-    assert levels(folder_dataset(good=tmp_path / "good", size=32).train) == [1, 2, 3]
+    data = folder_dataset(good=tmp_path / "good", size=32)
+    assert sorted(levels(data.train) + levels(data.test)) == [1, 2, 3]

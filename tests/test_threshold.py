@@ -1,5 +1,7 @@
 """Thresholds: promises are kept on simulated scores, bounds equal scipy's binomial, choices equal brute force."""
 import json
+import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from safetensors.torch import save_file
 from scipy.stats import beta, binom, binomtest
 from sklearn.metrics import f1_score
 from test_metrics import TENSORS
+from torch.utils.data import TensorDataset
 
 from rdlib import MemoryBank, ReverseDistillation, fit, load_dataset
 from rdlib.threshold import (
+    Threshold,
     agreed_size,
+    distinct,
     images_needed,
     rate_bound,
     rate_interval,
@@ -46,7 +51,7 @@ def test_the_rate_holds_on_average_over_draws(n, rate):
     assert rates.mean() <= rate and rates.mean() == pytest.approx(rate, abs=1 / (n + 1) + 0.001)
 
 
-@pytest.mark.parametrize(("n", "rate"), [(59, 0.05), (150, 0.05), (40, 0.1)])
+@pytest.mark.parametrize(("n", "rate"), [(60, 0.05), (150, 0.05), (40, 0.1)])
 def test_with_confidence_the_rate_holds_in_that_share_of_draws(n, rate):
     rng = np.random.default_rng(1)
     rates = 2 - np.array([from_good(rng.uniform(1, 2, n), rate, confidence=0.95).score for _ in range(3000)])
@@ -97,12 +102,12 @@ def test_a_share_is_counted_in_whole_images(count, n):
 def test_so_many_images_are_needed_and_so_many_are_enough(rate, confidence, n):
     assert images_needed(rate, confidence) == n
     assert from_good(np.linspace(1, 2, n), rate, confidence=confidence).alarms == 0
-    with pytest.raises(ValueError, match=rf"{n - 1} good images cannot keep .* takes {n} "):
+    with pytest.raises(ValueError, match=rf"{n - 1} different good images cannot keep .* takes {n}, "):
         from_good(np.linspace(1, 2, n - 1), rate, confidence=confidence)
 
 
 def test_too_few_images_are_told_what_they_can_do():
-    with pytest.raises(ValueError, match=r"40 good images cannot keep false alarms to 1 %.*takes 99.*rate=0\.025,"):
+    with pytest.raises(ValueError, match=r"40 different good images cannot keep .* to 1 %.*takes 99.*rate=0\.025"):
         from_good(np.linspace(1, 2, 40), 0.01)
     assert from_good(np.linspace(1, 2, 40), 0.025).alarms == 0
 
@@ -114,10 +119,11 @@ def test_ties_do_not_alarm_and_rounding_does_not_either():
     assert from_good([-1.0, -2.0, -3.0], 0.5).score > -1.0 or from_good([-1.0, -2.0, -3.0], 0.5).alarms == 1
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=30, unique=True), st.integers(2, 5),
+@given(st.lists(st.integers(0, 10**5), min_size=3, max_size=30, unique=True), st.integers(2, 5),
        st.floats(0.05, 0.9), st.sampled_from([None, 0.9]))
-def test_copies_promise_nothing(scores, copies, rate, confidence):
+def test_copies_promise_nothing(numbers, copies, rate, confidence):
     """The same as the scores alone, or stricter: all copies of a score alarm together."""
+    scores = np.array(numbers) / 10**5
     repeated = np.repeat(scores, copies)
     try:
         threshold = from_good(repeated, rate, confidence=confidence)
@@ -135,11 +141,48 @@ def test_copies_of_twelve_images_do_not_make_a_hundred(copies):
         from_good(np.repeat(np.linspace(1, 2, 12), copies), 0.01)
 
 
+def test_copies_in_batches_of_other_sizes_are_equal_scores():
+    """The last bits of a score depend on the batch."""
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = ReverseDistillation("resnet18", seed=1)
+    for _ in range(2):
+        scores = np.concatenate([model.predict(images, batch_size)[1] for batch_size in (6, 5, 2, 1)])
+        assert len(np.unique(scores)) > len(images) == distinct(scores)
+        fit(model, TensorDataset(images), 3, batch_size=2, progress=False)
+
+
+def test_different_scores_are_hardly_ever_counted_as_one():
+    sets = np.random.default_rng(0).normal(1, 0.1, (4000, 59)).astype(np.float32)
+    assert sum(distinct(scores) < 59 for scores in sets) < len(sets) / 200
+    assert distinct([0.0, 0.0, -1.0, -1.0 - 1e-6, 1e-30, 2e-30]) == 5 and distinct([3.0]) == 1
+
+
 def test_the_promise_in_words():
     scores = np.linspace(1, 2, 60)
     assert from_good(scores, confidence=0.95).promise() == "at most 5 % of good images will alarm, with 95 % confidence"
     assert from_good(scores, 0.1).promise() == "at most 10 % of good images will alarm, on average"
     assert from_both(scores > 1.5, scores).promise().startswith("nothing is promised about good images")
+
+
+@pytest.mark.parametrize(("rate", "confidence", "words"), [
+    (0.05004, 0.95, "5.004 % .* 95 %"), (0.07, 0.9999, "at most 7 % .* 99.99 %"),
+    (0.0996, 0.99951, "9.96 % .*99.951 %"),
+    (0.29, 0.57, "at most 29 % .*with 57 %"), (np.float32(0.25), 0.999999, "at most 25 % .*99.9999 %")])
+def test_a_promise_is_not_rounded_to_a_better_one(rate, confidence, words):
+    threshold = replace(from_good(np.linspace(1, 2, 80), 0.1), rate=rate, confidence=confidence)
+    assert re.fullmatch(f".*{words} confidence", threshold.promise())
+    chosen = from_good(np.random.default_rng(0).uniform(size=20000), rate, confidence=confidence)
+    assert chosen.promise() == threshold.promise()
+    assert chosen.rule.split(" %")[0] == chosen.promise().split(" %")[0]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.int64, int])
+def test_a_threshold_takes_any_number_and_keeps_plain_ones(kind):
+    threshold = Threshold(score=kind(2), pixel=kind(3), size=(4, 8), rule="", good=np.int64(9), alarms=np.int32(0),
+                          rate=kind(1))
+    assert (threshold.score, threshold.pixel, threshold.good) == (2.0, 3.0, 9)
+    assert type(threshold.score) is type(threshold.pixel) is float
+    assert Threshold(**json.loads(json.dumps(asdict(threshold)))) == threshold
 
 
 def test_it_remembers_what_it_was_chosen_on():

@@ -14,13 +14,15 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 import rdlib
-from rdlib import cli, load, load_dataset
+from rdlib import cli, folder_dataset, load, load_dataset
 from rdlib.cli import main
+from rdlib.datasets import ArraySample
 from rdlib.deploy import train
 from rdlib.deploy.roi import read_roi
 from rdlib.deploy.train import Estimate, choose_teacher, choose_threshold, split_good, train_model
 from rdlib.threshold import rate_bound
 from rdlib.utils.errors import DataError, WeightsError
+from rdlib.utils.hardware import peak_memory_mib
 
 QUICK = ("--size", "64", "--epochs", "1", "--teacher", "embedded")
 
@@ -79,7 +81,7 @@ def test_it_trains_a_model_and_says_what_it_did(trained):
     assert model.threshold.good == n and model.threshold.size == (64, 64)
     assert model.threshold.confidence == 0.95 and model.threshold.promise() in out
     assert "good" in out and "bad" in out, "the layout is named"
-    assert "trained on drawn images only" in out and "min more" in out and "GiB free" in out
+    assert "trained on drawn images only" in out and "Less than a minute more" in out and "GiB free" in out
     assert f"rdlib score {Path('new/model.safetensors')} FOLDER OUT" in out
     assert {file.name for file in path.parent.iterdir()} == {"model.safetensors", "model.html"}
 
@@ -98,12 +100,19 @@ def test_the_estimate_comes_before_the_time_is_spent(monkeypatch):
 
     Run.model.device = torch.device("cpu")
     said, run = [], Run()
-    estimate = Estimate(200, said.append)
+    estimate = Estimate(200, 2**20, said.append)
     for run.step in range(1, 51):
         run.seconds += 600 if run.step == 1 else 60  # the first step is slow
         estimate(run)
         assert len(said) == (run.step >= 4)
     assert "About 96 min more for 5 epochs and 200 images to score" in said[0]  # 46 steps, and 50 batches
+    before = peak_memory_mib(torch.device("cpu")) / 1024
+    assert 3.8 < float(re.search(r"Memory: about (\d+\.\d) GiB", said[0])[1]) - before < 4.0, "with maps and masks"
+    quick, run.seconds = [], 0.0
+    for run.step in range(1, 5):
+        run.seconds += 0.1
+        Estimate(4, 64, quick.append)(run) if run.step == 4 else None
+    assert quick[0].startswith("Less than a minute more for 5 epochs")
 
 
 def test_one_step_is_estimated_as_well():
@@ -113,7 +122,7 @@ def test_one_step_is_estimated_as_well():
 
     Run.model.device = torch.device("cpu")
     said = []
-    Estimate(40, said.append)(Run())
+    Estimate(40, 64**2, said.append)(Run())
     assert "About 10 min more" in said[0]
 
 
@@ -125,6 +134,15 @@ def test_a_fifth_is_held_out_at_least_twenty_never_more_than_half(n, held, tmp_p
     assert f"{n - held} good images train, {held} choose the threshold" in words
     names = {sample.name for sample in rest.samples}
     assert len(names) == n - held and not names & {sample.name for sample in part.samples}
+
+
+@pytest.mark.parametrize("n", [100, 290, 291])
+def test_the_split_says_how_many_images_would_promise_5_percent(n, tmp_path):
+    data = data_of(fill(tmp_path / "good", range(3), shape=(32, 32)), size=32)
+    data.train.samples = [ArraySample(np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8), str(i))
+                          for i in range(n)]
+    _, part, words = split_good(data, 0)
+    assert ("To promise 5 %, 59 must choose it: of 291 good images" in words) == (len(part) < 59) == (n < 291)
 
 
 def test_validation_images_choose_the_threshold(tmp_path):
@@ -241,10 +259,15 @@ def test_a_mask_image_is_white_inside(tmp_path):
     Image.fromarray(values).save(tmp_path / "1,2,3.png")
     assert np.array_equal(read_roi(str(tmp_path / "1,2,3.png"), dataset), values[::2, ::2] > 0)
     Image.fromarray(values[:100]).save(tmp_path / "other.png")
-    with pytest.raises(DataError, match="128 x 100 pixels, but the images have 128 x 128"):
+    with pytest.raises(DataError, match="128 x 100 pixels, the images 128 x 128"):
         read_roi(str(tmp_path / "other.png"), dataset)
-    with pytest.raises(DataError, match="none.png"):
-        read_roi(str(tmp_path / "none.png"), dataset)
+    for text in (str(tmp_path / "none.png"), "10,10", "0,0,10.5,20", "left half"):
+        with pytest.raises(ValueError, match="neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask"):
+            read_roi(text, dataset)
+    Image.fromarray(values * 0).save(tmp_path / "black.png")
+    for text in (str(tmp_path / "black.png"), "0,0,1,1"):
+        with pytest.raises(ValueError, match="holds no pixel at the model's size"):
+            read_roi(text, dataset)
 
 
 def test_images_of_two_sizes_have_no_region(tmp_path):
@@ -279,7 +302,7 @@ def test_nothing_outside_the_region_alarms(images, tmp_path):
 
 def test_ctrl_c_leaves_the_old_model_and_no_new_one(images, tmp_path):
     (tmp_path / "m.safetensors").write_bytes(b"old")
-    process = subprocess.Popen([sys.executable, "-u", "-m", "rdlib", "train", str(images), "-o", "m.safetensors",
+    process = subprocess.Popen([sys.executable, "-m", "rdlib", "train", str(images), "-o", "m.safetensors",
                                 "--size", "64", "--epochs", "10000", "--teacher", "embedded"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     while "min more" not in process.stdout.readline():
@@ -339,6 +362,17 @@ def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
     folders = [str(fill(tmp_path / "ok", range(20))), str(fill(tmp_path / "dent", range(100, 103), defect=True))]
     data = cli._data("", 64, 0, good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=())
     assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
+
+
+def test_good_images_alone_are_split_three_ways(tmp_path, monkeypatch):
+    """Those held out to test are neither trained on nor do they choose the threshold."""
+    folder, said = fill(tmp_path / "ok", range(30)), []
+    data = folder_dataset(good=folder, size=64)
+    assert (len(data.train), len(data.test), any(data.test.labels)) == (24, 6, False)
+    monkeypatch.setattr(train, "fit", lambda *a, **o: (_ for _ in ()).throw(FloatingPointError("far enough")))
+    with pytest.raises(FloatingPointError):
+        train_model(data, tmp_path / "m.safetensors", teacher="embedded", say=said.append)
+    assert "12 good images train, 12 choose the threshold" in said[0]
 
 
 def test_a_data_set_by_its_name(tmp_path, monkeypatch, capsys):

@@ -444,7 +444,7 @@ def test_bf16_trains_to_about_the_same_loss():
 def test_precision_auto_follows_the_hardware(monkeypatch):
     cpu = torch.device("cpu")
     assert resolve_precision("auto", cpu) == ("bf16" if has_fast_bf16(cpu) else "float32")
-    monkeypatch.setattr("rdlib.utils.hardware.cpu_flags", lambda: {"avx2": True})
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True}, raising=False)
     assert resolve_precision("auto", cpu) == "float32"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert resolve_precision("auto", torch.device("cuda")) == "float32", "a T4 has no bf16"

@@ -20,7 +20,6 @@ from rdlib.figures import picture
 from rdlib.synthetic.paint import painted, spot
 from rdlib.widgets import defect_explorer, draw_defect
 from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
-from rdlib.widgets.static import drawn_defects, map_settings
 
 SIZE = 64
 
@@ -183,7 +182,7 @@ def test_without_a_package_its_explorers_say_what_to_install(interactive, monkey
     monkeypatch.setitem(sys.modules, package, None)  # its import fails
     with pytest.raises(ImportError, match=f"draw_defect needs {package}: pip install {package}"):
         _ = widgets.draw_defect
-    assert widgets.map_settings and widgets.InteractiveModel and widgets.Settings
+    assert widgets.InteractiveModel and widgets.Settings
     if package == "anywidget":
         assert widgets.defect_explorer
     with pytest.raises(AttributeError, match="no attribute 'draw_defekt'"):
@@ -196,21 +195,3 @@ def test_an_error_inside_an_explorer_is_not_blamed_on_a_package(monkeypatch):
     with pytest.raises(ImportError) as caught:
         _ = widgets.defect_explorer
     assert "pip install" not in str(caught.value)
-
-
-def test_static_twins_say_the_same_numbers(interactive, data):
-    own = interactive.settings
-    figure = map_settings(interactive, 4, {"own": own, "fine": replace(own, weights=(1.0, 0.0, 0.0))})
-    view = interactive.view(4, own)
-    assert f"own {view.score / view.normal:.2f}" in figure.summary and data.test.defect_types[4] in figure.summary
-    layers = {"small": spot((SIZE, SIZE), 0.5, 0.3, 0.03), "large": spot((SIZE, SIZE), 0.5, 0.3, 0.2)}
-    figure = drawn_defects(interactive, data.test[0].image, layers)
-    view = interactive.view_of(painted(data.test[0].image, layers["large"]), own)
-    assert f"large {view.score / view.normal:.2f}" in figure.summary and len(figure.axes) == 5
-
-
-def test_static_twins_refuse_nothing_to_draw(interactive, data):
-    with pytest.raises(ValueError, match="0 to 7"):
-        map_settings(interactive, 8, {"own": interactive.settings})
-    with pytest.raises(ValueError, match="at least one column"):
-        map_settings(interactive, 0, {})

@@ -1,5 +1,4 @@
 """Unpack the archives of MVTec AD, VisA and BTAD to where `load_dataset` finds them."""
-import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +14,7 @@ FAMILIES = {"mvtec": (MVTEC_CATEGORIES, "train/good"), "visa": (VISA_CATEGORIES,
 def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
     """Unpack an archive of MVTec AD (all of it or one category), VisA or BTAD, recognized by what it holds.
 
-    Categories that are there already are left as they are, with a warning.
+    Categories that are there already are left as they are.
 
     Args:
         archive: the archive as downloaded, under any name.
@@ -34,26 +33,18 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
         try:
             unpack(archive, top)
         except Exception as error:  # the errors of damaged archives share no base class
-            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). Check the path and the "
-                            "space on the disk, or download it again.") from error
+            step = ("Give the file, not a folder" if archive.is_dir() else "Check the path" if not archive.exists() else
+                    "Unpack it yourself if you trust it" if "outside the folder" in str(error) else
+                    "Make space on the disk, or download it again")
+            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). {step}.") from error
         for place in (top, *(path for path in top.iterdir() if path.is_dir())):
             for family, (categories, inner) in FAMILIES.items():
                 if found := [name for name in categories if (place / name / inner).is_dir()]:
-                    _move(place, [*found, "split_csv"], root / family)
+                    (root / family).mkdir(exist_ok=True)
+                    for name in [*found, "split_csv"]:
+                        if (place / name).is_dir() and not (root / family / name).exists():
+                            (place / name).rename(root / family / name)
                     return [f"{family}/{name}" for name in found]
         raise DataError(f"{archive} is no archive of MVTec AD, VisA or BTAD. It holds "
                         f"{', '.join(sorted(path.name for path in top.iterdir())[:10]) or 'nothing'}. Unpack your own "
                         "images yourself, and read them with load_dataset(\"folder:PATH\").")
-
-
-def _move(place: Path, names: list[str], home: Path) -> None:
-    """Move folders that exist into `home`, unless they are there."""
-    inner = home / "BTech_Dataset_transformed"  # the top folder of BTAD's archive, where it was downloaded
-    home = inner if inner.is_dir() else home
-    home.mkdir(exist_ok=True)
-    for name in names:
-        if (home / name).exists():
-            warnings.warn(f"{home / name} is there already and was left as it is. Remove it to unpack it again.",
-                          stacklevel=3)
-        elif (place / name).is_dir():
-            (place / name).rename(home / name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.layouts import read, train_and_test
-from rdlib.datasets.roles import subfolders
+from rdlib.datasets.roles import Entry, Roles, as_data, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
 from rdlib.utils.errors import DataError, check_choice, nearest
 
@@ -21,7 +21,7 @@ MVTEC_NOT_FOUND = """MVTec AD is not at {folder}.
 3. Unpack it with `rdlib data unpack ARCHIVE`, so that {folder}/train/good exists. Or pass root=, the folder that
    holds the categories, or set RDLIB_DATA, the folder that holds mvtec.
 4. Without a network, use load_dataset("synthetic/weave")."""
-TILES_NOT_FOUND = """The magnetic-tile images are not at {root}.
+TILES_NOT_FOUND = """The magnetic-tile images are not at {root}, or not all of them.
 1. Download the repository abin24/Magnetic-tile-defect-datasets from GitHub.
 2. Copy its folders MT_Free, MT_Blowhole, MT_Break, MT_Crack, MT_Fray and MT_Uneven there, or pass root=, their folder.
 3. Without a network, use load_dataset("synthetic/weave")."""
@@ -54,38 +54,23 @@ def visa(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     if (root / category / "train").is_dir():
         return read(f"visa/{category}", root / category, train_and_test(root / category), size, mask_threshold=0)
     split = root / "split_csv" / "1cls.csv"
-    for path in (root / category / "Data", split):
-        if not path.exists():
-            raise SOURCES["visa"].missing(root, f"no {path}")
-    train, test = _visa_split(category, split, root)
-    return AnomalyData(f"visa/{category}", AnomalyDataset(train, size), AnomalyDataset(test, size))
+    if not split.exists():
+        raise SOURCES["visa"].missing(root, f"no {split}")
+    return as_data(f"visa/{category}", "", _visa_split(category, split, root), root, size, mask_threshold=0)
 
 
-def _visa_split(category: str, split: Path, root: Path) -> tuple[list[FileSample], list[FileSample]]:
-    """Read train and test samples from VisA's table, in the order of the MVTec-like layout.
-
-    The only defect type is "bad".
-    """
-    parts: dict[str, list[FileSample]] = {"train": [], "test": []}
+def _visa_split(category: str, split: Path, root: Path) -> Roles:
+    """Read the images of a category from VisA's table. The only defect type is "bad"."""
+    roles: dict[str, list[Entry]] = {"train": [], "test": []}
     with split.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
-            try:
-                if row["object"] != category:
-                    continue
-                image, bad = root / row["image"], row["label"] != "normal"
-                mask = root / row["mask"] if bad else None
-                part = parts[row["split"]]
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{split} is not VisA's table of object, split, label, image, mask. Download it again "
-                                "from github.com/amazon-science/spot-diff.") from error
-            for path in (image, mask):
-                if path is not None and not path.is_file():
-                    raise DataError(f"{path} is named in {split} but does not exist. Unpack the archive again.")
-            part.append(FileSample(image, row["image"], "bad" if bad else GOOD, mask, mask_threshold=0))
-    if not all(parts.values()):
-        raise DataError(f"{split} has no train or no test images of {category}. Download it again.")
-    train, test = (sorted(part, key=lambda sample: (sample.defect, sample.path.name)) for part in parts.values())
-    return train, test
+            if row.get("object") == category:
+                bad = row["label"] != "normal"
+                entry = root / row["image"], "bad" if bad else GOOD, root / row["mask"] if bad else None
+                if missing := [path for path in (entry[0], entry[2]) if path and not path.is_file()]:
+                    raise DataError(f"{missing[0]} is named in {split} but does not exist. Unpack the archive again.")
+                roles[row["split"]].append(entry)
+    return Roles(roles["train"], roles["test"])
 
 
 def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
@@ -96,9 +81,9 @@ def btad(category: str, root: str | Path | None, size: tuple[int, int]) -> Anoma
     check_choice("category of BTAD", category, BTAD_CATEGORIES)
     root = data_folder("btad", root)
     inner = root / "BTech_Dataset_transformed"  # the archive's top folder
-    folder = (inner if inner.is_dir() else root) / category
-    if not folder.is_dir():
-        raise SOURCES["btad"].missing(root, f"no {folder}")
+    folder = next((place / category for place in (root, inner) if (place / category).is_dir()), None)
+    if not folder:
+        raise SOURCES["btad"].missing(root, f"no folder {category}")
     return read(f"btad/{category}", folder, train_and_test(folder), size)
 
 
@@ -109,24 +94,16 @@ def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData
     DataError if folders or files are missing.
     """
     root = data_folder("magnetic_tile", root)
-    if not (root / "MT_Free" / "Imgs").is_dir():
+    images = {kind: sorted((root / f"MT_{kind}" / "Imgs").glob("*.jpg"), key=lambda path: path.name)
+              for kind in ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")}
+    if not all(images.values()):
         raise DataError(TILES_NOT_FOUND.format(root=root))
-    good = [FileSample(path, path.name) for path in _jpgs(root / "MT_Free" / "Imgs")]
+    good = [FileSample(path, path.name) for path in images.pop("Free")]
     random.Random(0).shuffle(good)
     cut = int(0.8 * len(good))
-    test = good[cut:]
-    for kind in ("Blowhole", "Break", "Crack", "Fray", "Uneven"):
-        images = _jpgs(root / f"MT_{kind}" / "Imgs")
-        masks = {path: path.with_suffix(".png") for path in images}
-        if missing := [path for path in images if not masks[path].is_file()]:
-            raise DataError(f"{missing[0]} has no mask {masks[missing[0]]}. Download the folder again.")
-        # The masks have compression noise, so their maximum is no guide: foreground is above 127.
-        test += [FileSample(path, path.name, kind.lower(), masks[path], mask_threshold=127) for path in images]
-    return AnomalyData("magnetic_tile", AnomalyDataset(good[:cut], size), AnomalyDataset(test, size))
-
-
-def _jpgs(folder: Path) -> list[Path]:
-    images = sorted(folder.glob("*.jpg"), key=lambda path: path.name)
-    if not images:
-        raise DataError(f"{folder} holds no images (*.jpg). Download the folder again.")
-    return images
+    # The masks have compression noise, so their maximum is no guide: foreground is above 127.
+    test = [FileSample(path, path.name, kind.lower(), path.with_suffix(".png"), mask_threshold=127)
+            for kind, paths in images.items() for path in paths]
+    if missing := [sample for sample in test if not sample.masks[0].is_file()]:
+        raise DataError(f"{missing[0].path} has no mask {missing[0].mask}. Download the folder again.")
+    return AnomalyData("magnetic_tile", AnomalyDataset(good[:cut], size), AnomalyDataset(good[cut:] + test, size))

@@ -1,6 +1,6 @@
 """Read the items of any map-style data set as an `Item`, seeded, and refuse other data sets in words."""
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
-from rdlib.datasets.samples import AnomalyDataset, Item
-from rdlib.images import as_image_tensor
+from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
+from rdlib.images import as_images
 from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import DataError
 
-CONTRACT = ("A data set is an AnomalyDataset, such as load_dataset(...).train or .test, or another map-style data set: "
-            "a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images of one size, (3, H, W), "
-            "float32 RGB in [0, 1] or uint8, or tuples that begin with one, or objects with an .image. To evaluate, "
-            "they need labels, 0 normal and 1 anomalous: (image, label), (image, label, mask), or .label and .mask.")
+CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
+            "another map-style one: a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images "
+            "of one size, (3, H, W), float32 in [0, 1] or uint8, or tuples that begin with one, or objects with .image."
+            " To evaluate, they need labels 0 or 1: (image, label), (image, label, mask), or .label and .mask.")
 UNKNOWN = 2  # value of all pixels of a missing mask of an anomalous image
 
 
@@ -54,7 +54,9 @@ def parts(found: Any) -> tuple[Any, Any, Any]:
 
 def _image(found: Any, index: int) -> Tensor:
     try:
-        return as_image_tensor(parts(found)[0]).detach().float().cpu()
+        if not isinstance(image := parts(found)[0], Tensor | np.ndarray) or len(batch := as_images(image)) != 1:
+            raise ValueError(f"a {type(image).__name__}, not one tensor or array.")
+        return batch[0].detach().float().cpu()
     except ValueError as error:
         raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no image to use: {error} "
                          f"{CONTRACT}") from error
@@ -64,7 +66,7 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
     """Check that a data set can be trained on or evaluated. Only its first item is read.
 
     Args:
-        dataset: any object; it may be empty.
+        dataset: any object; to train, it may be empty; to evaluate, it may be a `DataLoader`.
         as_item: how to read its items.
 
     Returns:
@@ -73,10 +75,16 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
     Raises:
         ValueError: the data set has no length or no indices, or its first item is of another form.
     """
-    kind, methods = type(dataset).__name__, ("__len__", "__getitem__")
-    if isinstance(dataset, IterableDataset | Tensor | np.ndarray) or not all(hasattr(dataset, m) for m in methods):
-        raise ValueError(f"This {kind} has no length and indices, which the order of the images and resuming need. Of "
-                         f"a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
+    if as_item is labelled_item and isinstance(dataset, DataLoader):
+        collate, dataset = getattr(dataset.collate_fn, "func", dataset.collate_fn), dataset.dataset
+        if collate.__module__ not in (default_collate.__module__, __name__):
+            raise ValueError("This DataLoader's collate_fn would not be called. Let the data set do its work.")
+    kind, indexed = type(dataset).__name__, hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset | Tensor | np.ndarray | str) or not indexed:
+        raise ValueError(f"This {kind} has no length and indices of images. Of load_dataset(...), pass .train or "
+                         f".test; of a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
+    if not len(dataset) and as_item is labelled_item:
+        raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
     if not len(dataset):
         return default_collate
     try:
@@ -127,6 +135,10 @@ class Seeded(Dataset[Item]):
         with _seeded(self.seed, self.epoch, index) if self.augmented else nullcontext():
             return self.as_item(self.dataset[index], index)
 
+    def samples(self, labels: Iterable[int]) -> list["ItemSample"]:
+        """Return the items as samples, with their labels 0 and 1."""
+        return [ItemSample(f"item {i}", "anomalous" if label else GOOD, i, self) for i, label in enumerate(labels)]
+
 
 @contextmanager
 def _seeded(*numbers: int) -> Generator[None, None, None]:
@@ -172,7 +184,7 @@ def unpacked(loader: DataLoader) -> tuple[Dataset, int, int]:
 
     Raises ValueError if the data set cannot be evaluated.
     """
-    check_dataset(loader.dataset, labelled_item)
+    check_dataset(loader, labelled_item)
     batches = [[index] for index in loader.sampler] if loader.batch_sampler is None else list(loader.batch_sampler)
     order = [int(index) for batch in batches for index in batch]
     return Subset(loader.dataset, order), max(map(len, batches), default=1), loader.num_workers

@@ -1,76 +1,57 @@
 """Recognize the layout of a folder of images. What may be read in two ways, or in none, is refused."""
 import re
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from rdlib.datasets.roles import MASK_SUFFIX, Mask, Roles, as_data, assign, images_below, masks_in, role_of, subfolders
+from rdlib.datasets.roles import MASK_SUFFIX, Entry, Roles, as_data, entries, good_in, masks_in, role_of, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData
-from rdlib.datasets.tree import not_read, place_role
+from rdlib.datasets.tree import images_by_folder, not_read, place_role
 from rdlib.images import list_images, open_image
 from rdlib.utils.errors import DataError
 
-Reader = Callable[[], Roles]  # reads a folder whose layout was recognized
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
-FLAT = "one folder of good images"
 
 
 def own_folder(folder: Path, size: tuple[int, int], seed: int = 0) -> AnomalyData:
-    """Read the user's images from a folder, or from the only folder in it, whose layout is recognized.
+    """Read the user's images from a folder whose layout is recognized.
 
     Raises DataError, with the folder's tree and a command by role, unless exactly one layout fits.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
-    name, fitting = f"folder:{folder.resolve().name}", _fitting(folder)
-    inner = [path for path in subfolders(folder) if not re.fullmatch(f"{TRAIN}|{TEST}|{VALIDATION}", path.name.lower())
-             and {*_fitting(path)} - {FLAT}] if not fitting else []
-    if len(inner) == 1 and len(images_below(inner[0])) == len(images_below(folder)):
-        folder, fitting = inner[0], _fitting(inner[0])
-    elif inner:
-        names = "".join(f'\n  load_dataset("folder:{path}")' for path in inner)
-        raise DataError(f"{folder} has no layout that is recognized, but folders in it have. Choose one:{names}")
-    return read(name, folder, fitting, size, seed)
+    fitting = train_and_test(folder) | _side_by_side(folder) | _masks_beside(folder) | _flat(folder)
+    return read(f"folder:{folder.resolve().name}", folder, fitting, size, seed)
 
 
-def read(name: str, folder: Path, fitting: dict[str, Reader], size: tuple[int, int], seed: int = 0,
+def read(name: str, folder: Path, fitting: dict[str, Roles], size: tuple[int, int], seed: int = 0,
          mask_threshold: float | None = None) -> AnomalyData:
     """Read a folder in the only layout that fits, and note how many of its images have no role.
 
-    Raises DataError if not exactly one layout fits, or if files are missing.
+    Raises DataError if not exactly one layout fits.
     """
     if len(fitting) != 1:
         raise DataError(not_read(folder, fitting))
-    (layout, reader), = fitting.items()
-    roles = reader()
-    aside, used = {*roles.aside}, {*roles.good, *roles.validation, *(path for path, _, _ in roles.test)}
-    left: Counter[tuple[str, bool]] = Counter()
-    for path in images_below(folder):
-        place = path.parent.relative_to(folder).as_posix()
-        if path not in used and not MASK_SUFFIX.search(path.stem) and place_role(place) != "masks":
-            left[place, place_role(place) == "bad" or path in aside] += 1
-    notes = [f"left out: {number} {'defective ' * bad}image{'s' * (number != 1)} in {place}"
-             for (place, bad), number in left.items()]
+    (layout, roles), = fitting.items()
+    used = {path for path, _, _ in [*roles.train, *roles.test, *roles.validation]}
+    notes = []
+    for place, paths in images_by_folder(folder).items():
+        left = [path for path in paths if path not in used and not MASK_SUFFIX.search(path.stem)]
+        if left and place_role(place) != "masks":
+            # what a mask excludes lies beside good images
+            bad = "defective " if place_role(place) == "bad" or not used.isdisjoint(paths) else ""
+            notes.append(f"left out: {len(left)} {bad}image{'s' * (len(left) != 1)} in {place.as_posix()}")
     return as_data(name, layout, roles, folder, size, seed, mask_threshold, notes)
 
 
-def _fitting(folder: Path) -> dict[str, Reader]:
-    """Return a reader for every layout that fits."""
-    return {**train_and_test(folder), **_side_by_side(folder), **_masks_beside(folder), **_flat(folder)}
+def _parts(folder: Path, names: str) -> list[Path]:
+    """List the subfolders with these names, case ignored."""
+    return [path for path in subfolders(folder) if re.fullmatch(names, path.name.lower())]
 
 
-def _part(folder: Path, names: str) -> Path | None:
-    """Find the subfolder with one of these names, case ignored. Raises DataError if there are two."""
-    found = [path for path in subfolders(folder) if re.fullmatch(names, path.name.lower())]
-    if len(found) > 1:
-        raise DataError(f"{folder} holds {' and '.join(path.name for path in found)}. Keep one of them there.")
-    return found[0] if found else None
-
-
-def _of_role(folder: Path | None, role: str) -> list[Path]:
-    return [path for path in subfolders(folder) if role_of(path.name) == role]
+def _of_role(folders: list[Path], role: str) -> list[Path]:
+    """List the subfolders of all `folders` whose names say this role."""
+    return [path for folder in folders for path in subfolders(folder) if role_of(path.name) == role]
 
 
 def _rgb(folder: Path) -> Path:
@@ -78,67 +59,67 @@ def _rgb(folder: Path) -> Path:
     return folder / "rgb" if (folder / "rgb").is_dir() and not list_images(folder) else folder
 
 
-def train_and_test(folder: Path) -> dict[str, Reader]:
+def train_and_test(folder: Path) -> dict[str, Roles]:
     """Fit train/GOOD, test/GOOD, test/TYPE with masks in ground_truth/TYPE, as in MVTec AD, 3D-AD, LOCO and AD 2."""
-    test = _part(folder, TEST)
-    good, test_good, held = (_of_role(part, "good") for part in (_part(folder, TRAIN), test, _part(folder, VALIDATION)))
+    tests = _parts(folder, TEST)
+    good, test_good, held = (_of_role(parts, "good") for parts in
+                             (_parts(folder, TRAIN), tests, _parts(folder, VALIDATION)))
     if not good:
         return {}
-    if test and not images_below(test):
-        raise DataError(f"{test} holds no images. Put them into {test.name}/good and {test.name}/DEFECT_TYPE, "
-                        f"or remove the folder {test.name} to train without one.")
-    masks = _of_role(folder, "masks") or _of_role(test, "masks")
-    kinds = [path for path in subfolders(test) if path not in masks + test_good]
-    has_gt = any((kind / "gt").is_dir() for kind in kinds)  # masks beside rgb
+    masks = _of_role([folder, *tests], "masks")
+    kinds = [path for test in tests for path in subfolders(test) if path not in masks + test_good]
+    beside = {(kind.name, name): mask for kind in kinds  # as in MVTec 3D-AD
+              for (_, name), mask in (masks_in([*kind.glob("gt")]) or {}).items()}
     layout = ("MVTec 3D-AD" if _rgb(good[0]) != good[0] else
-              "MVTec AD 2" if test and test.name.lower() == "test_public" else
+              "MVTec AD 2" if any(test.name.lower() == "test_public" for test in tests) else
               "MVTec LOCO AD" if any(subfolders(kind) for place in masks for kind in subfolders(place)) else
               "MVTec AD" if good[0].name == GOOD else "good and defective folders in train and test")
 
-    index = masks_in(masks)
-    defective = [(_rgb(kind), kind.name, masks_in([kind / "gt"]) if has_gt else index) for kind in kinds]
-    train, test_good, held = ([_rgb(path) for path in paths] for paths in (good, test_good, held))
-    return {layout: lambda: assign(train, defective, test_good, held)}
+    train, test, validation = (good_in(map(_rgb, folders)) for folders in (good, test_good, held))
+    defective = entries({_rgb(kind): kind.name for kind in kinds}, beside or masks_in(masks))
+    return {layout: Roles(train, test + defective, validation)}
 
 
-def _side_by_side(folder: Path) -> dict[str, Reader]:
+def _side_by_side(folder: Path) -> dict[str, Roles]:
     """Fit GOOD and BAD beside each other, or BAD/TYPE, with masks in a folder beside them."""
-    good, bad, masks = (_of_role(folder, role) for role in ("good", "bad", "masks"))
-    defective = [(path, path.name, masks_in(masks)) for path in bad]
-    return {"good and defective folders side by side": lambda: assign(
-        good, defective, subfolders_are_types=True, holds_out=True)} if good and bad else {}
+    good, bad, masks = (_of_role([folder], role) for role in ("good", "bad", "masks"))
+    if not good or not bad or any(_parts(path, f"{TRAIN}|{TEST}|{VALIDATION}") for path in good + bad):
+        return {}
+    defective = entries({path: path.name for path in bad}, masks_in(masks), subfolders_are_types=True)
+    return {"good and defective folders side by side": Roles(good_in(good), defective, holds_out=True)}
 
 
-def _masks_beside(folder: Path) -> dict[str, Reader]:
+def _masks_beside(folder: Path) -> dict[str, Roles]:
     """Fit train/N.png with N_GT.png beside it (KolektorSDD2) or N_label.png in train/Label (DAGM); likewise test."""
-    train, test = _part(folder, TRAIN), _part(folder, TEST)
-    images = list_images(train) if train else []
-    labels = [path.name for path in _of_role(train, "masks")] if images else []
-
-    def reader() -> Roles:
-        trained, tested = (_by_mask(part, labels) if part else [] for part in (train, test))
-        return Roles([path for path, kind, _ in trained if kind == GOOD], tested, has_masks=True,
-                     aside=[path for path, kind, _ in trained if kind != GOOD])
-
-    beside = any(MASK_SUFFIX.search(path.stem) for path in images)
-    return {"DAGM" if labels else "KolektorSDD2": reader} if labels or beside else {}
+    parts = _parts(folder, TRAIN)
+    images = [path for part in parts for path in list_images(part)]
+    labels = _of_role(parts, "masks")
+    if not images or not labels and not any(MASK_SUFFIX.search(path.stem) for path in images):
+        return {}
+    train, test = ([entry for part in _parts(folder, names) for entry in _by_mask(part)] for names in (TRAIN, TEST))
+    if not (good := [entry for entry in train if entry[1] == GOOD]):
+        raise DataError(f"All masks of training images mark a defect, such as {train[0][2]}: no good one is left.")
+    return {"DAGM" if labels else "KolektorSDD2": Roles(good, test)}
 
 
-def _by_mask(part: Path, labels: list[str]) -> list[tuple[Path, str, Mask]]:
-    """Read images that are defective if their mask is not black; only masks in a folder `labels` may be missing."""
-    index, found = masks_in([part / name for name in labels] or [part]) or {}, []
-    for path in tqdm(list_images(part), f"read the masks of {part.name}", leave=False, delay=3):
+def _by_mask(part: Path) -> list[Entry]:
+    """Read images that are defective if their mask is not black; only masks in a folder of their own may be missing."""
+    labels = _of_role([part], "masks")
+    index, found = masks_in(labels or [part]) or {}, []
+    images = [path for path in list_images(part) if labels or not MASK_SUFFIX.search(path.stem)]
+    for path in tqdm(images, f"read the masks of {part.name}", leave=False, delay=3, disable=None):
         mask = index.get(("", path.stem))
-        if mask == path and MASK_SUFFIX.search(path.stem):
-            continue
         if mask == path:
             raise DataError(f"{path} has no mask {path.stem}_GT.png beside it. Add it, all black if the image is good.")
-        defective = isinstance(mask, Path) and open_image(mask).convert("L").getbbox() is not None
-        found.append((path, "defective", mask) if defective else (path, GOOD, None))
+        # noise near black, as JPEG leaves it, marks no defect; of just two values, such as 0 and 1, the higher one does
+        counts = open_image(mask).convert("L").histogram() if isinstance(mask, Path) else [1]
+        levels = [level for level, count in enumerate(counts) if count]
+        bad = max(levels) > (127 if len(levels) > 2 or str(mask).lower().endswith((".jpg", ".jpeg")) else 0)
+        found.append((path, "defective" if bad else GOOD, mask if bad else None))
     return found
 
 
-def _flat(folder: Path) -> dict[str, Reader]:
+def _flat(folder: Path) -> dict[str, Roles]:
     """Fit good images directly in the folder."""
-    images = list_images(folder)
-    return {FLAT: lambda: Roles(images)} if images and not _part(folder, TRAIN) else {}
+    good: list[Entry] = [(path, GOOD, None) for path in list_images(folder)]
+    return {"one folder of good images": Roles(good, [])} if good and not _parts(folder, TRAIN) else {}

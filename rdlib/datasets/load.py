@@ -63,9 +63,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: int | tuple[in
 
 
 def _synthetic(category: str, size: tuple[int, int], seed: int) -> AnomalyData:
-    def part(name: str) -> AnomalyDataset:
-        scenes = synthetic.scene_list(category, name, seed)
-        return AnomalyDataset([SceneSample(scene, f"{category}/{name}/{scene.defect or GOOD}/{i:03d}")
-                               for i, scene in enumerate(scenes)], size)
-
-    return AnomalyData(f"synthetic/{category}", part("train"), part("test"))
+    train, test = (AnomalyDataset([SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}") for i, scene
+                                   in enumerate(synthetic.scene_list(category, part, seed))], size)
+                   for part in ("train", "test"))
+    return AnomalyData(f"synthetic/{category}", train, test)

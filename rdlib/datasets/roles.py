@@ -2,9 +2,9 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
@@ -15,28 +15,26 @@ from rdlib.utils.errors import DataError
 Folders = str | Path | Sequence[str | Path]
 Mask = Path | tuple[Path, ...] | None  # one file, the files of its parts, or unknown
 Masks = dict[tuple[str, str], Mask]  # by defect type ("" for any) and name of the image without extension
+Entry = tuple[Path, str, Mask]  # image, defect type or "good", mask
 
 SHARE = 0.2  # of the good images, for testing, where no others are given
 MASK_SUFFIX = re.compile(r"_(mask|gt|label)$", re.IGNORECASE)  # at the end of a mask's name
+DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
+          r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected)")
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
-         "good": r"good|ok|okay|normal|pass|passed|nominal|(?:no|non|without)_?(?:defects?|defective)|defect_?free",
-         "bad": r"bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
-                r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected"}
+         "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
+                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)", "bad": DEFECT}
+# a part of a split by name, such as train or val_2; the group is what is not for training
+SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
 
 
-@dataclass
-class Roles:
-    """The files of a data set by role.
+class Roles(NamedTuple):
+    """The images of a data set by role. With `holds_out`, a share of `train` is for testing."""
 
-    `test` has (image, defect type or "good", mask) each. Without masks at all, `has_masks` is False.
-    """
-
-    good: list[Path]
-    test: list[tuple[Path, str, Mask]] = field(default_factory=list)
-    validation: list[Path] = field(default_factory=list)
-    has_masks: bool = False
-    holds_out: bool = False  # whether a share of the good images is for testing
-    aside: list[Path] = field(default_factory=list)  # defective training images, left out
+    train: list[Entry]
+    test: list[Entry]
+    validation: Sequence[Entry] = ()
+    holds_out: bool = False
 
 
 def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Folders | None = None,
@@ -49,7 +47,7 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
 
     Args:
         good: folder or folders of good images, to train on.
-        defective: folder or folders of defective images, to test with; without them, the test set is None.
+        defective: folder or folders of defective images, to test with.
         masks: folder or folders of masks, white where the defect is; without them, pixel metrics are left out.
         test_good: folder or folders of good images to test with. Default: 20 % of `good`, see `hold_out`.
         validation: folder or folders of good images for the threshold.
@@ -60,19 +58,24 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
         Train, validation and test set, with notes on how they were made.
 
     Raises:
-        DataError: a folder is missing or has no images, a mask is missing, or a file has two roles.
+        DataError: a folder is missing or has no images, a mask is missing, a file has two roles, or the only good
+            image cannot be held out.
     """
-    every = [[Path(os.path.abspath(Path(folder).expanduser())) for folder in
-              ([folders] if isinstance(folders, str | Path) else folders or [])]
-             for folders in (good, defective, masks, test_good, validation)]
+    given = [[role] if isinstance(role, str | Path) else role
+             for role in (good, defective, masks, test_good, validation)]
+    if any(folders is not None and (not folders or {"", Path()} & {*folders}) for folders in given):
+        raise DataError("A role names no folder: its path or list is empty. Give a folder, or leave the role out.")
+    every = train, bad, outlines, test, held = [
+        [Path(os.path.abspath(Path(folder).expanduser())) for folder in folders or ()] for folders in given]
     for folder in sum(every, []):
         if not folder.is_dir() or not images_below(folder):
             raise DataError(f"{folder} is no folder or holds no images. Check the path, or leave this role out.")
-    train, bad, outlines, test, held = every
+    if outlines and not bad:
+        raise DataError("Masks belong to defective images, but none are given. Give defective=, or leave masks out.")
     names = Counter(folder.name for folder in bad)
-    kinds = [folder.name if names[folder.name] == 1 else f"{folder.parent.name}/{folder.name}" for folder in bad]
-    roles = assign(train, [(folder, kind, masks_in(outlines)) for folder, kind in zip(bad, kinds, strict=True)],
-                   test, held, skip=outlines, subfolders_are_types=True, holds_out=test_good is None)
+    kinds = {path: path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in bad}
+    found = entries(kinds, masks_in(outlines), subfolders_are_types=True, skip=outlines)
+    roles = Roles(good_in(train), good_in(test) + found, good_in(held), holds_out=test_good is None)
     home = Path(os.path.commonpath(train + bad)) if len({folder.anchor for folder in train + bad}) == 1 else Path()
     return as_data(f"folder:{home.name}", "folders by role", roles, home, as_size(size), seed)
 
@@ -86,52 +89,47 @@ def role_of(name: str) -> str:
     return ""
 
 
-def subfolders(folder: Path | None) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """List the folders in `folder`, if it exists, sorted by name, without hidden ones and those of archives."""
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder and folder.is_dir() else []
-    return sorted((path for path in found if not path.name.startswith((".", "__"))), key=lambda path: path.name)
+    return sorted((path for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "__"))),
+                  key=lambda path: path.name)
 
 
-def images_below(folder: Path, refuse: Sequence[str] = (), skip: Sequence[Path] = ()) -> list[Path]:
-    """List the images in `folder` and its subfolders, without those in `skip`.
-
-    Raises DataError if a subfolder's name has one of the roles `refuse`.
-    """
+def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
+    """List the images in `folder` and its subfolders, without those in `skip`."""
     found = list_images(folder)
     for path in subfolders(folder):
-        if path in skip or path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
-            continue  # a link upward would never end
-        if role_of(path.name) in refuse:
-            raise DataError(f"{path} is inside {folder}, but its name means another role. Move it, or name the "
-                            "folders of good images, defective images and masks one by one.")
-        found += images_below(path, refuse, skip)
+        # a link upward would never end
+        if path not in skip and not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
+            found += images_below(path, skip)
     return found
 
 
-def assign(good: Sequence[Path], defective: Sequence[tuple[Path, str, Masks | None]] = (),
-           test_good: Sequence[Path] = (), validation: Sequence[Path] = (), *, skip: Sequence[Path] = (),
-           subfolders_are_types: bool = False, holds_out: bool = False) -> Roles:
-    """Give every image in folders its role; `defective` has (folder, defect type, masks or None) each.
+def good_in(folders: Iterable[Path]) -> list[Entry]:
+    """List the good images in folders and their subfolders. Raises DataError as `entries` does."""
+    return entries(dict.fromkeys(folders, GOOD))
 
-    Raises DataError if `good` has no images, a folder's name says another role, or a mask is missing.
+
+def entries(folders: Mapping[Path, str], masks: Masks | None = None, *, subfolders_are_types: bool = False,
+            skip: Sequence[Path] = ()) -> list[Entry]:
+    """List the images in folders and their subfolders; `folders` maps each to its defect type or "good".
+
+    Raises DataError if a subfolder's name says another role, or if a mask is missing in `masks`.
     """
-    train, test, held = ([path for folder in folders for path in images_below(folder, ("bad", "masks"))]
-                         for folders in (good, test_good, validation))
-    roles = Roles(train, [(path, GOOD, None) for path in test], held, holds_out=holds_out)
-    for folder, own, masks in defective:
-        for path in images_below(folder, ("good", "masks"), skip):
+    found: list[Entry] = []
+    for folder, own in folders.items():
+        for path in images_below(folder, skip):
             below = path.relative_to(folder).parts[:-1]
+            if {"masks", "bad" if own == GOOD else GOOD} & {*map(role_of, below)} or any(map(SPLIT.fullmatch, below)):
+                raise DataError(f"{path.parent} is inside {folder}, but its name means another role. Move it, or name "
+                                "the folders of good images, defective images and masks one by one.")
             kind = below[0] if below and subfolders_are_types else own
-            mask = (masks or {}).get((kind, path.stem)) or (masks or {}).get(("", path.stem))
+            mask = masks.get((kind, path.stem)) or masks.get(("", path.stem)) if masks is not None else None
             if masks is not None and not mask:
                 raise DataError(f"{path} has no mask {kind}/{path.stem}_mask.png. Add it (all black if the defect "
                                 "cannot be outlined), or remove the folder of masks to test without masks.")
-            roles.test.append((path, kind, mask))
-            roles.has_masks = masks is not None
-    if not train:
-        raise DataError(f"{' and '.join(map(str, good))} holds no images. Put images without defects there (png, jpg, "
-                        "bmp, tif or webp).")
-    return roles
+            found.append((path, kind, mask))
+    return found
 
 
 def masks_in(folders: Sequence[Path]) -> Masks | None:
@@ -142,29 +140,31 @@ def masks_in(folders: Sequence[Path]) -> Masks | None:
     index: Masks = {}
     for folder in folders:
         for place in (folder, *subfolders(folder)):
-            kind, files = place.name if place != folder else "", list_images(place)
+            kind = place.name if place != folder else ""
             index |= {(kind, path.name): tuple(list_images(path)) for path in subfolders(place)}
-            index |= {(kind, path.stem): path for path in files}
-            index |= {(kind, MASK_SUFFIX.sub("", path.stem)): path for path in files}
+            for path in list_images(place):  # sorted, so that NAME_mask comes after NAME and replaces it
+                index |= {(kind, path.stem): path, (kind, MASK_SUFFIX.sub("", path.stem)): path}
     return index if folders else None
 
 
 def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, int], seed: int = 0,
             mask_threshold: float | None = None, notes: Sequence[str] = ()) -> AnomalyData:
-    """Build the data set; names of images are relative to `root`. Raises DataError if a file has two roles."""
-    def samples(items: Iterable[tuple[Path, str, Mask]]) -> list[FileSample]:
-        return [FileSample(path, (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), kind, mask,
-                           mask_threshold) for path, kind, mask in sorted(items, key=lambda item: item[0].parts)]
+    """Build the data set; names of images are relative to `root`.
 
-    train, held = (samples((path, GOOD, None) for path in paths) for paths in (roles.good, roles.validation))
-    defective = samples(roles.test)
-    _check_files([*train, *held, *defective])
-    good, test = AnomalyDataset(train, size), AnomalyDataset(defective, size, roles.has_masks)
-    if roles.holds_out and defective:
-        if len(good) == 1:
-            raise DataError(f"{roles.good[0]} is the only good image, so none is left to test with. Add more.")
+    Raises DataError if a file has two roles, or without good images to train on.
+    """
+    train, tested, held = ([
+        FileSample(path, (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), kind, mask,
+                   mask_threshold) for path, kind, mask in sorted(part, key=lambda entry: entry[0].parts)
+    ] for part in (roles.train, roles.test, roles.validation))
+    _check_files([*train, *tested, *held])
+    if len(train) <= roles.holds_out:
+        raise DataError(f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but it takes "
+                        f"{'2, to train and to test' if roles.holds_out else '1 to train'}. Add good images.")
+    good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
+    if roles.holds_out:
         good, part, how = hold_out(good, max(1, round(SHARE * len(good))), seed)
-        test.samples = sorted([*part.samples, *defective], key=lambda sample: sample.name.split("/"))
+        test.samples = sorted([*part.samples, *tested], key=lambda sample: sample.name.split("/"))
         notes = [*notes, f"good test images: {how}"]
     return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=tuple(notes),
                        validation=AnomalyDataset(held, size) if held else None)
@@ -172,13 +172,10 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
 
 def _check_files(samples: Sequence[FileSample]) -> None:
     """Raise DataError if a file has two roles, or if one image seems to be the mask of another."""
-    for path, number in Counter(file for sample in samples for file in (sample.path, *sample.masks)).items():
+    files = [file.resolve() for sample in samples for file in (sample.path, *sample.masks)]  # a link is no other file
+    names = [sample.path.with_name(MASK_SUFFIX.sub("", sample.path.stem)) for sample in samples]
+    for path, number in Counter(files + names).items():
         if number > 1:
             raise DataError(f"{path} has two roles: it may be in one of good, test_good, defective and validation, or "
-                            "be the mask of one image. Move it, or name other folders.")
-    images: dict[tuple[Path, str], Path] = {}
-    for path in (sample.path for sample in samples):
-        other = images.setdefault((path.parent, MASK_SUFFIX.sub("", path.stem)), path)
-        if other != path:
-            raise DataError(f"{other} and {path.name} have one name. If one is the mask of the other, move the masks "
-                            "to a folder of their own; else rename one.")
+                            "be the mask of one image, and only one image may have its name. Move masks to a folder of "
+                            "their own, rename images, or name other folders.")

@@ -136,7 +136,7 @@ class SceneSample:
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
 
-class AnomalyDataset(Dataset[Item]):
+class AnomalyDataset(Shown, Dataset[Item]):
     """A list of samples at one size, for torch's DataLoader. Small data sets stay decoded in memory.
 
     Args:
@@ -151,6 +151,12 @@ class AnomalyDataset(Dataset[Item]):
                  transform: Callable[[Tensor], Tensor] | None = None):
         self.samples, self.size, self.has_masks, self.transform = list(samples), size, has_masks, transform
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def summary(self) -> dict[str, object]:
+        """Return what `repr` shows: numbers of images by type, masks, and size."""
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(Counter(self.defect_types).items()))
+        return {"items": f"{len(self)} images ({kinds}), {'with' if self.has_masks else 'without'} masks",
+                "size": f"{self.size[0]} x {self.size[1]}"}
 
     @property
     def labels(self) -> list[int]:
@@ -230,10 +236,7 @@ class AnomalyData(Shown):
 
     def summary(self) -> dict[str, object]:
         """Return layout, numbers of images, defect types and notes."""
-        counts = Counter(self.test.defect_types if self.test else ())
-        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
-        masks = "with" if self.test and self.test.has_masks else "without"
         return {"name": self.name, "layout": self.layout, "train": f"{len(self.train)} good images",
                 "validation": f"{len(self.validation)} good images" if self.validation else None,
-                "test": f"{counts.total()} images ({kinds}), {masks} masks" if self.test else "no images",
+                "test": self.test.summary()["items"] if self.test else "no images",
                 **{f"note {i}": note for i, note in enumerate(self.notes, 1)}}

@@ -5,65 +5,57 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from rdlib.datasets.roles import images_below, role_of
+from rdlib.datasets.roles import SPLIT, images_below, role_of
 from rdlib.images import EXTENSIONS
 
-SHOWN = 20  # lines of a tree at most, and folders of a role in a command
+SHOWN = 20  # lines of a tree at most
 
 
-def images_by_folder(folder: Path) -> dict[str, list[Path]]:
+def images_by_folder(folder: Path) -> dict[Path, list[Path]]:
     """Map every folder that holds images, relative to `folder`, to the images directly in it."""
-    return {place.relative_to(folder).as_posix(): list(paths)
+    return {place.relative_to(folder): list(paths)
             for place, paths in groupby(images_below(folder), key=lambda path: path.parent)}
 
 
-def place_role(place: str) -> str:
+def place_role(place: Path) -> str:
     """Return the role that the names along a relative path give: the strongest of masks, bad and good, or ""."""
-    roles = {role_of(name) for name in PurePosixPath(place).parts}
+    roles = {role_of(name) for name in place.parts}
     return next((role for role in ("masks", "bad", "good") if role in roles), "")
 
 
 def not_read(folder: Path, fitting: Iterable[str]) -> str:
     """Say why a folder is not read, what it holds, and which command by role would fit."""
-    places = images_by_folder(folder)
-    labels = [place for path in folder.rglob("*.txt")
-              if place_role(place := path.parent.relative_to(folder).as_posix()) == "masks"]
-    if not places and not labels:
+    images = images_below(folder)
+    labels = [path for path in folder.rglob("*.txt") if place_role(path.relative_to(folder).parent) == "masks"]
+    if not images and not labels:
         return f"{folder} holds no images. Put images without defects there ({', '.join(sorted(EXTENSIONS))})."
     why = (f"can be read as {' or as '.join(fitting)}, so it is not read" if fitting else
            "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
     if labels:
         why += f". It has {len(labels)} text files of labels, but boxes are not masks"
-    files = [(place, "image") for place, paths in places.items() for _ in paths] + [
-        (place, "text file") for place in labels]
-    counts = Counter(("/".join(PurePosixPath(place).parts[:2]) or ".", what) for place, what in files)
-    tree = [f"  {place}: {number} {what}{'s' * (number != 1)}" for (place, what), number in sorted(counts.items())]
-    more = [f"  and {len(tree) - SHOWN} more folders"] * (len(tree) > SHOWN)
-    return "\n".join([f"{folder} {why}. It holds:", *tree[:SHOWN], *more, "Name the role of each folder:",
-                      *_commands({role: [str(folder / place) for place in found]
-                                  for role, found in _suggest(places, bool(labels)).items() if len(found) <= SHOWN})])
+    places = [(path.relative_to(folder).parts[:-1], path.suffix.lower()) for path in images + labels]
+    counts = Counter(("/".join(parts[:2]) or ".", suffix) for parts, suffix in places)
+    tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]
+    more = [f"  and {len(tree) - SHOWN} more"] * (len(tree) > SHOWN)
+    return "\n".join([f"{folder} {why}. It holds:", *tree[:SHOWN], *more,
+                      "Read one of its folders, or name the role of each, here or in rdlib.folder_dataset:",
+                      _command(folder, () if fitting else images_by_folder(folder))])
 
 
-def _suggest(places: Iterable[str], has_boxes: bool) -> dict[str, list[str]]:
-    """Guess the folders of each role from their names, for a person to correct."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+def _command(folder: Path, places: Iterable[Path]) -> str:
+    """Write the command by role that the names suggest; a role that is needed but unknown is in capitals."""
+    found: dict[str, set[str]] = defaultdict(set)
     for place in places:
-        parts = PurePosixPath(place).parts
-        tested = bool(parts) and parts[0].lower().startswith(("test", "val"))
-        role = place_role(place) or ("bad" if tested else "unknown")
-        depth = next((i for i, name in enumerate(parts, 1) if role_of(name) == role), len(parts))
-        found["test_good" if role == "good" and tested else role]["/".join(parts[:depth]) or "."] = None
-    unknown = [place for place in found["unknown"] if place != "."]
-    good = [*found["good"]] or [*found["unknown"]] * (len(found["unknown"]) == 1 and not has_boxes)
-    return {"good": good, "defective": [*found["bad"]] or unknown * bool(found["good"]), "masks": [*found["masks"]],
-            "test_good": [*found["test_good"]]}
-
-
-def _commands(roles: dict[str, list[str]]) -> list[str]:
-    """Write the roles as a shell command and as a call; a role that is needed but unknown is in capitals."""
-    given = {role: roles.get(role) or [f"{role.upper()}_FOLDER"] * (role in ("good", "defective"))
-             for role in ("good", "defective", "masks", "test_good")}
-    given = {role: paths for role, paths in given.items() if paths}
-    options = " ".join(f"--{role.replace('_', '-')} {shlex.join(paths)}" for role, paths in given.items())
-    arguments = ", ".join(f"{role}={paths if len(paths) > 1 else paths[0]!r}" for role, paths in given.items())
-    return [f"  rdlib train {options} -o model.safetensors", f"  folder_dataset({arguments})"]
+        parts = place.parts or (".",)
+        splits = {i: match[1] for i, name in enumerate(parts, 1) if (match := SPLIT.fullmatch(name))}
+        role = place_role(place) or ("bad" if splits.get(1) else "good" if str(place).lower() == "train" else "")
+        depth = max(next((i for i, name in enumerate(parts, 1) if role == role_of(name) != ""), len(parts)), *splits, 0)
+        found["test-good" if role == "good" and any(splits.values()) else role].add("/".join(parts[:depth]))
+    bad = found["bad"] or (found[""] - {"."} if found["good"] else set())
+    roles = {"good": found["good"], "defective": bad, "masks": found["masks"], "test-good": found["test-good"]}
+    owner = {PurePosixPath(name): role for role, names in roles.items() for name in names}
+    nested = {(place if role == owner[outer] else outer).as_posix() for place, role in owner.items()
+              for outer in place.parents if outer in owner and (owner[outer], role) != ("defective", "masks")}
+    options = [f"--{role} {shlex.join(str(folder / place) for place in sorted(names)) or role.upper() + '_FOLDER'}"
+               for role in roles if (names := roles[role] - nested) or role in ("good", "defective")]
+    return f"  rdlib train {' '.join(options)} -o model.safetensors"

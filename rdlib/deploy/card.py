@@ -1,7 +1,7 @@
 """Describe an exported file to people and programs that have nothing but the file."""
 from pathlib import Path
 
-from rdlib.detector import Distillation
+from rdlib.detector import Distillation, accepted_range
 from rdlib.utils.version import __version__
 
 TEMPLATE = Path(__file__).with_name("card.txt")
@@ -10,8 +10,7 @@ TEMPLATE = Path(__file__).with_name("card.txt")
 def model_card(model: Distillation, size: tuple[int, int]) -> dict[str, str]:
     """Describe input, output and decision of an exported model for images of size (H, W), as short texts by name."""
     card = dict(line.split(": ", 1) for line in TEMPLATE.read_text(encoding="utf-8").splitlines())
-    low, high = model.config.value_range or (0.0, 1.0)
-    low, high = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)  # the rule of `rdlib.scorer.checked_images`
+    low, high = accepted_range(model.config.value_range)
     if model.threshold is None:
         card = {name: text for name, text in card.items() if "threshold" not in name}
         card["decision"] = "none: no threshold was saved with the model"

@@ -24,20 +24,19 @@ def report_lines() -> list[str]:
     server = BACKBONES["resnet18"].imagenet.url
     return [
         _line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        _line("environment", "a virtual environment") if sys.prefix != sys.base_prefix else
-        _line("environment", "none", "`make setup` creates a virtual environment"),
+        _line("environment", sys.prefix, "" if sys.prefix != sys.base_prefix else "`make setup` creates a virtual one"),
         _line("torch", f"{torch.__version__}, torchvision {torchvision.__version__}"),
         _line("device", _device(best_device())),
         _line("processor", f"{cores} cores, torch uses {torch.get_num_threads()} threads"),
         _line("memory", f"{free / 2**30:.0f} of {memory / 2**30:.0f} GiB free",
               "" if free > 4 * 2**30 else "close other programs, or use cache=False and a small batch_size"),
         _line("disk", f"{disk / 2**30:.0f} GiB free here", "" if disk > 2 * 2**30 else "free at least 2 GiB"),
-        _line("data", f"downloads go to {_short(data_root())} (RDLIB_DATA sets another folder)"),
-        _line("MVTec AD", f"{categories} categories in {_short(mvtec)}", "" if categories else
+        _line("data", f"downloads go to {data_root()} (RDLIB_DATA sets another folder)"),
+        _line("MVTec AD", f"{categories} categories in {mvtec}", "" if categories else
               "see data/README.md; the synthetic categories need no download"),
         _line("weights", f"ImageNet weights on disk: {', '.join(on_disk) or 'none'}",
               "" if on_disk or is_reachable(server) else f"the server cannot be reached; copy torchvision's files to "
-              f"{_short(hub_path(server).parent)}, or use weights='embedded'"),
+              f"{hub_path(server).parent}, or use weights='embedded'"),
     ]
 
 
@@ -48,12 +47,6 @@ def _line(name: str, found: str, advice: str = "") -> str:
 def _device(device: torch.device) -> str:
     """Describe the device and the precision that runs fastest on it."""
     precision = "bfloat16 is fast here: precision='auto'" if has_fast_bf16(device) else "use float32"
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; {precision}"
-    kind = "Apple GPU (mps)" if device.type == "mps" else "CPU; enough for the notebooks, too slow for MVTec AD"
+    kinds = {"mps": "Apple GPU (mps)", "cpu": "CPU; enough for the notebooks, too slow for MVTec AD"}
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else kinds.get(device.type, device.type)
     return f"{kind}; {precision}"
-
-
-def _short(path: Path) -> str:
-    return str(path).replace(str(Path.home()), "~", 1)

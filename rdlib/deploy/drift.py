@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln, kolmogorov  # scipy.stats has these tests but is slow to import
+from scipy.special import kolmogorov
 
 from rdlib.threshold import Threshold
 
@@ -20,7 +20,7 @@ def drift_warnings(scores: NDArray, threshold: Threshold) -> Iterator[str]:
     n, passed = len(scores), np.sort(scores[scores < threshold.score])
     alarms = n - len(passed)
     if _too_many(alarms, n, threshold):
-        promise = (f"at most {100 * threshold.rate:.3g} % were promised" if threshold.rate else
+        promise = (f"at most {100 * threshold.rate:.15g} % were promised" if threshold.rate else
                    f"{threshold.alarms} of the threshold's {threshold.good} good images do")
         yield (f"{alarms} of {n} images alarm where {promise}: light or lens may have changed, or "
                f"{'most' if alarms > n / 2 else 'some'} of these are defective. Look at the overlays.")
@@ -36,11 +36,9 @@ def _too_many(alarms: int, n: int, threshold: Threshold) -> bool:
     If k of m good images alarm, the number of alarms among n later ones is beta-binomial, of Beta(k + 1, m - k). Its
     tail allows for a threshold that was chosen on few images, where that of the binomial distribution does not.
     """
-    a, b, counts = threshold.alarms + 1, threshold.good - threshold.alarms, np.arange(alarms, n + 1)
-    if b < 1 or alarms <= n * (threshold.rate or 0):
-        return False
-    logs = betaln(counts + a, n - counts + b) - betaln(a, b) - betaln(counts + 1, n - counts + 1)
-    return np.exp(logs).sum() / (n + 1) < CHANCE
+    from scipy.stats import betabinom  # here: slow to import
+    a, b = threshold.alarms + 1, threshold.good - threshold.alarms
+    return b > 0 and alarms > n * (threshold.rate or 0) and betabinom.sf(alarms - 1, n, a, b) < CHANCE
 
 
 def _shift(passed: NDArray, threshold: Threshold) -> str:

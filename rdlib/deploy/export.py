@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
 from rdlib.deploy.card import model_card
-from rdlib.detector import Distillation, Images, Scorer, checked_images
+from rdlib.detector import Distillation, Scorer, accepted_range, checked_images
+from rdlib.images import Images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import WeightsError
@@ -31,16 +32,12 @@ OPSET, IR_VERSION = 18, 8  # both run from onnxruntime 1.14 on, see `rdlib.deplo
 class Pipeline(nn.Module):
     """A traceable form of `predict` for images of one size, in float32 on the CPU."""
 
-    rows: Tensor
-    columns: Tensor
-
     def __init__(self, model: Distillation, size: tuple[int, int]):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
         rows, columns = (blur_matrix(n, float(model.config.sigma)).float() if model.config.sigma else torch.eye(n)
                          for n in size)
-        self.register_buffer("rows", rows)
-        self.register_buffer("columns", columns.T.contiguous())
+        self.rows, self.columns = nn.Buffer(rows), nn.Buffer(columns.T.contiguous())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predict maps (B, H, W) and scores (B,) of images (B, 3, H, W), RGB in [0, 1]."""
@@ -75,29 +72,28 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
+    if not isinstance(model, Distillation):
+        raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
     for key, value in model.state_dict().items():
         check_values(key, value, f"{path} was not written")
     if images is None:
-        low, high = model.config.value_range or (0.0, 1.0)
+        low, high = accepted_range(model.config.value_range)
         images = low + (high - low) * torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
     if tuple(images.shape[1:]) != (3, height, width) or not len(images):
-        raise ValueError(f"The images to compare on must be (N, 3, {height}, {width}), got {tuple(images.shape)}. "
-                         "Pass one or more images of this size.")
+        raise ValueError(f"Images to compare on are (N, 3, {height}, {width}), N above 0; got {tuple(images.shape)}.")
     proto, card = _traced(model, (height, width)), model_card(model, (height, width))
     proto.doc_string = "\n".join(f"{name}: {text}" for name, text in card.items()) + "\n"
-    about = json.dumps(model.describe() | {"size": (height, width)})
-    onnx.helper.set_model_props(proto, card | {"rdlib": about})
+    onnx.helper.set_model_props(proto, card | {"rdlib": json.dumps(model.describe() | {"size": (height, width)})})
     with written_atomically(path) as temporary, written_atomically(f"{path}.txt") as text:
         text.write_text(proto.doc_string, encoding="utf-8")
         onnx.save(proto, temporary)
         onnx.checker.check_model(temporary, full_check=True)
         difference = max(_difference(model, temporary, images), _difference(model, temporary, images[:1]))
         if not difference <= tolerance:
-            raise RuntimeError(f"The exported model differs from PyTorch by {difference:.2g}, more than "
-                               f"{tolerance:.2g}; {path} was not written. Try other versions of onnxscript or "
-                               "onnxruntime.")
+            raise RuntimeError(f"{path} was not written: it differs from PyTorch by {difference:.2g}, more than "
+                               f"{tolerance:.2g}. Try other versions of onnxscript or onnxruntime.")
     return difference
 
 
@@ -116,8 +112,6 @@ class OnnxDetector(Scorer):
 
     def __init__(self, path: str | Path):
         runtime = _import("onnxruntime")
-        if not Path(path).is_file():
-            raise WeightsError(f"There is no model file {path}. Check the path, or export a model first.")
         try:
             self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
@@ -125,7 +119,7 @@ class OnnxDetector(Scorer):
             self.image_size, self._range, self._about = tuple(about["size"]), about["config"]["value_range"], about
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
-                               "Export it again with export_onnx(model, path).") from error
+                               "Check the path, or export it again with export_onnx(model, path).") from error
 
     def describe(self) -> dict:
         """Return the description of the exported model, with its size."""
@@ -150,9 +144,8 @@ class OnnxDetector(Scorer):
         """
         if precision not in ("float32", "auto"):
             raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
-        images = checked_images(images, self.image_size, self._range)
-        parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))})
-                 for batch in images.float().split(batch_size)]
+        batches = checked_images(images, self.image_size, self._range).float().split(batch_size)
+        parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         check_finite(maps, scores)
         return maps, scores
@@ -178,8 +171,7 @@ def _import(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"Exported models need {name}, which is not installed: pip install 'rdlib[export]', or "
-                          "pip install onnx onnxscript onnxruntime.") from error
+        raise ImportError(f"Exported models need {name}, which is missing: pip install 'rdlib[export]'.") from error
 
 
 def _difference(model: Distillation, path: Path, images: Tensor) -> float:

@@ -22,22 +22,24 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
 
     Raises:
         DataError: the images differ in size, or the mask cannot be read or has another size.
-        ValueError: the box does not lie in the images.
+        ValueError: the box does not lie in the images, no pixel is inside, or the text is neither a box nor a file.
     """
     sizes = {image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
     if len(sizes) > 1:
-        raise DataError(f"A region of interest needs images of one size; these have {len(sizes)}. Leave --roi out, or "
-                        "cut the images to one size.")
+        raise DataError(f"A region needs images of one size; these have {len(sizes)}. Leave --roi out, or cut them.")
     (height, width), = sizes
-    whole = f"{width} x {height}"
-    if not re.fullmatch(r"-?\d+(,-?\d+){3}", text):
+    if re.fullmatch(r"-?\d+(,-?\d+){3}", text):
+        x0, y0, x1, y1 = map(int, text.split(","))
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(f"The box {text} is not in {width} x {height} pixels; all is --roi 0,0,{width},{height}.")
+        y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
+        roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+    elif not Path(text).is_file():
+        raise ValueError(f"--roi {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
+    else:
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):
-            raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, but the images have {whole}.")
-        return roi
-    x0, y0, x1, y1 = map(int, text.split(","))
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise ValueError(f"The box {text} does not lie in images of {whole} pixels. Give left, upper, right and lower "
-                         f"edge, such as --roi 0,0,{width},{height}.")
-    y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
-    return ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+            raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, the images {width} x {height}.")
+    if not roi.any():
+        raise ValueError(f"--roi {text} holds no pixel at the model's size. Give a larger region, or a larger --size.")
+    return roi

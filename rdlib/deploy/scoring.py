@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.anomaly_map import check_finite
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
@@ -27,8 +26,7 @@ from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
 
 OVERLAYS = ("anomalous", "all", "none")
-NOT_FINITE = ("The map or score is NaN or infinite, so the image is neither good nor anomalous. Usually the model's "
-              "training has diverged: train again with a smaller lr.")
+NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
@@ -75,9 +73,9 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     # Buffering of 1 writes each line at once. The words of an error may name a file whose name is no UTF-8.
     with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress):
+        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            _draw(path, target, row, values, model.threshold, overlays)
+            _draw(path, target, row, values, model, overlays)
             table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})
     return finished_table(out)
 
@@ -115,17 +113,14 @@ class _Files(Dataset):
         return index, image, height, width, ""
 
 
-def _scored(model: Scorer, files: _Files, batch_size: int,
-            num_workers: int) -> Iterator[tuple[Path, dict, NDArray | None]]:
+def _scored(model: Scorer, files: _Files, batch_size: int, num_workers: int) -> Iterator[tuple]:
     """Yield the path of every file, its row of the table, and its map, or None without a map."""
-    loader = DataLoader(files, batch_size, num_workers=num_workers,
-                        generator=torch.Generator())  # else torch draws from its global one
+    loader = DataLoader(files, batch_size, num_workers=num_workers, generator=torch.Generator())  # not the global one
     for indices, images, heights, widths, errors in loader:
         predicted = iter(_predicted(model, images[[not error for error in errors]]))
         for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
             values, score = (None, np.nan) if error else next(predicted)
-            row = ({"error": error or NOT_FINITE} if values is None else
-                   _row(values, score, (height, width), model))
+            row = {"error": error or NOT_FINITE} if values is None else _row(values, score, (height, width), model)
             yield files.paths[i], row, values
 
 
@@ -135,7 +130,6 @@ def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, floa
         return []
     try:
         maps, scores = model.predict(images)
-        check_finite(maps, scores)
     except NotFiniteError as error:
         rest = iter(_predicted(model, images[[i not in error.indices for i in range(len(images))]]))
         return [(None, np.nan) if i in error.indices else next(rest) for i in range(len(images))]
@@ -153,13 +147,13 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
             **decision}
 
 
-def _draw(path: Path, target: Path, row: dict, values: NDArray | None, threshold: Threshold | None,
-          overlays: str) -> None:
+def _draw(path: Path, target: Path, row: dict, values: NDArray | None, model: Scorer, overlays: str) -> None:
     """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
     try:
         if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
             pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
-            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), threshold)
+            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), model.threshold,
+                            getattr(model, "roi", None))
             with written_atomically(target) as temporary:
                 drawn.save(temporary)
         elif os.path.exists(target):  # False, unlike Path.exists, for a name that is too long

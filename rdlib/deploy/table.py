@@ -31,7 +31,13 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
     table, note = out / "scores.csv", out / "run.json"
     text, kept = json.dumps(run, indent=1), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
-        kept = _of_same_run(table, note, json.loads(text))
+        content = table.read_bytes()
+        kept = _read(content[:content.rfind(b"\n") + 1])  # without a torn last line
+        earlier, now = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}, json.loads(text)
+        other = [name for name in now if name not in earlier or now[name] != earlier[name]]
+        if other or tuple(kept.columns) != COLUMNS:
+            raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
+                             "Write to another folder, or leave resume out to score all images again.")
         began = getmtime(note)
         changed = {name for name, path in paths.items() if max(getmtime(path), getctime(path)) > began}
         kept = kept[~kept["file"].isin(changed) & (kept["error"] == "")]
@@ -58,16 +64,3 @@ def _read(content: bytes) -> pd.DataFrame:
 def _write(table: pd.DataFrame, path: Path) -> None:
     with written_atomically(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g", encoding="utf-8", lineterminator="\n")
-
-
-def _of_same_run(table: Path, note: Path, run: dict) -> pd.DataFrame:
-    """Read a table without a torn last line. Raises ValueError, naming what differs, unless it belongs to `run`."""
-    content = table.read_bytes()
-    rows = _read(content[:content.rfind(b"\n") + 1])
-    earlier = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-    other = [name for name in run if name not in earlier or run[name] != earlier[name]]
-    if other or tuple(rows.columns) != COLUMNS:
-        raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
-                         "Write to another folder, or leave resume out to score all images again.")
-    return rows
-

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.page import write_page
@@ -17,7 +15,7 @@ from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.threshold import Threshold, rate_bound, threshold_from_good
+from rdlib.threshold import Threshold, distinct, images_needed, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.hardware import available_memory, best_device, peak_memory_mib
@@ -67,7 +65,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     model = ReverseDistillation(backbone, weights, sigma=max(train.size) / 64, seed=seed).to(best_device())
     model.set_roi(mask)
     epochs = epochs if epochs is not None else max(EPOCHS, math.ceil(STEPS / math.ceil(len(train) / batch_size)))
-    estimate = Estimate(len(held) + len(data.test or ()), say)
+    estimate = Estimate(len(held) + len(data.test or ()), math.prod(train.size), say)
     run = fit(model, train, epochs, batch_size=batch_size, seed=seed, callbacks=[estimate], progress=progress)
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
@@ -104,10 +102,14 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
     first = {digest: i for i, digest in reversed([*enumerate(_digests(held))])}  # of equal images
     keep = sorted(first[digest] for digest in first.keys() - set(_digests(train)))
     if held is None or not keep:
-        raise DataError(f"{data.name} has {n} good images, and none for the threshold that differs from those to train "
-                        "on. Add good images.")
-    copies = f" {len(held) - len(keep)} copies are left out." if len(keep) < len(held) else ""
-    return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{copies}"
+        found = n + data.test.labels.count(0) if data.test else n
+        raise DataError(f"{data.name} has {found} good image{'s' * (found != 1)}, {n} of them to train on, and none "
+                        "for the threshold that differs from those. Add good images.")
+    more = f" {len(held) - len(keep)} copies are left out." * (len(keep) < len(held))
+    if len(keep) < (least := images_needed(RATE, CONFIDENCE)):
+        more += (f" To promise {100 * RATE:.3g} %, {least} must choose it: of {5 * least - 4} "
+                 "good images besides those for testing, or by --validation.")
+    return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{more}"
 
 
 def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
@@ -136,7 +138,7 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
 
 def choose_threshold(held: Report) -> Threshold:
     """Choose a threshold from good images: at most 5 % false alarms, or the smallest rate that so few images allow."""
-    n = len(np.unique(held.scores))  # equal scores are one observation
+    n = distinct(held.scores)
     rate = max(RATE, math.ceil(1000 * rate_bound(0, n, CONFIDENCE)) / 1000)  # the latter below 59 images
     return threshold_from_good(held.scores, held.maps, rate, confidence=CONFIDENCE)
 
@@ -146,11 +148,12 @@ class Estimate:
 
     Args:
         images: number of images to score after training; scoring one takes less than training on it.
+        pixels: number of pixels of an image.
         say: function that receives the text.
     """
 
-    def __init__(self, images: int, say: Callable[[str], object]):
-        self.images, self.say, self.first = images, say, 0.0
+    def __init__(self, images: int, pixels: int, say: Callable[[str], object]):
+        self.images, self.pixels, self.say, self.first = images, pixels, say, 0.0
 
     def __call__(self, run: Run) -> None:
         """Say it once. The first step does not count, since it is slower than the others."""
@@ -159,6 +162,8 @@ class Estimate:
         if run.step == min(PROBE, steps):
             seconds = (run.seconds - self.first) / (run.step - 1) if run.step > 1 else self.first
             rest = seconds * (steps - run.step + self.images / run.settings["batch_size"])
-            self.say(f"About {math.ceil(rest / 60)} min more for {run.epochs} epochs and {self.images} images to score."
-                     f" Memory: {peak_memory_mib(run.model.device) / 1024:.1f} GiB used, "
-                     f"{available_memory() / 2**30:.1f} GiB free.")
+            time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
+            # a pixel takes 20 bytes in maps, masks and metrics
+            memory = peak_memory_mib(run.model.device) / 2**10 + 20 * self.images * self.pixels / 2**30
+            self.say(f"{time} more for {run.epochs} epochs and {self.images} images to score. Memory: about "
+                     f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")

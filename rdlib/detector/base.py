@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from rdlib.anomaly_map import check_finite, gaussian_smooth, image_score
 from rdlib.detector.config import Config
 from rdlib.detector.saving import Saved
-from rdlib.detector.scorer import Images, checked_images
+from rdlib.detector.scorer import checked_images
 from rdlib.encoder import TeacherEncoder
+from rdlib.images import Images
 from rdlib.utils.arrays import as_size, as_truth
 from rdlib.utils.display import Shown
 from rdlib.utils.hardware import memory_format, neutral
@@ -24,7 +25,6 @@ from rdlib.utils.version import __version__
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
 IMAGENET_STD = (0.229, 0.224, 0.225)  # standard deviation
 
-TRAINED = ("image_size", "value_range", "version")  # settings that `Detector.set_trained` sets
 Features = tuple[Tensor, Tensor, Tensor]
 
 
@@ -33,9 +33,6 @@ class Detector(Shown, Saved):
 
     A subclass adds its networks in `_add_networks`. `load` can then build it without its constructor.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def _build(self, config: Config, weights: str | Path | None, seed: int) -> torch.Generator:
         """Build the model in place of `__init__`, and return the generator of its random weights.
@@ -57,8 +54,8 @@ class Detector(Shown, Saved):
         self.threshold = None  # chosen by the user for this model, see `rdlib.threshold`
         self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
         config.weights = self.teacher.weights
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.register_buffer("roi", None)
         generator = torch.Generator().manual_seed(seed)
         self._add_networks(generator)
@@ -72,9 +69,9 @@ class Detector(Shown, Saved):
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
-        trained = ", ".join(shown.pop(name) for name in TRAINED)
+        trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else "not by this kit", "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
@@ -119,19 +116,20 @@ class Detector(Shown, Saved):
 
     def inside_roi(self, values: Tensor) -> Tensor:
         """Set images or maps (..., H, W) to 0 outside the region of interest. Raises ValueError for another size."""
-        if self.roi is None:
-            return values
-        if values.shape[-2:] != self.roi.shape:
+        if self.roi is not None and values.shape[-2:] != self.roi.shape:
             raise ValueError(f"The model's region of interest has the size {tuple(self.roi.shape)}, the images have "
                              f"{tuple(values.shape[-2:])}. Resize them, or set a region of their size.")
-        return torch.where(self.roi, values, 0)
+        return values if self.roi is None else torch.where(self.roi, values, 0)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalize images (B, 3, H, W), RGB in [0, 1], if `config.normalize`, and set them to 0 outside the ROI.
 
         Raises ValueError for other images.
         """
-        _check_images(images)
+        fits = images.ndim == 4 and images.shape[1] == 3 and not any(side % 32 for side in images.shape[2:])
+        if not (fits and images.is_floating_point()):
+            raise ValueError(f"images must be (B, 3, H, W), floating point in [0, 1], H and W multiples of 32; got "
+                             f"{tuple(images.shape)} {images.dtype}. Resize them, and divide 8-bit images by 255.")
         return self.inside_roi((images - self.mean) / self.std if self.config.normalize else images)
 
     def extract_features(self, images: Tensor) -> Features:
@@ -194,12 +192,3 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
             yield
     finally:
         model.train(was_training)
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(f"images must be (B, 3, H, W), floating point in [0, 1], got {tuple(images.shape)} "
-                         f"{images.dtype}. Repeat gray images to 3 channels, and divide 8-bit images by 255.")
-    if images.shape[2] % 32 or images.shape[3] % 32:
-        raise ValueError(f"The sides of the images must be multiples of 32, because the networks halve them five "
-                         f"times; got {images.shape[2]} x {images.shape[3]}. Resize them; the paper uses 256 x 256.")

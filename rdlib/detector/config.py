@@ -22,14 +22,11 @@ class Config:
     version: str | None = None  # of the kit that trained it
 
     def __post_init__(self) -> None:
-        if self.image_size is not None:
-            self.image_size = as_size(self.image_size)  # a list in a file
-        if self.value_range is not None:
-            self.value_range = (float(self.value_range[0]), float(self.value_range[1]))
+        self.image_size = self.image_size and as_size(self.image_size)  # a list in a file
+        self.value_range = self.value_range and (float(self.value_range[0]), float(self.value_range[1]))
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels and cannot be negative, got {self.sigma}. Use 0 for no "
-                             "smoothing.")
+            raise ValueError(f"sigma is a width in pixels and cannot be negative; got {self.sigma}. Use 0 for none.")
         check_choice("score", self.score, SCORES)
 
 

@@ -32,8 +32,7 @@ class OfTheClass(classmethod):
 
     def _refuse(self, *args, **options) -> None:
         name = self.__func__.__name__
-        raise TypeError(f"{name} returns a new model and does not change this one. Call it on the class: "
-                        f"model = ReverseDistillation.{name}(path).")
+        raise TypeError(f"{name} returns a new model. Call it on the class: model = ReverseDistillation.{name}(path).")
 
 
 class Saved(Scorer, nn.Module):
@@ -51,7 +50,7 @@ class Saved(Scorer, nn.Module):
         """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
         return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
                 "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
-                "weights": fingerprint(self.state_dict().values()),
+                "weights": fingerprint(self),
                 "threshold": asdict(self.threshold) if self.threshold else None}
 
     def layers(self) -> dict[str, tuple]:
@@ -60,7 +59,7 @@ class Saved(Scorer, nn.Module):
                 for key, value in self.state_dict().items() if key not in self.resized}
 
     def check_layers(self, use: str) -> None:
-        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be, "saved"."""
+        """Raise WeightsError if layers were changed after the model was built; `use` is what it cannot be: "saved"."""
         now, built = self.layers(), self._layers
         if changed := [key for key in (*built, *now) if now.get(key) != built.get(key)]:
             raise WeightsError(f"The model cannot be {use}: its layers were changed after it was built, such as by "
@@ -93,19 +92,17 @@ class Saved(Scorer, nn.Module):
             raise WeightsError(f"{path} holds a {about['class']}, no {cls.__name__}. Use rdlib.load(path).")
         state, model = load_file(path), cls.__new__(cls)  # not by __init__, which needs weights that the file replaces
         try:
-            weights, checksum = about["config"]["weights"], about["teacher"]["checksum"]
+            weights, checksums = about["config"]["weights"], (about["teacher"]["checksum"], about["weights"])
             model._build(cls.settings(**about["config"]), None, 0)
             for name in {*model.resized} & {*state}:
-                held = getattr(model, name)
-                setattr(model, name, (state[name] if held is None else held).new_empty(state[name].shape))
+                setattr(model, name, state[name].float() if state[name].is_floating_point() else state[name])
             model.config.weights = model.teacher.weights = weights
             model.threshold = None if about["threshold"] is None else Threshold(**about["threshold"])
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
         load_strictly(model, state, str(path))
-        keys = [f"teacher.{key}" for key in model.teacher.state_dict()]
-        if fingerprint(state[key] for key in keys if key in state) != checksum:
-            raise WeightsError(f"{path}: the teacher's weights are not those it was saved with. Get the file again.")
+        if (fingerprint(model.teacher), fingerprint(model)) != checksums:
+            raise WeightsError(f"{path}: the weights are not those it was saved with. Get the file again.")
         return model.eval()
 
 
@@ -114,17 +111,14 @@ def read_description(path: Path) -> dict:
 
     Raises WeightsError if the file is missing, damaged, no model of this kit, or of a later format.
     """
-    if not path.is_file():
-        raise WeightsError(f"There is no model file {path}. Check the path, or train and save a model first.")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("rdlib")
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as a saved model ({error}). Save it again with model.save(path). An "
-                           "exported .onnx file is opened with OnnxDetector(path).") from error
+        raise WeightsError(f"{path} cannot be read as a saved model ({error}). Check the path, or save it again with "
+                           "model.save(path). An exported .onnx file is opened with OnnxDetector(path).") from error
     if text is None:
-        raise WeightsError(f"{path} holds no rdlib model. For a teacher's weights, use ReverseDistillation("
-                           "weights=path). For an official checkpoint, use model.load_official(path).")
+        raise WeightsError(f"{path} holds no rdlib model. Use ReverseDistillation(weights=path) or load_official().")
     try:
         about = json.loads(text)
         if about["format"] > FORMAT:

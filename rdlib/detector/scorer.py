@@ -1,18 +1,10 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
-import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from rdlib.images import as_images
-from rdlib.threshold import Threshold
-
-Images = str | Path | Image.Image | NDArray | Tensor | list | tuple
-"""An image, a batch, or a list of these: see `rdlib.images.as_images`."""
+from rdlib.images import Images, as_images
+from rdlib.threshold import Threshold, agreed_size
 
 TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
 
@@ -29,6 +21,11 @@ class Scorer:
     """The base class of all models that predict: `Detector` and `rdlib.deploy.export.OnnxDetector`."""
 
     threshold: Threshold | None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "threshold" and not isinstance(value, Threshold | None):
+            raise ValueError(f"A threshold is what threshold_from_good(scores, maps) returns, got {value!r}.")
+        super().__setattr__(name, value)
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -62,20 +59,20 @@ class Scorer:
             raise ValueError("The model has no threshold, so it cannot decide. Choose one on images that it was not "
                              "trained on: model.threshold = threshold_from_good(scores, maps).")
         maps, scores = self.predict(images, batch_size, precision)
-        if maps.shape[1:] != self.threshold.size:
-            raise ValueError(f"The model's threshold was chosen at {_by(self.threshold.size)} pixels and means nothing "
-                             f"at {_by(maps.shape[1:])}. Pass images of its size, or choose a threshold for yours.")
+        agreed_size(self.threshold.size, maps.shape[1:])
         anomalous = scores.cpu().double() >= self.threshold.score  # in float64, as in tables and in other programs
         return Decision(scores, maps, anomalous.to(scores.device))
 
 
-def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None) -> Tensor:
+def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None,
+                   tolerance: float = TOLERANCE) -> Tensor:
     """Convert images to a batch, and check its size and range.
 
     Args:
         images: an image, a batch, or a list of these, see `rdlib.images.as_images`.
         size: (H, W) that files and Pillow's images are resized to and all others must have; None if it is unknown.
         value_range: smallest and largest value of the training images; None, or a range within [0, 1], means [0, 1].
+        tolerance: by which a value may lie outside this range.
 
     Returns:
         (B, 3, H, W) floating point RGB on the device of `images`.
@@ -85,32 +82,35 @@ def checked_images(images: Images, size: tuple[int, int] | None, value_range: tu
         ValueError: images of another kind, shape, dtype, size or range.
     """
     batch = as_images(images, size)
-    if size is not None and batch.shape[2:] != size:
-        raise ValueError(f"The model was trained, or its threshold was chosen, at {_by(size)} pixels, got images of "
-                         f"{_by(batch.shape[2:])}. Resize them, or pass their paths: files are resized as in training.")
-    least, most = value_range or (0.0, 1.0)
-    if -TOLERANCE <= least and most <= 1 + TOLERANCE:
-        least, most = 0.0, 1.0
-    elif not (-0.5 <= least and most <= 1.5) and _holds_bytes(images):  # no noise or change of light goes so far
+    agreed_size(size, batch.shape[2:])
+    least, most = accepted_range(value_range)
+    if not (-0.5 <= least and most <= 1.5) and _holds_bytes(images):  # no noise or change of light goes so far
         raise ValueError(f"The model was trained on values from {least:.4g} to {most:.4g}, but files and 8-bit images "
                          "give 0 to 1. Convert them as for training, and pass them as floating point.")
     if batch.numel():
-        _check_range(batch, least, most)
+        _check_range(batch, least, most, tolerance)
     return batch
 
 
-def _check_range(images: Tensor, least: float, most: float) -> None:
+def accepted_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the range of images that a model takes: that of its training images, or [0, 1] if that contains it."""
+    least, most = value_range or (0.0, 1.0)
+    return (0.0, 1.0) if -TOLERANCE <= least and most <= 1 + TOLERANCE else (least, most)
+
+
+def _check_range(images: Tensor, least: float, most: float, tolerance: float) -> None:
     """Raise ValueError, with the likely cause, for values outside [least, most], besides NaN and infinity."""
-    low, high = map(float, images.aminmax())
-    if not math.isfinite(low + high):  # the maps of these images are refused later
-        low, high = map(float, images.nan_to_num(least, least, least).aminmax())
-    if least - TOLERANCE <= low and high <= most + TOLERANCE:
+    low, high = map(float, images.nan_to_num(least, least, least).aminmax())  # maps of NaN are refused later
+    if least - tolerance <= low and high <= most + tolerance:
         return
-    cause = "Scale them as the training images."
-    if least == 0 and low < -TOLERANCE and max(-low, high) < 3:
-        cause = "They look normalized, as with ImageNet's statistics. Do not normalize them: the model does."
-    elif low >= -TOLERANCE and high <= 255:
-        cause = "If they are 0 to 255, divide by 255, or pass them as uint8."
+    causes = {
+        f"The model was trained on values from {least:.4g} to {most:.4g}: prepare images in the same way.":
+            (least, most) != (0, 1),
+        "If they were resampled, which overshoots, clamp them to [0, 1].": -0.5 <= low and high <= 1.5,
+        "If they are 0 to 255, divide by 255, or pass them as uint8.": -0.5 <= low and high <= 256,
+        "They look normalized, as with ImageNet's statistics. The model does that. Undo it.": max(-low, high) < 3,
+        "Scale them as the training images.": True}
+    cause = next(text for text, applies in causes.items() if applies)
     raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
                      f"{low:.4g} to {high:.4g}. {cause}")
 
@@ -120,7 +120,3 @@ def _holds_bytes(images: Images) -> bool:
     if isinstance(images, list | tuple):
         return any(map(_holds_bytes, images))
     return "float" not in str(getattr(images, "dtype", ""))
-
-
-def _by(size: Sequence[int]) -> str:
-    return f"{size[0]} x {size[1]}"

@@ -2,6 +2,7 @@
 import pandas as pd
 from torch.utils.data import DataLoader, Dataset
 
+from rdlib.datasets.items import check_dataset, labelled_item
 from rdlib.evaluation.report import METRICS, evaluate
 from rdlib.training.callbacks import Callback
 from rdlib.training.run import Run
@@ -19,16 +20,17 @@ class EvaluateEvery(Callback):
         every: epochs between two evaluations, 1 or more.
 
     Raises:
-        ValueError: `every` is not a whole number of 1 or more.
+        ValueError: the data set cannot be evaluated, or `every` is not a whole number of 1 or more.
     """
 
     def __init__(self, dataset: Dataset | DataLoader, every: int = 10):
+        check_dataset(dataset, labelled_item)
         self.dataset, self.every = dataset, check_whole("every", every, 1)
         self.history: dict[int, dict[str, float]] = {}
 
     def on_start(self, run: Run) -> None:
         """Take over the metrics of a resumed run."""
-        self.history = run.notes.setdefault("metrics", {})
+        self.history = run.kept("metrics")
 
     def on_epoch(self, run: Run) -> None:
         """Evaluate the model."""

@@ -76,7 +76,7 @@ class Report(Shown):
         """Return what `repr` shows."""
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
-                "threshold": self.threshold}
+                "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
     @property
     def labels(self) -> NDArray:
@@ -105,18 +105,19 @@ class Report(Shown):
                                 threshold=np.array(self.threshold, np.float64))
 
     @classmethod
-    def load(cls, path: str | Path, dataset: AnomalyDataset | None = None) -> "Report":
+    def load(cls, path: str | Path, dataset: Dataset | DataLoader | None = None) -> "Report":
         """Read a report that `save` wrote. A foreign file can hold numbers but no code.
 
         Args:
             path: the file.
-            dataset: the test set; None if its images are not needed, for the file does not hold them.
+            dataset: the test set, as for `evaluate`; None if its images, which the file lacks, are not needed.
 
         Returns:
             The report.
 
         Raises:
             DataError: the file is missing, damaged or no report, or `dataset` has other images.
+            ValueError: `dataset` is empty or of another form.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -127,11 +128,18 @@ class Report(Shown):
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
                             "save the report again.") from error
-        if dataset is None:
-            dataset = AnomalyDataset([ItemSample(*pair) for pair in known], maps.shape[1:], has_masks)
-        elif [(sample.name, sample.defect) for sample in dataset.samples] != known:
-            raise DataError(f"{path} belongs to another test set: names, defect types or their order differ.")
-        return cls(dataset, maps, scores, masks, limit.item(), seconds.item(), threshold)
+        test, size = AnomalyDataset([ItemSample(*pair) for pair in known], maps.shape[1:], has_masks), maps.shape[1:]
+        if dataset is not None:
+            dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
+            check_dataset(dataset, labelled_item)
+            items = Seeded(dataset, 0, 0, labelled_item)
+            labels = (items[index].label for index in range(len(items)))
+            test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, has_masks)
+            found, here = tuple(items[0].image.shape[1:]), [(sample.name, sample.defect) for sample in test.samples]
+            if (found, here) != (size, known):
+                raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
+                                f"of {found} here; or names, defect types or their order differ.")
+        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
@@ -218,13 +226,11 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     found: Any = [] if dataset is None else dataset
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, 0, labelled_item)
-    if not len(items):
-        raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, labels = np.empty((n, *size), np.uint8), np.empty(n, int)
     loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
-    with tqdm(total=n, unit="image", desc="testing", disable=not progress, leave=False) as bar:
+    with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
             try:
@@ -237,7 +243,6 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
             masks[where], labels[where] = item.mask, item.label
             bar.update(len(where))
     if test is None:
-        samples = [ItemSample(f"item {i}", "anomalous" if label else GOOD, i, items) for i, label in enumerate(labels)]
-        test = AnomalyDataset(samples, size, not (masks == UNKNOWN).any())
+        test = AnomalyDataset(items.samples(labels), size, not (masks == UNKNOWN).any())
     return Report(test, maps, scores, masks == 1, fpr_limit, time.perf_counter() - began,
                   model.threshold.score if model.threshold else None)

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, thinned
 from rdlib.figures.style import BLUE, GREEN, GREY, UNIT, VERMILION
-from rdlib.metrics import PixelRanking
+from rdlib.metrics import PixelRanking, curve_up_to
 from rdlib.training.run import Run
 
 
@@ -86,9 +86,8 @@ def _draw_roc(axis: Axes, report: Report) -> list[str]:
 def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:
     fpr, pro, _ = pixels.pro_curve()
     limit = report.fpr_limit
-    inside = int(np.searchsorted(fpr, limit, side="right"))
-    area = np.append(fpr[:inside], limit), np.append(pro[:inside], np.interp(limit, fpr, pro))
-    axis.fill_between(*thinned(*area), facecolor=(GREEN, 0.2), edgecolor=GREEN, hatch="..", linewidth=0)
+    axis.fill_between(*thinned(*curve_up_to(fpr, pro, limit)), facecolor=(GREEN, 0.2), edgecolor=GREEN, hatch="..",
+                      linewidth=0)
     axis.plot(*thinned(fpr, pro), color=GREEN)
     axis.axvline(limit, color=GREY, linestyle="dashed", linewidth=1)
     # A limit far to the right leaves no room beside it.

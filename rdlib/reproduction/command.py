@@ -37,8 +37,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if not args.report:
         store = ResultStore(args.results)
         machine = Machine(args.device, dict(args.files), dict(args.root), str(data_root() / "checkpoints"))
-        failed = run_all(results.configs, store, machine, jobs=args.jobs, scheduler=args.scheduler,
-                         progress=not args.quiet).failed
+        failed = run_all(results.configs, store, machine, jobs=args.jobs, progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
     print(write_report(_load(args), args.tables).read_text(encoding="utf-8"))

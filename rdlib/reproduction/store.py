@@ -39,12 +39,8 @@ class ResultStore:
         """Return the path of a failed run's error message."""
         return self.folder / f"{config.key}.error.txt"
 
-    def has(self, config: RunConfig) -> bool:
-        """Return whether the run's result is stored. A damaged file counts as missing, so the run is repeated."""
-        return self.read(config) is not None
-
     def read(self, config: RunConfig) -> dict | None:
-        """Read a run's result; None if it is missing or damaged."""
+        """Read a run's result; None if it is missing or damaged, so that the run is repeated."""
         return _parse(self.path(config))
 
     def read_all(self) -> dict[RunConfig, dict]:

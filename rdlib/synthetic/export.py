@@ -46,7 +46,7 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
             path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs) as pool:
             work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
-            for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress):
+            for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None):
                 pass
     return folder
 

@@ -13,7 +13,7 @@ import zlib
 from collections import abc
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import overload
+from typing import Any
 
 import numpy as np
 from numpy.random import PCG64, Generator
@@ -50,18 +50,8 @@ def stream(*names: str, seed: int) -> Generator:
     return Generator(PCG64([zlib.crc32("/".join(names).encode()), seed]))
 
 
-@overload
-def uniform(rng: Generator, low: float, high: float) -> float:
-    """Draw a Python float in [low, high)."""
-
-
-@overload
-def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw a float32 array of numbers in [low, high]. Only rounding reaches `high`."""
-
-
-def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> float | np.ndarray:
-    """Draw a float, or a float32 array if a shape is given."""
+def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> Any:
+    """Draw a Python float in [low, high), or with a shape a float32 array, in which rounding may reach `high`."""
     if shape is None:
         return low + (high - low) * float(rng.random())
     return (low + (high - low) * rng.random(shape)).astype(np.float32)

@@ -170,7 +170,7 @@ def anywhere(rng: Generator) -> tuple[float, float]:
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 
-def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
+def in_ring(x: float, y: float, low: float, high: float) -> Spots:
     """Return a function that draws places for defects between two distances from (x, y)."""
     def spot(rng: Generator) -> tuple[float, float]:
         (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
@@ -178,7 +178,7 @@ def ring_spots(x: float, y: float, low: float, high: float) -> Spots:
     return spot
 
 
-def box_spots(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
+def in_box(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
     """Return a function that draws places in a rectangle around (x, y) whose long side points at `turns`."""
     right, down = direction(turns)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from rdlib.datasets.items import Seeded, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset, parts
 from rdlib.detector import eval_mode
+from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
 from rdlib.utils.errors import check_whole
@@ -45,7 +46,8 @@ class EarlyStopping(Callback):
         every: epochs between two measurements, 1 or more.
 
     Raises:
-        ValueError: an argument has an invalid value. When training starts: the data set is empty or of another form.
+        ValueError: an argument has an invalid value. When training starts: the data set is empty or of another form, or
+            its images differ from the training images in size or range.
     """
 
     def __init__(self, dataset: Dataset, patience: int = 10, every: int = 1):
@@ -53,13 +55,17 @@ class EarlyStopping(Callback):
         self.dataset, self.history = dataset, dict[int, float]()
 
     def on_start(self, run: Run) -> None:
-        """Check the held-out images."""
-        collate, items = check_dataset(self.dataset), Seeded(self.dataset, 0, 0)
+        """Check the held-out images, as `predict` does."""
+        collate, items = check_dataset(self.dataset), Seeded(self.dataset, 0, 0, lambda found, _: parts(found)[0])
         if not len(items):
             raise ValueError("Early stopping needs held-out good images; got none. Hold out a part of data.train.")
+        size, (low, high) = run.model.image_size, accepted_range(run.model.config.value_range)
+        tolerance = TOLERANCE if (low, high) == (0, 1) else high - low  # so far known from the first image alone
+        for index in range(len(items)):
+            checked_images(items[index], size, (low, high), tolerance)
         self.source = LiveFeatures(run.model, self.dataset, 0, run.settings["precision"], collate=collate)
         self.chunks = torch.arange(len(items)).split(run.settings["batch_size"])
-        self.history = run.notes.setdefault("held-out loss", {})
+        self.history = run.kept("held-out loss")
         self._stop(run)
 
     def on_epoch(self, run: Run) -> None:

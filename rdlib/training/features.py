@@ -73,7 +73,7 @@ class CachedFeatures:
         self.kept: list[Tensor] = []
         n = len(Seeded(source.dataset, source.seed, 0))
         chunks = torch.arange(n).split(batch_size)
-        bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress, leave=False)
+        bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress or None, leave=False)
         for chunk, (_, features) in zip(bar, source.batches(chunks, epoch=0), strict=True):
             if not self.kept:
                 # Channels last: a batch is then gathered in the layout that convolutions are fastest with.

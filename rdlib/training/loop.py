@@ -81,6 +81,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     Raises:
         ValueError: the data set is empty or of another form, the model cannot be trained, or an argument has an invalid
             value.
+        WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
         FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or holds more than `epochs` epochs.
     """
@@ -125,6 +126,7 @@ def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
     if not isinstance(model, Distillation) or not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError(f"This {type(model).__name__} has no trainable parameters. Fill a MemoryBank with "
                          "model.fit(data.train). Instead of a folded or frozen model, train a new one.")
+    model.check_layers("trained")
     if (chosen := checked_scales(scales)) != tuple(model.config.scales):
         warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
                       "same scales to fit and to the model, unless that is your experiment.", stacklevel=3)
@@ -164,7 +166,7 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     """
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-              disable=not progress) as bar:
+              disable=not progress or None) as bar:
         while run.epoch < run.epochs and not run.stop:
             chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
             began = time.perf_counter()

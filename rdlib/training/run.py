@@ -65,6 +65,7 @@ class Run(Shown):
         stop: a callback sets it to True to end the run after this step.
         average: moving average of the weights while `fit` runs with `ema`, else None.
         notes: what callbacks keep, by name; a checkpoint stores it, so only numbers, strings, lists and dicts.
+        claimed: names of the notes that callbacks of this run have asked for, see `kept`.
     """
 
     model: Distillation
@@ -77,6 +78,12 @@ class Run(Shown):
     stop: bool = False
     average: MovingAverage | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    claimed: list[str] = field(default_factory=list)
+
+    def kept(self, name: str) -> dict:
+        """Return the notes of a callback. Of several callbacks with one name, each has its own, in their order."""
+        self.claimed.append(name)
+        return self.notes.setdefault(f"{name} {self.claimed.count(name)}", {})
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""

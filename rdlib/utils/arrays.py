@@ -25,8 +25,7 @@ def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"The {what} must be numbers, got {values.dtype}. Convert them first.")
     if not np.isfinite(values).all():
-        raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: look at "
-                         "figures.loss_curve(run).")
+        raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: see the loss curve.")
     return values
 
 
@@ -42,8 +41,7 @@ def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
     numbers = values.dtype.kind in "iuf"
     high = 255 if numbers and values.ndim > 1 and (values == 255).any() else 1
     if not numbers or not ((values == 0) | (values == high)).all():
-        found = ([str(value) for value in np.unique(values)] if numbers else
-                 sorted({repr(value) for value in values.ravel().tolist()}))
+        found = [*map(str, np.unique(values))] if numbers else sorted({repr(x) for x in values.ravel().tolist()})
         rule = ("Labels are 0 (normal) and 1 (anomalous), or bool, and come before the scores" if values.ndim < 2 else
                 "Masks are bool, or contain 0 and 1, or 0 and 255; threshold them first, such as mask > 127")
         raise ValueError(f"{rule}. Found {', '.join(found[:6])}{', ...' * (len(found) > 6)}.")

@@ -22,9 +22,9 @@ class NotFiniteError(ValueError):
 
     def __str__(self) -> str:
         which = [str(name) for name in self.names or self.indices]
-        return (f"The maps or scores of these images are NaN or infinite: {', '.join(which[:5])}"
-                f"{', ...' * (len(which) > 5)}. Check the images for such values. If they have none, training has "
-                "diverged: look at the loss curve, and train again with a smaller lr.")
+        shown = ", ".join(which[:5] + ["..."] * (len(which) > 5))
+        return (f"The maps or scores of these images are NaN or infinite: {shown}. Check the images for such values. "
+                "If they have none, training has diverged: train again with a smaller lr.")
 
 
 class WeightsError(RuntimeError):

@@ -4,7 +4,7 @@ import os
 import tarfile
 import uuid
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +84,7 @@ class Source:
 
     title: str
     licence: str
-    archives: tuple[tuple[str, str, int], ...]  # (URL, SHA-256, size in bytes) each
+    archives: Sequence[Sequence]  # (URL, SHA-256, size in bytes) each
     folder: str = "."  # to unpack into, below the data set's root
     offline: str = "synthetic/weave"  # a data set that needs no download
 
@@ -189,7 +189,7 @@ def unpack(archive: Path, folder: Path) -> None:
         (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
 
 
-_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False)
+_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False, disable=None)
 
 
 def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:

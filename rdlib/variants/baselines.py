@@ -57,9 +57,8 @@ class ForwardStudent(Distillation):
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
                  normalize: bool = True, seed: int = 0):
-        config = DistillationConfig(backbone=backbone, scales=tuple(scales), sigma=sigma, fusion=fusion, score=score,
-                                    normalize=normalize)
-        self._build(config, weights, seed)
+        self._build(DistillationConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
+                                       normalize=normalize), weights, seed)
 
     def _add_networks(self, generator: torch.Generator) -> None:
         """Add the student."""
@@ -128,7 +127,7 @@ class MemoryBank(Detector):
 
     def _add_networks(self, generator: torch.Generator) -> None:
         """Add the empty bank."""
-        self.register_buffer("bank", torch.empty(0, 0))
+        self.bank = nn.Buffer(torch.empty(0, 0))
 
     def patches(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Extract the patches of images.
@@ -165,7 +164,9 @@ class MemoryBank(Detector):
 
         Raises:
             ValueError: the data set is empty or of another form, or the precision is unknown.
+            WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
         """
+        self.check_layers("trained")
         generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
             collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed, 0)
@@ -175,28 +176,20 @@ class MemoryBank(Detector):
             wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
-            patches, value_range = self._take(loader, chosen, precision, progress)
+            kept, first, value_range = [], 0, cast(Any, None)
+            for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress or None, leave=False):
+                value_range = widened(value_range, item.image)
+                flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
+                here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
+                kept.append(flat[here.to(flat.device)])
+                first += len(flat)
+            patches = torch.cat(kept)
             if len(patches) > self.config.size:
                 direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
                 patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.config.size)]
         self.bank = patches
         self.set_trained(images[0].image.shape[1:], value_range)
         return self
-
-    def _take(self, loader: DataLoader, chosen: Tensor, precision: str,
-              progress: bool) -> tuple[Tensor, tuple[float, float]]:
-        """Extract the patches (M, C) with the `chosen` numbers (M,), in a count over all images and positions.
-
-        Returns the patches and the range of the images' values.
-        """
-        kept, first, value_range = [], 0, cast(Any, None)
-        for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress, leave=False):
-            value_range = widened(value_range, item.image)
-            flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
-            here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
-            kept.append(flat[here.to(flat.device)])
-            first += len(flat)
-        return torch.cat(kept), value_range
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:
         """Compute each patch's distance to the nearest patch of the bank: images (B, 3, H, W) -> (B, H, W).

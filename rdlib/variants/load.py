@@ -17,6 +17,5 @@ def load(path: str | Path) -> Detector:
     """
     name = read_description(Path(path))["class"]
     if name not in CLASSES:
-        raise WeightsError(f"{path} holds a {name}, which is no class of the kit ({', '.join(CLASSES)}). Load it with "
-                           f"{name}.load(path).")
+        raise WeightsError(f"{path} holds a {name}, none of {', '.join(CLASSES)}. Load it with {name}.load(path).")
     return CLASSES[name].load(path)

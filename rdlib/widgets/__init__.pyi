@@ -6,5 +6,3 @@ from rdlib.widgets.interactive import View as View
 from rdlib.widgets.interactive import weighted_map as weighted_map
 from rdlib.widgets.paint import DrawDefect as DrawDefect
 from rdlib.widgets.paint import draw_defect as draw_defect
-from rdlib.widgets.static import drawn_defects as drawn_defects
-from rdlib.widgets.static import map_settings as map_settings

@@ -16,7 +16,7 @@ def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
     """Create an explorer with sliders for the steps from distances to an anomaly map, for any test image.
 
     The threshold's unit is the highest value of the map on up to 16 training images. If you move the threshold until
-    test images look right, you choose it on test data. `map_settings` draws the same as a static figure.
+    test images look right, you choose it on test data.
 
     Args:
         model: trained model; it is not changed.

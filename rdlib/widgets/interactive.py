@@ -1,4 +1,4 @@
-"""Compute the data of the explorers and their static figures, without widgets.
+"""Compute the data of the explorers, without widgets.
 
 Here, a threshold is a multiple of the map's highest value on good training images. So it can be chosen without the test
 set. The model has seen the training images, so such a threshold is a little low.
@@ -110,7 +110,9 @@ class View:
 
 
 class InteractiveModel:
-    """A trained model for the explorers and static figures. It computes the distances of a test image only once.
+    """A trained model for the explorers, and for figures of what they show.
+
+    It computes the distances of a test image only once.
 
     Args:
         model: trained model; it is not changed.

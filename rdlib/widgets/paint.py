@@ -19,8 +19,6 @@ DIRT = "#46301e"
 def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
     """Create an explorer: a good image to paint on, with the model's map and score.
 
-    `drawn_defects` draws the same as a static figure.
-
     Args:
         model: trained model; it is not changed.
         data: the model's training images, and test images. Without good test images, you paint on a training image.

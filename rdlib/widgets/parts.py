@@ -11,9 +11,9 @@ from PIL import Image
 
 from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
 from rdlib.widgets.interactive import View
-from rdlib.widgets.static import TOP
 
 Control = TypeVar("Control", bound=widgets.Widget)
+TOP = 2.0  # end of the color scale, in multiples of normal
 SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 
 
