@@ -7,7 +7,6 @@ Random weights, batches of 8 random images. One JSON file per backbone, device, 
 data/results/costs, which replaces an older one; the tables are data/results/tables/complexity.csv and .md.
 """
 import argparse
-import copy
 import json
 import sys
 import time
@@ -19,11 +18,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from rdlib import ReverseDistillation, best_device
 from rdlib.encoder import BACKBONES
+from rdlib.evaluation import count_flops, count_parameters
 from rdlib.reproduction.report import write_csv
 from rdlib.reproduction.store import provenance
 from rdlib.utils.files import written_atomically
@@ -32,34 +31,6 @@ from rdlib.utils.hardware import peak_memory_mib
 RESULTS = Path(__file__).parents[2] / "data" / "results"
 BATCH = 8
 TITLE = "Parameters, operations, memory, speed"
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm, not counted
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Count weights and biases, frozen or not, without BatchNorm's running statistics."""
-    return sum(value.numel() for key, value in network.state_dict().items() if not key.endswith(STATISTICS))
-
-
-def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
-    """Count the floating-point operations of a model's convolutions for one image.
-
-    A copy of the model runs on torch's meta device, which computes only shapes. This takes little time.
-
-    Args:
-        model: takes (B, 3, H, W) images; it is not changed.
-        size: (H, W) of the image in pixels; for a `Detector`, multiples of 32.
-
-    Returns:
-        Number of operations; a multiplication and an addition count as two.
-
-    Raises:
-        ValueError: a `Detector` cannot take images of this `size`.
-    """
-    shadow = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops()
 
 
 def synchronize(device: torch.device) -> None:
