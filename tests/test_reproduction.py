@@ -320,7 +320,7 @@ def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
              "--device", "cpu"]
     assert reproduce(words) == 0
     shown = capsys.readouterr()
-    assert "maps multiplied" in shown.out and "image AUROC" in shown.err and "done=2, failed=0" in shown.err
+    assert "maps multiplied" in shown.out and "image AUROC" in shown.err
     assert reproduce([*words, "--list"]) == 0 and "missing" not in capsys.readouterr().out
     assert reproduce(["main", "--on", "mvtec", "--category", "carpet", "--root", f"mvtec={tmp_path}", *words[3:]]) == 1
     assert "MVTec AD is not at" in capsys.readouterr().err
