@@ -1,5 +1,6 @@
 """The training loop: protocol, determinism, stopping and resuming, the feature cache, and what goes wrong."""
 import random
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic, TypeVar
@@ -514,7 +515,10 @@ def test_a_run_shows_itself_in_a_few_lines_without_times():
     assert f"last loss</th><td style=\"text-align: left\">{run.losses[-1]:.4f}<" in run._repr_html_()
 
 
-def test_the_bar_shows_loss_and_speed(capsys):
+def test_the_bar_shows_loss_and_speed_on_a_terminal(capsys, monkeypatch):
+    train(epochs=1, progress=True)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     train(epochs=1, progress=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "loss=" in shown and "image/s" in shown
