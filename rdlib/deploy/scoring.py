@@ -16,7 +16,6 @@ from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
 from rdlib.detector import Scorer
-from rdlib.figures.overlay import overlay, overlay_size
 from rdlib.images import list_images, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
@@ -149,6 +148,7 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
 
 def _draw(path: Path, target: Path, row: dict, values: NDArray | None, model: Scorer, overlays: str) -> None:
     """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
+    from rdlib.figures.overlay import overlay, overlay_size  # here: matplotlib is slow to import
     try:
         if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
             pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
