@@ -7,6 +7,7 @@ from test_training import Images, equal, images, weights
 
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, fit
 from rdlib.losses import LOSSES
+from rdlib.threshold import Threshold
 from rdlib.utils.errors import CheckpointError
 
 ROI = torch.zeros(64, 64, dtype=torch.bool)
@@ -119,7 +120,7 @@ def test_images_of_another_size_than_the_region():
 
 def test_another_region_is_another_run_and_another_threshold(tmp_path):
     model = ReverseDistillation("resnet18", None)
-    model.threshold = "chosen before"
+    model.threshold = Threshold(score=1, pixel=1, size=ROI.shape, rule="chosen before", good=1, alarms=0)
     model.set_roi(ROI)
     assert model.threshold is None
     fit(model, images(4), 1, batch_size=4, checkpoint=tmp_path / "c", progress=False)
