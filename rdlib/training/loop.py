@@ -127,7 +127,8 @@ def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
         raise ValueError(f"This {type(model).__name__} has no trainable parameters. Fill a MemoryBank with "
                          "model.fit(data.train). Instead of a folded or frozen model, train a new one.")
     model.check_layers("trained")
-    if (chosen := checked_scales(scales)) != tuple(model.config.scales):
+    chosen = checked_scales(scales)
+    if scales is not SCALES and chosen != tuple(model.config.scales):  # by default, all scales are trained
         warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
                       "same scales to fit and to the model, unless that is your experiment.", stacklevel=3)
     return list(chosen)
