@@ -461,6 +461,10 @@ def test_memory_that_a_container_leaves(monkeypatch, tmp_path):
     assert available_memory() > 0.5 * free > 10_000
     (tmp_path / "memory.max").write_text("10000\n")
     assert available_memory() == 6000
+    (tmp_path / "memory").mkdir()  # cgroup v1
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("9000\n")
+    (tmp_path / "memory/memory.usage_in_bytes").write_text("5000\n")
+    assert available_memory() == 4000
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

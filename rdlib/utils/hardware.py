@@ -1,6 +1,6 @@
 """Choose device, memory format and precision, and measure memory."""
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from torch import Tensor
 from rdlib.utils.errors import check_choice
 
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
+Precision = Literal["float32", "bf16"]
 
 
 def best_device() -> torch.device:
@@ -25,7 +26,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
-def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bf16"]:
+def resolve_precision(precision: str, device: torch.device) -> Precision:
     """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for an unknown precision."""
     check_choice("precision", precision, ("float32", "bf16", "auto"))
     return "bf16" if precision == "bf16" or precision == "auto" and has_fast_bf16(device) else "float32"
@@ -65,11 +66,13 @@ def as_float(x: Tensor) -> Tensor:
 def available_memory() -> int:
     """Return the bytes of main memory that this process may still use, within the limit of its container."""
     free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((CGROUP / name).read_text("utf-8")) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return free
-    return max(min(free, limit - used), 0)
+    for limit, usage in (("memory.max", "memory.current"),
+                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2, v1
+        try:
+            free = min(free, int((CGROUP / limit).read_text("utf-8")) - int((CGROUP / usage).read_text("utf-8")))
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+    return max(free, 0)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -79,8 +82,20 @@ def has_fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    flags: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch: none
-    return device.type == "cpu" and bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    if device.type == "cpu":
+        return bool(cpu_flags().get("avx512_bf16") or cpu_flags().get("amx_bf16"))
+    return False
+
+
+def cpu_flags() -> Mapping[str, bool]:
+    """Return the processor's features, as torch reports them. With older versions of torch, Linux reports them."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return torch.cpu.get_capabilities()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return dict.fromkeys(file.read().split(), True)
+    except OSError:
+        return {}
 
 
 def peak_memory_mib(device: torch.device) -> float:
