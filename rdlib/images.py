@@ -1,4 +1,4 @@
-"""Read images and masks of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
+"""Read images of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
 import os
 from pathlib import Path
 
@@ -145,29 +145,6 @@ def _from_array(array: NDArray) -> Tensor:
                          f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
     array = np.array(array, array.dtype.newbyteorder("="), order="C")  # any strides, writable
     return torch.from_numpy(array).movedim(-1, -3)
-
-
-def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """Read a mask and resize it with the nearest neighbor. Transparent pixels are normal.
-
-    Args:
-        path: the mask file.
-        size: (H, W) of the result, in pixels.
-        threshold: values above it are defect, in the file's units. None is half of the mask's maximum, for masks of 0
-            and 1, of 0 and 255, and of 16 bits.
-
-    Returns:
-        The mask, (H, W) bool, True = defect, and (height, width) of the file's mask.
-
-    Raises:
-        DataError: the file is missing or no readable image.
-    """
-    image = open_image(path)
-    deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits
-    values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
-    foreground = values > (values.max() / 2 if threshold is None else threshold)
-    resized = Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized, dtype=bool)), (image.height, image.width)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from rdlib.images import list_images, read_image, read_mask
+from rdlib.images import list_images, read_image
+from rdlib.masks import read_mask
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
 

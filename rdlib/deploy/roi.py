@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rdlib.datasets.samples import AnomalyDataset
-from rdlib.images import image_size, read_mask
+from rdlib.images import image_size
+from rdlib.masks import read_mask
 from rdlib.utils.errors import DataError
 
 
