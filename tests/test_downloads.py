@@ -366,14 +366,16 @@ def test_archives_as_downloaded_are_found_by_load_dataset(kind, tmp_path, monkey
     for found in expected:
         assert len(load_dataset(found, size=32).train) == 1
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
-    assert unpack_dataset(str(archive)) == expected  # again, which changes nothing
+    with pytest.warns(UserWarning, match=f"has {', '.join(name.split('/')[1] for name in expected)} already"):
+        assert unpack_dataset(str(archive)) == expected  # again, which changes nothing
 
 
 def test_a_category_that_is_there_is_left(tmp_path, monkeypatch):
     (tmp_path / "mvtec/bottle").mkdir(parents=True)
     (tmp_path / "mvtec/bottle/own.txt").touch()
     archive = tarred(tmp_path / "a.tar", category("bottle") + category("pill"))
-    assert unpack_dataset(archive, tmp_path) == ["mvtec/bottle", "mvtec/pill"]
+    with pytest.warns(UserWarning, match="mvtec has bottle already: left as it is"):
+        assert unpack_dataset(archive, tmp_path) == ["mvtec/bottle", "mvtec/pill"]
     assert [path.name for path in (tmp_path / "mvtec/bottle").iterdir()] == ["own.txt"]
     assert (tmp_path / "mvtec/pill/train/good/0.png").is_file()
 

@@ -73,9 +73,9 @@ def test_visa_that_is_incomplete(visa):
     table = visa / "split_csv" / "1cls.csv"
     content = table.read_text(encoding="utf-8")
     (visa / "candle/Data/Masks/Anomaly/001.png").unlink()
-    assert "Masks/Anomaly/001.png is named in" in said()
+    assert "1cls.csv, line 4: " in said() and "Masks/Anomaly/001.png does not exist" in said()
     (visa / "candle/Data/Images/Normal/0007.JPG").unlink()
-    assert "Images/Normal/0007.JPG is named in" in said()
+    assert "1cls.csv, line 3: " in said() and "Images/Normal/0007.JPG does not exist" in said()
     for damaged in (content.replace("object", "thing"), content.replace("candle,", "bottle,")):
         table.write_text(damaged, encoding="utf-8")
         assert "holds 0 good images of visa/candle" in said()

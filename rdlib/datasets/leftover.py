@@ -29,11 +29,12 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
         files, home = [folder / name for name in names], folder.resolve()
         pictures = without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])
         beside = any(home / path.name in known for path in pictures)
-        place = (folder.relative_to(root) if folder != root else Path(root.name)) if folder.is_relative_to(root) else folder
+        place = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        where = f" in {place.as_posix() if place.parts else root.name}"
         for path in files:
             if home / path.name not in known:
                 hidden = any(map(HIDDEN.fullmatch, path.relative_to(start).parts))
-                found[_reason(path, place, hidden, path in pictures, beside, path.stem in stems)].append(path.name)
+                found[_reason(path, place, where, hidden, path in pictures, beside, path.stem in stems)].append(path.name)
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
         shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
@@ -41,10 +42,10 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
     return lines
 
 
-def _reason(path: Path, place: Path, hidden: bool, is_picture: bool, beside: bool, is_named: bool) -> tuple[
-        bool, str, str]:
+def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool, beside: bool,
+            is_named: bool) -> tuple[bool, str, str]:
     """Say why a file is left out: whether that is only noted, what the file is, and where it is or what to do."""
-    suffix, role, where = path.suffix.lower(), place_role(place), f" in {place.as_posix()}"
+    suffix, role = path.suffix.lower(), place_role(place)
     if hidden:
         return (True, "hidden image", where) if suffix in EXTENSIONS else (True, "hidden file", "")
     if role == "masks" and suffix in EXTENSIONS:
