@@ -35,5 +35,5 @@ def equal_notes(parts: Mapping[str, Sequence[FileSample]]) -> list[str]:
         for path in others:
             pairs[found[path][0], found[first][0]].append(f"{found[path][1]} = {found[first][1]}")
     return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
-            f"{'other ' * (part == origin)}{origin} images: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+            f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
             for (part, origin), names in pairs.items()]
