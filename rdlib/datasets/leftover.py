@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rdlib.datasets.names import place_role, role_of, without_labels
+from rdlib.datasets.names import place_in, place_role, role_of, without_labels
 from rdlib.images import EXTENSIONS
 
 UNREAD = {f".{name}" for name in ("gif apng heic heif avif raw dng cr2 cr3 nef arw orf rw2 raf jp2 j2k jxl jxr pgm ppm "
@@ -29,7 +29,7 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
         files, home = [folder / name for name in names], folder.resolve()
         pictures = without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])
         beside = any(home / path.name in known for path in pictures)
-        place = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        place = place_in(root, folder)
         where = f" in {place.as_posix() if place.parts else root.name}"
         for path in files:
             if home / path.name not in known:

@@ -41,18 +41,16 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     normal = _class_number(family, category)
     train, test = _digits() if family == "digits" else _torchvision_splits(family, root)
     for images, labels in (train, test):
-        if len(images) != len(labels) or not np.isin(labels, range(len(names))).all():
-            raise DataError(f"The files of {family} hold {len(images)} images and {len(labels)} labels from "
-                            f"{min(labels, default=0)} to {max(labels, default=0)}; they must hold one label an image, "
-                            f"0 to {len(names) - 1}. Download them again.")
+        if len(images) != len(labels) or {*labels} - {*range(len(names))} or normal not in train[1]:
+            raise DataError(f"Files of {family} hold {len(images)} images and {len(labels)} labels, with the classes "
+                            f"{sorted({*map(int, labels)})}; they need one label an image, 0 to {len(names) - 1}, and "
+                            f"training images of class {normal}. Download them again.")
 
     def samples(split: Split, folder: str) -> list[ArraySample]:
         return [ArraySample(image, f"{folder}/{i:05d}", GOOD if label == normal else names[label])
                 for i, (image, label) in enumerate(zip(*split, strict=True))]
 
     good = [sample for sample in samples(train, "train") if sample.defect == GOOD]
-    if not good:
-        raise DataError(f"The files of {family} hold no training image of class {names[normal]}. Download them again.")
     return AnomalyData(f"{family}/{names[normal]}", AnomalyDataset(good, size),
                        AnomalyDataset(samples(test, "test"), size, has_masks=False),
                        normalize=family == "cifar10")  # the official code does not normalize the gray data sets
