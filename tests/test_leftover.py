@@ -73,8 +73,8 @@ def test_formats_that_are_not_read_are_counted(mvtec, suffix):
         (mvtec / f"train/good/{name}.{suffix}").write_bytes(b"any")
     (mvtec / f"test/hole/a.{suffix}").write_bytes(b"any")
     data, said = heard(mvtec)
-    assert said == [f"left out: {number} .{suffix.lower()} file{'s' * (number > 1)} in {place}: this format is not read. "
-                    "Convert to PNG" for number, place in ((1, "test/hole"), (3, "train/good"))]
+    assert said == [f"left out: {what}: this format is not read. Convert to PNG" for what in
+                    (f"1 .{suffix.lower()} file in test/hole", f"3 .{suffix.lower()} files in train/good")]
     assert data.notes[:2] == tuple(said) and len(data.train) == 4
 
 
@@ -115,9 +115,9 @@ def test_text_files_named_as_images_are_said(mvtec):
     (mvtec / "labels").mkdir()
     (mvtec / "labels/021.json").write_text("{}", encoding="utf-8")
     data, said = heard(mvtec)
-    assert said == ["left out: 1 .json file in labels, named as images: 021.json. Boxes and outlines in text are no masks",
-                    "left out: 2 .txt files in test/hole, named as images: 021.txt, 022.txt. Boxes and outlines in text "
-                    "are no masks"]
+    assert said == [f"left out: {what}. Boxes and outlines in text are no masks" for what in
+                    ("1 .json file in labels, named as images: 021.json",
+                     "2 .txt files in test/hole, named as images: 021.txt, 022.txt")]
     assert "left out: 3 .txt files" in data.notes
 
 
@@ -138,7 +138,7 @@ def test_label_files_beside_images(tmp_path):
                 paint_mask(tmp_path / place / f"part{number}_mask.png", rows)
     data, said = heard(tmp_path)
     assert (len(data.train), len(data.test), sum(data.test.labels)) == (6, 12, 6) and not data.test.has_masks
-    assert said == [f"left out: {number} label files in {place}, beside an image of the same name: {first}_label.bmp, "
+    assert said == [f"left out: {number} label files in {place}, beside their images: {first}_label.bmp, "
                     f"{second}, .... Move masks to a folder of their own" for number, place, first, second in
                     ((12, "test/crack", "part21", "part21_mask.png"), (6, "test/good", "part11", "part12_label.bmp"),
                      (6, "train/good", "part1", "part2_label.bmp"))]
@@ -202,13 +202,14 @@ def test_a_link_beside_the_folder_that_is_read_is_not_left_out(mvtec):
 
 
 def test_folders_by_role_say_what_they_leave_out(tmp_path):
-    images(tmp_path / "hidden/.cache", "masks", 3)
+    masks(tmp_path / "hidden/.cache", "masks", 3)
     images(tmp_path, "a", 1, 2)
     images(tmp_path, "b", 3)
     (tmp_path / "b/x.gif").touch()
     images(tmp_path, "elsewhere", 9)
     with pytest.warns(UserWarning) as caught:
-        data = folder_dataset(good=tmp_path / "a", defective=tmp_path / "b", masks=tmp_path / "hidden/.cache/masks", size=32)
+        data = folder_dataset(good=tmp_path / "a", defective=tmp_path / "b", masks=tmp_path / "hidden/.cache/masks",
+                              size=32)
     assert [str(entry.message) for entry in caught if entry.category is UserWarning] == [
         f"folder:{tmp_path.name}: left out: 1 .gif file in b: this format is not read. Convert to PNG"]
     assert data.test.has_masks

@@ -179,7 +179,8 @@ def idx(path, values):
 
 
 @pytest.mark.parametrize("labels, test_labels, words", [
-    ([3, 10, 4], [3, 4], r"hold 3 images and 3 labels, with the classes \[3, 4, 10\]; they need one label an image, 0 to 9"),
+    ([3, 10, 4], [3, 4], r"hold 3 images and 3 labels, with the classes \[3, 4, 10\]; they need one label an image, "
+                         "0 to 9"),
     ([3, 4, 3], [3, 200], r"hold 2 images and 2 labels, with the classes \[3, 200\]"),
     ([3, 4], [3, 4], "hold 3 images and 2 labels"),
     ([4, 4, 5], [3, 4], r"classes \[4, 5\]; they need .* training images of class 3")])

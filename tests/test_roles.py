@@ -133,7 +133,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
 def test_label_files_among_good_images_are_left_out(tmp_path, mask):
     images(tmp_path, "good", 1, 2)
     masks(tmp_path, "good", 1, form=mask)
-    with pytest.warns(UserWarning, match=rf"left out: 1 label file in good, beside an image of the same name: {mask}"):
+    with pytest.warns(UserWarning, match=rf"left out: 1 label file in good, beside their images: {mask}"):
         data = folder_dataset(good=tmp_path / "good", size=32)
     assert sorted(levels(data.train) + levels(data.test)) == [1, 2]
 
@@ -151,7 +151,8 @@ def test_a_defective_image_without_its_mask_is_unknown(tmp_path):
     images(tmp_path, "bad", 3, 4)
     masks(tmp_path, "masks", 3, 9, rows=2)
     with pytest.warns(UserWarning, match=r"left out: 1 mask in masks without a defective image: 009_mask\.png"):
-        data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks", size=(20, 30))
+        data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks",
+                              size=(20, 30))
     assert data.test.has_masks and truth(data.test)[:2] == [(3, "bad", 2), (4, "bad", 0)]
     assert [bool(item.unknown.all()) for item in data.test] == [False, True, False]
 

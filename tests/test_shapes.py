@@ -39,8 +39,8 @@ def test_a_size_that_squeezes_is_said_with_one_that_does_not(tmp_path):
     for i in range(4):
         paint(tmp_path / f"train/good/{i}.png", i, size=(160, 400))
     data, said = words(tmp_path)
-    assert said == (f"folder:{tmp_path.name}: images are 2.5 times as wide as high, and size 256 x 256 squeezes them: small "
-                    "defects get lost. size=(160, 416) keeps their shape at about the same cost")
+    assert said == (f"folder:{tmp_path.name}: images are 2.5 times as wide as high, and size 256 x 256 squeezes them: "
+                    "small defects get lost. size=(160, 416) keeps their shape at about the same cost")
     assert data.notes == (said.partition(": ")[2],) and data.train.size == (256, 256)
     assert words(tmp_path, (160, 416))[1] == ""
     data, said = words(tmp_path, "fit")

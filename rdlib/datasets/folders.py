@@ -113,4 +113,5 @@ def magnetic_tile(root: str | Path | None, how: Settings) -> AnomalyData:
     # The masks have compression noise, so their maximum is no guide: foreground is above 127.
     how = how._replace(mask_threshold=127 if how.mask_threshold is None else how.mask_threshold)
     black = [path.with_suffix(".png") for path, _, _ in good]  # the masks of good images
-    return as_data("magnetic_tile", "", Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True), root, how, places)
+    roles = Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True)
+    return as_data("magnetic_tile", "", roles, root, how, places)
