@@ -41,14 +41,13 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
         turned += [sample.name] * (not fits and image.orientation != header(path).orientation)
     inverted = large if len(large) >= NEARLY_ALL * len(masked) else []
     found = [
-        (missing, len(bad), "have no mask: their pixels are unknown, and pixel metrics leave them out"),
-        (black, len(masked), "have an all-black mask: all their pixels count as normal. If a defect is not outlined, "
-                             "remove the mask file"),
-        (inverted, len(masked), "have a mask that covers more than half of the image. White marks the defect: invert "
-                                "masks that are black there"),
-        (turned, len(masked), "are turned by EXIF, but their masks are not, and may mark other pixels. Save both "
-                              "upright"),
-        ([] if keep_defects else small, len(masked), f"lose defects at {size[0]} x {size[1]} pixels: {lost} of "
-         f"{regions} outlined regions have no pixel left. Choose a larger size, or keep_defects=True")]
-    return [f"{len(names)} of {total} defective images ({', '.join(names[:2])}{', ...' * (len(names) > 2)}) {words}"
-            for names, total, words in found if names and masked]
+        (missing, "without a mask", "their pixels are unknown, and pixel metrics leave them out"),
+        (black, "with an all-black mask", "all their pixels count as normal. If a defect is not outlined, remove the "
+                                          "mask file: its pixels are then unknown"),
+        (inverted, "with a mask that covers more than half of the image", "white must mark the defect. Invert the "
+                                                                          "masks if it marks the rest"),
+        (turned, "turned by EXIF while the mask is not", "the masks may mark other pixels. Save both upright"),
+        ([] if keep_defects else small, f"that lose defects at {size[0]} x {size[1]} pixels", f"{lost} of {regions} "
+         "outlined regions have no pixel left. Choose a larger size, or keep_defects=True")]
+    return [f"{len(names)} of {len(bad)} defective images {what} ({', '.join(names[:2])}{', ...' * (len(names) > 2)}): "
+            f"{words}" for names, what, words in found if names and masked]
