@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
-from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
+from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
@@ -56,7 +56,7 @@ class Report(Shown):
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
         seconds: time for reading, prediction and smoothing, without the metrics.
         threshold: the model's threshold for the scores, if it has one.
-        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None if all are known.
+        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None: nowhere.
 
     Raises:
         ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
@@ -69,18 +69,18 @@ class Report(Shown):
     fpr_limit: float
     seconds: float
     threshold: float | None = None
-    unknown: NDArray | None = None
+    unknown: NDArray = None  # type: ignore[assignment]  # replaced in __post_init__
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
-        self.unknown = None if self.unknown is None else as_truth(self.unknown)
+        self.unknown = np.zeros_like(self.masks) if self.unknown is None else as_truth(self.unknown)
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
-        hidden = 0 if self.unknown is None else int(self.unknown.any((1, 2)).sum())
+        hidden = self.unknown.any((1, 2)).sum() if self.dataset.has_masks else 0
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
-                "unknown": f"masks of {hidden} images, in part or whole" if hidden and self.dataset.has_masks else None,
+                "unknown": f"masks of {hidden} images, in part or whole" if hidden else None,
                 "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
     @property
@@ -105,7 +105,6 @@ class Report(Shown):
         Other programs read it with numpy.load. The threshold is NaN if there is none.
         """
         arrays = {name: getattr(self, name) for name in ("labels", "defect_types", *STORED)}
-        arrays["unknown"] = np.zeros_like(self.masks) if self.unknown is None else self.unknown
         with written_atomically(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays, names=self.table()["name"].tolist(), has_masks=self.dataset.has_masks,
                                 threshold=np.array(self.threshold, np.float64))
@@ -145,7 +144,6 @@ class Report(Shown):
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
                                 f"of {found} here; or names, defect types or their order differ.")
-        unknown = unknown if unknown.any() else None
         return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold, unknown)
 
     def image(self, index: int) -> NDArray:
@@ -155,7 +153,7 @@ class Report(Shown):
     @cached_property
     def pixels(self) -> PixelRanking | None:
         """Rank all known pixels for the pixel metrics and curves. None unless they hold normal and defect pixels."""
-        known = self.masks if self.unknown is None else self.masks[~self.unknown]
+        known = self.masks[~self.unknown]
         both = known.any() and not known.all()
         return PixelRanking(self.masks, self.maps, self.unknown) if self.dataset.has_masks and both else None
 
@@ -200,7 +198,7 @@ class Report(Shown):
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
             index = np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD))
             part = replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
-                           masks=self.masks[index], unknown=None if self.unknown is None else self.unknown[index])
+                           masks=self.masks[index], unknown=self.unknown[index])
             rows[kind] = {"images": int((self.defect_types == kind).sum())} | {m: getattr(part, m) for m in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
@@ -231,7 +229,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     began = time.perf_counter()
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    found: Any = [] if dataset is None else dataset
+    found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
@@ -254,4 +252,4 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         outlined = [not hidden.all() for hidden in unknown[labels == 1]]
         test = AnomalyDataset(items.samples(labels), size, any(outlined) or not outlined)
     return Report(test, maps, scores, masks, fpr_limit, time.perf_counter() - began,
-                  model.threshold.score if model.threshold else None, unknown if unknown.any() else None)
+                  model.threshold.score if model.threshold else None, unknown)
