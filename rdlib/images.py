@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from rdlib.decoding import Header, decoded, header, open_image, upright
@@ -19,7 +19,6 @@ __all__ = ["Header", "as_images", "decoded", "header", "images_below", "list_ima
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
-INTEGERS = ("uint16", "int16", "uint32", "int32", "uint64", "int64")  # dtypes of deep ones
 WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
 SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
 Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
@@ -175,6 +174,8 @@ def as_images(images: Images, size: tuple[int, int] | None = None, white: float 
         return torch.cat([part.to(parts[0].device) for part in parts])
     if 0 in (images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]):
         raise ValueError(f"This {type(images).__name__} has no pixels. Leave it out, or read it again.")
+    if isinstance(images, ImageFile.ImageFile) and re.search("(A|RGB);16", str(images.tile)):
+        raise ValueError("Pillow cuts this image in color with 16 bits a channel to 8. Pass the path of its file.")
     if isinstance(images, str | os.PathLike | Image.Image):
         if size is None:
             raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
@@ -184,7 +185,7 @@ def as_images(images: Images, size: tuple[int, int] | None = None, white: float 
     if not isinstance(images, Tensor | np.ndarray):
         raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(images).__name__}.")
     kind = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
-    if kind in INTEGERS and 0 not in images.shape:
+    if kind not in KINDS and kind.startswith(("int", "uint")) and 0 not in images.shape:
         array = as_array(images)
         array = np.divide(array, fitting_white(array, white, f"This {kind} {type(images).__name__}"), dtype=np.float32)
         images, kind = torch.from_numpy(array) if isinstance(images, Tensor) else array, "float32"

@@ -307,6 +307,14 @@ def test_official_weights_forget_white():
     assert model.white is None
 
 
+def test_an_image_that_pillow_would_cut_is_refused(tmp_path):
+    values = drawn(4095, (*SIDE, 3)).astype(np.uint16)
+    for path in (write_png(tmp_path / "a.png", values), write_tiff(tmp_path / "a.tif", values)):
+        with pytest.raises(ValueError, match="Pillow cuts this image in color with 16 bits a channel to 8. Pass"):
+            as_images(Image.open(path), SIDE, white=4095)
+        assert as_images(path, SIDE, white=4095).max() == 1
+
+
 def test_arrays_without_pixels_or_of_other_kinds(deep):
     with pytest.raises(ValueError, match="has no pixels"):
         as_images(np.zeros((0, 4), np.uint16), white=4095)

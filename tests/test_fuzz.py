@@ -113,7 +113,7 @@ def pages(_, draw):
 
 def another_format(_, draw):
     image = Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-    texts = [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg/>", b"%PDF-1.4", b"PK\3\4", b"<!DOCTYPE html>"]
+    texts = [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg/>", b"%PDF-1.4", b"PK\3\4", b"<html>"]
     kinds = ["GIF", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "IM"]
     choice = int(draw.integers(len(texts) + len(kinds)))
     return texts[choice] if choice < len(texts) else encoded(image, kinds[choice - len(texts)])
@@ -161,7 +161,8 @@ def fuzz(folder, number, seed):
         path = folder / f"{i}{extension}"
         path.write_bytes(DAMAGES[name](data, draw))
         found = {}
-        for way, read in (("header", lambda path: header(path)[:2]), ("image", lambda path: read_image(path, (16, 16))[1]),
+        for way, read in (("header", lambda path: header(path)[:2]),
+                          ("image", lambda path: read_image(path, (16, 16))[1]),
                           ("deep", lambda path: read_image(path, (16, 16), white=65535)[1]),
                           ("mask", lambda path: read_mask(path, (16, 16))[1]),
                           ("threshold", lambda path: read_mask(path, (16, 16), threshold=9)[1])):
