@@ -118,6 +118,9 @@ def _checked(image: Image.Image, path: Path) -> Header:
                         "other. Cut it into tiles.")
     if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a JPEG and its previews
         raise DataError(f"{path} has several pages or frames. Save each of them as a file of its own.")
+    if deep and ("transparency" in image.info or tags.get(262) == 0):  # neither is in what Pillow decodes
+        raise DataError(f"{path} has more than 8 bits a channel and declares a color transparent, or 0 white. Save it "
+                        "as plain gray or RGB.")
     orientation = Image.Image.getexif(image).get(ORIENTATION, 1)  # PNG's own method would decode the image
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     return Header(*size, image.mode, str(image.format), deep, orientation if orientation in TURNS else 1)

@@ -33,13 +33,13 @@ def write_png(path, values, before=b""):
     return path
 
 
-def write_tiff(path, values, order="<", packed=False, orientation=1, planes=1):
+def write_tiff(path, values, order="<", packed=False, orientation=1, planes=1, black=1):
     """Write (h, w, C) uint16 values as a TIFF file, in either byte order, packed by zlib or not."""
     height, width, channels = values.shape
     pixels = values.astype(order + "u2").tobytes()
     pixels = zlib.compress(pixels) if packed else pixels
     tags = {256: (3, [width]), 257: (3, [height]), 258: (3, [16] * channels), 259: (3, [8 if packed else 1]),
-            262: (3, [2 if channels > 2 else 1]), 273: (4, [8]), 274: (3, [orientation]), 277: (3, [channels]),
+            262: (3, [2 if channels > 2 else black]), 273: (4, [8]), 274: (3, [orientation]), 277: (3, [channels]),
             278: (4, [height]), 279: (4, [len(pixels)]), 284: (3, [planes])}
     tags |= {338: (3, [2])} if channels == 4 else {}
     entries, extra, start = b"", b"", 8 + len(pixels)
@@ -110,6 +110,17 @@ def test_another_layout_of_deep_color_is_refused(tmp_path):
     path = write_tiff(tmp_path / "a.tif", drawn(9, (*SIDE, 3)).astype(np.uint16), planes=2)
     with pytest.raises(DataError, match="a.tif (has 16 bits a channel in a layout that is not read|is not a readable)"):
         read_image(path, SIDE, white=65535)
+
+
+def test_deep_images_whose_colors_pillow_would_change_are_refused(tmp_path):
+    values = drawn(65535).astype(np.uint16)
+    clear = b"\0\0\0\2tRNS\0\7" + struct.pack(">I", zlib.crc32(b"tRNS\0\7"))
+    for path in (write_png(tmp_path / "a.png", values, before=clear),
+                 write_tiff(tmp_path / "a.tif", values[..., None], black=0)):
+        with pytest.raises(DataError, match="declares a color transparent, or 0 white. Save it as plain gray or RGB"):
+            read_image(path, SIDE, white=65535)
+    write_tiff(tmp_path / "a.tif", values[..., None])
+    assert np.allclose(read_image(tmp_path / "a.tif", SIDE, white=65535)[0][0] * 65535, values, atol=0.01)
 
 
 def test_deep_images_are_resized_without_rounding(tmp_path):
