@@ -244,7 +244,8 @@ class AnomalyDataset(Shown, Dataset[Item]):
             self._kept[index] = image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
         image = self.transform(image) if self.transform else image
-        return Item(image, int(self.samples[index].defect != GOOD), mask == 1, index, mask == UNKNOWN)
+        label = int(self.samples[index].defect != GOOD)
+        return Item(image, label, mask == 1, index, (mask == UNKNOWN) | bool(label and not self.has_masks))
 
 
 @dataclass(frozen=True, repr=False)
