@@ -327,7 +327,7 @@ def test_no_test_images(model):
 
 @pytest.mark.parametrize("images, message", [
     (torch.zeros(64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 2, 64, 64), "1 channel if they are gray"),
-    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
+    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "white"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images)
@@ -375,7 +375,7 @@ def test_images_without_a_finite_score_are_named(model, data, value):
     with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
         evaluate(model, test, batch_size=2, progress=False)
     assert caught.value.indices == [3]
-    silent = SimpleNamespace(threshold=None, image_size=None,
+    silent = SimpleNamespace(threshold=None, image_size=None, white=None,
                              predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
     with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
         evaluate(silent, test, progress=False)

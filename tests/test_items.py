@@ -437,7 +437,7 @@ def test_a_loader_with_a_usual_collate_fn_is_evaluated(options, model, report):
 class Asked:
     """A model that notes how many images it is given at a time."""
 
-    threshold = image_size = None
+    threshold = image_size = white = None
 
     def __init__(self):
         self.sizes = []
