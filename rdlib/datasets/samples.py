@@ -120,9 +120,8 @@ class ArraySample:
     defect: str = GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load image and mask as `Sample.load` does. The mask of an anomalous image is unknown."""
-        mask = torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
-        return to_pixels(Image.fromarray(self.pixels), size), mask
+        """Load image and mask as `Sample.load` does. The mask is empty: the image is anomalous as a whole, or good."""
+        return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
