@@ -55,7 +55,7 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
     whites, clean, lossy, void, lost = set[float](), True, False, False, False
     for path in paths:
         values, full, color, soft = _values(path)
-        inside = values[_box(values)]
+        inside = np.round(values[_box(values)], 3)  # floats may differ in every pixel
         found = {0: 0} | dict(zip(*(part.tolist() for part in np.unique(inside, return_counts=True)), strict=True))
         found[0] += values.size - inside.size
         pixels.update(found)

@@ -132,7 +132,7 @@ def test_known_pixels_give_the_same_numbers_as_without_a_mask_of_unknown_ones(re
 
 
 def test_a_report_counts_images_with_unknown_pixels_and_judges_each_type_by_the_known_ones(blots):
-    assert "unknown: masks of 6 images, in part or whole" in repr(blots)
+    assert "unknown: 6 of 6 masks, in part or whole" in repr(blots)
     table = blots.per_defect()
     index = [2, 3, 4, 5]
     known = ~blots.unknown[index]

@@ -378,7 +378,7 @@ def test_an_anomalous_item_without_a_mask_is_unknown(missing, model, report):
         rest = [i for i in range(6) if i not in missing]
         assert other.pixel_auroc == pytest.approx(
             roc_auc_score(report.masks[rest].ravel(), report.maps[rest].ravel()), abs=1e-6)
-        assert f"masks of {len(missing)} images" in repr(other)
+        assert f"{len(missing)} of 6 masks, in part or whole" in repr(other)
 
 
 def test_items_say_themselves_what_is_unknown(model):
