@@ -18,6 +18,7 @@ from rdlib.datasets.items import check_dataset
 from rdlib.datasets.samples import AnomalyDataset, Item
 from rdlib.evaluation.bootstrap import bootstrap_intervals, pixel_counts, pixel_metrics
 from rdlib.evaluation.report import ALL_METRICS
+from rdlib.figures import gallery
 from rdlib.metrics import PixelRanking
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError
@@ -155,6 +156,16 @@ def test_a_saved_report_keeps_unknown_pixels(model, data, tmp_path):
     again = Report.load(tmp_path / "report.npz")
     assert np.array_equal(again.unknown, report.unknown) and again.metrics == report.metrics
     assert again.dataset.has_masks
+
+
+def test_the_gallery_shows_unknown_pixels_gray_and_counts_only_defects_with_a_mask(report):
+    unknown = np.zeros_like(report.masks)
+    unknown[5] = True
+    part = replace(report, masks=report.masks & ~unknown, unknown=unknown)
+    figure = gallery(part, indices=[0, 5, 6], threshold=float(report.maps.min()))
+    assert "of 1 good image and meets the true region in 1 of 1 defective image." in figure.summary
+    shown = [axis.images[-1].get_array() for axis in figure.axes[1:12:4]]
+    assert [np.unique(part).tolist() for part in shown] == [[0], [0.5], [0, 1]]
 
 
 class Named:
