@@ -33,13 +33,13 @@ def write_png(path, values, before=b""):
     return path
 
 
-def write_tiff(path, values, order="<", packed=False, orientation=1, planes=1):
+def write_tiff(path, values, order="<", packed=False, orientation=1, planes=1, black=1):
     """Write (h, w, C) uint16 values as a TIFF file, in either byte order, packed by zlib or not."""
     height, width, channels = values.shape
     pixels = values.astype(order + "u2").tobytes()
     pixels = zlib.compress(pixels) if packed else pixels
     tags = {256: (3, [width]), 257: (3, [height]), 258: (3, [16] * channels), 259: (3, [8 if packed else 1]),
-            262: (3, [2 if channels > 2 else 1]), 273: (4, [8]), 274: (3, [orientation]), 277: (3, [channels]),
+            262: (3, [2 if channels > 2 else black]), 273: (4, [8]), 274: (3, [orientation]), 277: (3, [channels]),
             278: (4, [height]), 279: (4, [len(pixels)]), 284: (3, [planes])}
     tags |= {338: (3, [2])} if channels == 4 else {}
     entries, extra, start = b"", b"", 8 + len(pixels)
@@ -110,6 +110,17 @@ def test_another_layout_of_deep_color_is_refused(tmp_path):
     path = write_tiff(tmp_path / "a.tif", drawn(9, (*SIDE, 3)).astype(np.uint16), planes=2)
     with pytest.raises(DataError, match="a.tif (has 16 bits a channel in a layout that is not read|is not a readable)"):
         read_image(path, SIDE, white=65535)
+
+
+def test_deep_images_whose_colors_pillow_would_change_are_refused(tmp_path):
+    values = drawn(65535).astype(np.uint16)
+    clear = b"\0\0\0\2tRNS\0\7" + struct.pack(">I", zlib.crc32(b"tRNS\0\7"))
+    for path in (write_png(tmp_path / "a.png", values, before=clear),
+                 write_tiff(tmp_path / "a.tif", values[..., None], black=0)):
+        with pytest.raises(DataError, match="declares a color transparent, or 0 white. Save it as plain gray or RGB"):
+            read_image(path, SIDE, white=65535)
+    write_tiff(tmp_path / "a.tif", values[..., None])
+    assert np.allclose(read_image(tmp_path / "a.tif", SIDE, white=65535)[0][0] * 65535, values, atol=0.01)
 
 
 def test_deep_images_are_resized_without_rounding(tmp_path):
@@ -271,7 +282,7 @@ def test_a_model_of_8_bits_refuses_deep_images_in_words(deep):
     for given in (deep[0].samples[0].path, Image.fromarray(values.astype(np.uint16)), values.astype(np.uint16),
                   Image.fromarray(values.astype(np.int32)), Image.fromarray(values.astype(np.float32)),
                   torch.from_numpy(values)[None]):
-        with pytest.raises(DataError, match="in more than 8 bits a channel, but the value of white is unknown. .*white="):
+        with pytest.raises(DataError, match="in more than 8 bits a channel, but the value of white is unknown.*white="):
             model.predict(given)
 
 
@@ -286,8 +297,8 @@ def test_test_images_are_read_with_the_models_white(deep, tmp_path):
         image = torch.from_numpy(np.asarray(Image.open(test.samples[0].path)) / np.float32(8000))
         assert np.allclose(report.scores[0], model.predict(image[None])[1], atol=1e-5)
         assert np.allclose(report.image(0)[..., 0], image, atol=1e-6)
-    fit(model, AnomalyDataset([FileSample(s.path, s.name, depth=Depth(white=8000)) for s in train.samples], (64, 64)), 2,
-        callbacks=[held], progress=False)
+    own = AnomalyDataset([FileSample(s.path, s.name, depth=Depth(white=8000)) for s in train.samples], (64, 64))
+    fit(model, own, 2, callbacks=[held], progress=False)
     assert model.white == 8000 and held.source.dataset[0].image.max() == pytest.approx(1000 / 8000)
 
 
@@ -305,6 +316,14 @@ def test_official_weights_forget_white():
     assert model.config.white == 4095
     model.set_trained(64, (0, 1))
     assert model.white is None
+
+
+def test_an_image_that_pillow_would_cut_is_refused(tmp_path):
+    values = drawn(4095, (*SIDE, 3)).astype(np.uint16)
+    for path in (write_png(tmp_path / "a.png", values), write_tiff(tmp_path / "a.tif", values)):
+        with pytest.raises(ValueError, match="Pillow cuts this image in color with 16 bits a channel to 8. Pass"):
+            as_images(Image.open(path), SIDE, white=4095)
+        assert as_images(path, SIDE, white=4095).max() == 1
 
 
 def test_arrays_without_pixels_or_of_other_kinds(deep):
