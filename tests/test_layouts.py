@@ -116,7 +116,8 @@ def test_loco(tmp_path):
     for number, part, rows in ((0, 0, 3), (0, 1, 5), (1, 0, 2)):
         masks(tmp_path, f"ground_truth/logical_anomalies/{number:03d}", part, form="{:03d}.png", rows=rows)
     data = read(tmp_path)
-    assert data.layout == "MVTec LOCO AD" and levels(data.validation) == [2] and data.notes == ("read as MVTec LOCO AD",)
+    assert data.layout == "MVTec LOCO AD" and levels(data.validation) == [2]
+    assert data.notes == ("read as MVTec LOCO AD",)
     assert truth(data.test) == [(3, "good", 0), (0, "logical_anomalies", 5), (1, "logical_anomalies", 2)]
 
 
