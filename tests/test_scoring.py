@@ -64,8 +64,7 @@ def folder(tmp_path):
     picture(64, 128, 40, mode="RGB").save(folder / "a.png")
     picture(128, 256, 40, (96, 200)).save(folder / "b.jpg", quality=95)
     picture(64, 256, 40, (8, 16), mode="RGBA").save(folder / "line 2" / "c.png")
-    deep = np.array(picture(96, 128, 40, (40, 60)), np.uint16) * 257
-    Image.fromarray(deep).save(folder / "line 2" / "d.tif")
+    picture(96, 128, 40, (40, 60)).save(folder / "line 2" / "d.tif")
     whole = (folder / "a.png").read_bytes()
     (folder / "torn.png").write_bytes(whole[:len(whole) // 2])
     (folder / "words.png").write_text("no picture")
