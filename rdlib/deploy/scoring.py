@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.datasets.leftover import left_out
@@ -101,14 +101,17 @@ def find_images(folder: Path, out: Path) -> list[Path]:
         raise DataError(f"OUT holds FOLDER; name another. OUT is {out.resolve()}, FOLDER is {folder.resolve()}.")
     found = images_below(folder, skip=[out])
     if not found:
-        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp).")
+        others = "; ".join(map(cell, chain(*left_out([folder], folder, []))))
+        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp). "
+                        f"{others}".strip())
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:
     """Yield the path of every file, its row of the table, and its map, or None without a map."""
-    read = partial(_read, size=size, white=model.white)
-    for batch in DataLoader(paths, batch_size, num_workers=workers, collate_fn=read, generator=torch.Generator()):
+    loader = DataLoader(cast(Dataset, paths), batch_size, num_workers=workers, generator=torch.Generator(),  # its own
+                        collate_fn=partial(_read, size=size, white=model.white))
+    for batch in loader:
         predicted = iter(_predicted(model, [image for _, image, *_ in batch if image is not None]))
         for path, image, own, error in batch:
             values, score = (None, np.nan) if image is None else next(predicted)

@@ -89,7 +89,7 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     if linked and outdated:
         return [f"{overlays} is a link. Overlays of earlier scorings were left there."]
     names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
-    return [f"{overlays} holds {len(left)} more that no scoring here has drawn. Left there: {names}."] * bool(left)
+    return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {names}"] * bool(left)
 
 
 def _load(path: Path, default: dict | list) -> dict | list:
