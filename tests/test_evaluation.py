@@ -247,7 +247,8 @@ def test_bf16_rounds_the_networks_and_not_the_maps(model, data, report):
 
 
 def item(size, dtype=torch.float32):
-    return Item(torch.zeros(3, *size, dtype=dtype), 0, torch.zeros(size, dtype=torch.bool), 0)
+    blank = torch.zeros(size, dtype=torch.bool)
+    return Item(torch.zeros(3, *size, dtype=dtype), 0, blank, 0, blank)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -7,6 +7,7 @@ from rdlib.datasets.downloads import SOURCES, data_folder
 from rdlib.datasets.layouts import read, train_and_test
 from rdlib.datasets.roles import Entry, Roles, as_data, subfolders
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
+from rdlib.masks import MaskRule
 from rdlib.utils.errors import DataError, check_choice, nearest
 
 MVTEC_CATEGORIES = ("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut",
@@ -102,7 +103,7 @@ def magnetic_tile(root: str | Path | None, size: tuple[int, int]) -> AnomalyData
     random.Random(0).shuffle(good)
     cut = int(0.8 * len(good))
     # The masks have compression noise, so their maximum is no guide: foreground is above 127.
-    test = [FileSample(path, path.name, kind.lower(), path.with_suffix(".png"), mask_threshold=127)
+    test = [FileSample(path, path.name, kind.lower(), path.with_suffix(".png"), rule=MaskRule(127))
             for kind, paths in images.items() for path in paths]
     if missing := [sample for sample in test if not sample.masks[0].is_file()]:
         raise DataError(f"{missing[0].path} has no mask {missing[0].mask}. Download the folder again.")

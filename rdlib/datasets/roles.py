@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, FileSample
 from rdlib.images import list_images
+from rdlib.masks import mask_rule
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
 
@@ -153,9 +154,11 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, size: tuple[int, i
 
     Raises DataError if a file has two roles, or without good images to train on.
     """
+    rule = mask_rule([file for *_, mask in roles.test for file in (mask if isinstance(mask, tuple) else [mask])
+                      if file], mask_threshold)
     train, tested, held = ([
         FileSample(path, (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), kind, mask,
-                   mask_threshold) for path, kind, mask in sorted(part, key=lambda entry: entry[0].parts)
+                   rule) for path, kind, mask in sorted(part, key=lambda entry: entry[0].parts)
     ] for part in (roles.train, roles.test, roles.validation))
     _check_files([*train, *tested, *held])
     if len(train) <= roles.holds_out:

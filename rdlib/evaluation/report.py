@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
-from rdlib.datasets.items import UNKNOWN, ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
+from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
@@ -56,6 +56,7 @@ class Report(Shown):
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
         seconds: time for reading, prediction and smoothing, without the metrics.
         threshold: the model's threshold for the scores, if it has one.
+        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None if all are known.
 
     Raises:
         ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
@@ -68,6 +69,7 @@ class Report(Shown):
     fpr_limit: float
     seconds: float
     threshold: float | None = None
+    unknown: NDArray | None = None
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
@@ -223,12 +225,12 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     began = time.perf_counter()
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    found: Any = [] if dataset is None else dataset
+    found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
-    masks, labels = np.empty((n, *size), np.uint8), np.empty(n, int)
+    masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)
     loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
     with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
         for item in loader:
@@ -240,9 +242,10 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
                 bad = [int(where[i]) for i in error.indices]
                 raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None
             maps[where], scores[where] = map(as_array, predicted)
-            masks[where], labels[where] = item.mask, item.label
+            masks[where], unknown[where], labels[where] = item.mask, item.unknown, item.label
             bar.update(len(where))
     if test is None:
-        test = AnomalyDataset(items.samples(labels), size, not (masks == UNKNOWN).any())
-    return Report(test, maps, scores, masks == 1, fpr_limit, time.perf_counter() - began,
-                  model.threshold.score if model.threshold else None)
+        outlined = [not hidden.all() for hidden in unknown[labels == 1]]
+        test = AnomalyDataset(items.samples(labels), size, any(outlined) or not outlined)
+    return Report(test, maps, scores, masks, fpr_limit, time.perf_counter() - began,
+                  model.threshold.score if model.threshold else None, unknown if unknown.any() else None)
