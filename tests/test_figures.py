@@ -1,5 +1,7 @@
 """Figures say what the data say: summaries, labels and shapes on reports small enough to work out by hand."""
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
@@ -112,6 +114,16 @@ def test_a_name_is_no_formula(name):
     for text in texts(figure, name):
         assert not text.get_parse_math() and text._preprocess_math(name)[1] is False
     assert texts(figure, name) and stored(figure)
+
+
+def test_the_quickstart_draws_names_as_text():
+    cells = json.loads((Path(__file__).parents[1] / "notebooks/00_quickstart.ipynb").read_text("utf-8"))["cells"]
+    (source,) = ["".join(cell["source"]) for cell in cells if "plt.subplots" in "".join(cell["source"])]
+    report = report_of([("good", 0.2), ("worth_$5_to_$9", 0.9)])
+    names = {"data": SimpleNamespace(test=report.dataset), "kinds": [*report.defect_types], "plt": plt,
+             "figures": figures}
+    exec(source, names)
+    assert len(texts(names["fig"], "worth_$5_to_$9")) == 1 and stored(names["fig"])
 
 
 def test_letters_that_the_font_lacks_come_from_a_fallback_without_warnings(monkeypatch, recwarn, caplog):
