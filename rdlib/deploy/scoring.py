@@ -1,8 +1,9 @@
 """Score a folder of images: write a table of scores, and overlays that show where each image is anomalous."""
 import csv
+import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.datasets.leftover import left_out
+from rdlib.datasets.leftover import UNREAD
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
-from rdlib.deploy.table import COLUMNS, SHOWN, begin_table, cell, finished_table, listed_name, remove_outdated
+from rdlib.deploy.table import COLUMNS, SHOWN, begin_table, cell, finished_table, listed_name, remove_outdated, shown
 from rdlib.detector import Scorer
-from rdlib.images import as_images, images_below, read_image
+from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import DataError, NotFiniteError, check_choice
@@ -83,8 +84,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
             writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
     table = finished_table(out)
     wanted = table["file"][(table["error"] == "") & _selected(table["anomalous"], overlays)]
-    skipped = chain(*left_out([folder], folder, images, [*out.rglob("*")]))
-    table.attrs["notes"] = [*map(cell, skipped), *remove_outdated(out, {*wanted}, done)]
+    table.attrs["notes"] = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done)
     return table
 
 
@@ -101,10 +101,26 @@ def find_images(folder: Path, out: Path) -> list[Path]:
         raise DataError(f"OUT holds FOLDER; name another. OUT is {out.resolve()}, FOLDER is {folder.resolve()}.")
     found = images_below(folder, skip=[out])
     if not found:
-        others = "; ".join(map(cell, chain(*left_out([folder], folder, []))))
-        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp). "
-                        f"{others}".strip())
+        raise DataError(" ".join([f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or "
+                                  "webp).", *not_scored(folder, out, [])]))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
+    """Count the files below `folder`, but not in `out`, that look like images and are not among `images`."""
+    homes = {path.parent: os.path.realpath(path.parent) for path in images}
+    scored, seen, left = {(homes[path.parent], path.name) for path in images}, {os.path.realpath(out)}, list[Path]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        left += [Path(place, name) for name in files if (real, name) not in scored]
+    hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS)
+    unread = Counter(path.suffix.lower() for path in left if path.suffix.lower() in UNREAD)
+    kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
+    return ([f"Left out, since hidden, in a hidden or system folder, or a broken link: {len(hidden)} ({shown(hidden)})."]
+            * bool(hidden) + [f"Left out, since these formats are not read: {kinds}. Convert them to PNG."] * bool(unread))
 
 
 def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:

@@ -34,6 +34,11 @@ def listed_name(path: Path, folder: Path) -> str:
     return cell(path.relative_to(folder).as_posix().replace("\\", "\\\\"))
 
 
+def shown(names: list[str]) -> str:
+    """Return the first names, for a message."""
+    return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+
+
 def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
     """Write an empty table, or prepare the table of a stopped run for further rows. Return the names that it has.
 
@@ -75,7 +80,7 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
     """
     overlays, outdated, left = out / "overlays", {*_load(out / EARLIER, [])} - wanted, []
-    linked = overlays.is_symlink()
+    linked, known = overlays.is_symlink(), wanted | kept
     files = () if linked else sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir())
     for path in files:
         name = listed_name(path, overlays)
@@ -83,13 +88,12 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
         with suppress(OSError):
             if image in outdated and path.is_file() and not path.is_symlink():
                 path.unlink()
-        if image not in wanted | kept and os.path.lexists(path):
+        if image not in known and os.path.lexists(path):
             left.append(name)
     (out / EARLIER).unlink(missing_ok=True)
     if linked and outdated:
         return [f"{overlays} is a link. Overlays of earlier scorings were left there."]
-    names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
-    return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {names}"] * bool(left)
+    return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
 
 
 def _load(path: Path, default: dict | list) -> dict | list:
