@@ -1,13 +1,13 @@
 """List image files and turn images into tensors: gray, palette, alpha, more than 8 bits, rotated by EXIF, any size."""
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from rdlib.decoding import Header, decoded, header, open_image, upright
@@ -19,7 +19,6 @@ __all__ = ["Header", "as_images", "decoded", "header", "images_below", "list_ima
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
-INTEGERS = ("uint16", "int16", "uint32", "int32", "uint64", "int64")  # dtypes of deep ones
 WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
 SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
 Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
@@ -110,11 +109,10 @@ def to_pixels(image: Image.Image | NDArray, size: tuple[int, int], white: White 
     Raises:
         DataError: `white` is missing or does not hold the image's values.
     """
-    if isinstance(image, Image.Image) and image.mode.startswith(("I", "F")):
-        image = np.asarray(image)
-    channels = to_rgb(image) if isinstance(image, Image.Image) else _deep_channels(image, white, name)
-    pixels = np.stack([np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in channels])
-    return torch.from_numpy(pixels)
+    if not isinstance(image, Image.Image) or image.mode.startswith(("I", "F")):
+        return torch.from_numpy(_deep_pixels(np.asarray(image), size, white, name))
+    channels = [np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
+    return torch.from_numpy(np.stack(channels))
 
 
 def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
@@ -123,13 +121,15 @@ def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
     return (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
 
 
-def _deep_channels(values: NDArray, white: White, name: str) -> Iterator[Image.Image]:
-    """Yield the RGB channels in [0, 1] of a deep image, (h, w) or (h, w, C), with alpha laid on white."""
+def _deep_pixels(values: NDArray, size: tuple[int, int], white: White, name: str) -> NDArray:
+    """Scale a deep image, (h, w) or (h, w, C), to [0, 1], lay it on white, and resize it: (3, H, W) float32."""
     color, alpha = split_alpha(values)
-    divisor = fitting_white(color, white, name)
-    for i in range(3):  # one after the other, since a large image takes much memory
-        channel = color[..., i % color.shape[2]].astype(np.float32) / divisor
-        yield Image.fromarray(channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535)))
+    divisor, resized = fitting_white(color, white, name), []
+    for i in range(color.shape[2]):  # one after the other, since a large image takes much memory
+        channel = np.divide(color[..., i], divisor, dtype=np.float32)
+        channel = channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535))
+        resized.append(np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)))
+    return np.broadcast_to(resized, (3, *size)).copy()
 
 
 def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
@@ -175,6 +175,8 @@ def as_images(images: Images, size: tuple[int, int] | None = None, white: float 
         return torch.cat([part.to(parts[0].device) for part in parts])
     if 0 in (images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]):
         raise ValueError(f"This {type(images).__name__} has no pixels. Leave it out, or read it again.")
+    if isinstance(images, ImageFile.ImageFile) and re.search("(A|RGB);16", str(images.tile)):
+        raise ValueError("Pillow cuts this image in color with 16 bits a channel to 8. Pass the path of its file.")
     if isinstance(images, str | os.PathLike | Image.Image):
         if size is None:
             raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
@@ -184,9 +186,9 @@ def as_images(images: Images, size: tuple[int, int] | None = None, white: float 
     if not isinstance(images, Tensor | np.ndarray):
         raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(images).__name__}.")
     kind = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
-    if kind in INTEGERS and 0 not in images.shape:
+    if kind not in KINDS and kind.startswith(("int", "uint")) and 0 not in images.shape:
         array = as_array(images)
-        array = array.astype(np.float32) / fitting_white(array, white, f"This {kind} {type(images).__name__}")
+        array = np.divide(array, fitting_white(array, white, f"This {kind} {type(images).__name__}"), dtype=np.float32)
         images, kind = torch.from_numpy(array) if isinstance(images, Tensor) else array, "float32"
     if kind not in KINDS:
         raise ValueError(f"Images are uint8, or floating point in [0, 1]; got {kind}. Convert them.")

@@ -109,6 +109,6 @@ class ReverseDistillation(Distillation):
             check_fit(*part)  # both parts, before one is changed
         for part in parts:
             load_strictly(*part)
-        self.threshold = self.config.image_size = self.config.value_range = self.config.version = None  # of others
-        self.config.white = None
+        self.threshold = None  # of others, as what follows
+        self.config.image_size = self.config.value_range = self.config.white = self.config.version = None
         return self

@@ -271,7 +271,7 @@ def test_a_model_of_8_bits_refuses_deep_images_in_words(deep):
     for given in (deep[0].samples[0].path, Image.fromarray(values.astype(np.uint16)), values.astype(np.uint16),
                   Image.fromarray(values.astype(np.int32)), Image.fromarray(values.astype(np.float32)),
                   torch.from_numpy(values)[None]):
-        with pytest.raises(DataError, match="in more than 8 bits a channel, but the value of white is unknown. .*white="):
+        with pytest.raises(DataError, match="in more than 8 bits a channel, but the value of white is unknown.*white="):
             model.predict(given)
 
 
@@ -286,8 +286,8 @@ def test_test_images_are_read_with_the_models_white(deep, tmp_path):
         image = torch.from_numpy(np.asarray(Image.open(test.samples[0].path)) / np.float32(8000))
         assert np.allclose(report.scores[0], model.predict(image[None])[1], atol=1e-5)
         assert np.allclose(report.image(0)[..., 0], image, atol=1e-6)
-    fit(model, AnomalyDataset([FileSample(s.path, s.name, depth=Depth(white=8000)) for s in train.samples], (64, 64)), 2,
-        callbacks=[held], progress=False)
+    own = AnomalyDataset([FileSample(s.path, s.name, depth=Depth(white=8000)) for s in train.samples], (64, 64))
+    fit(model, own, 2, callbacks=[held], progress=False)
     assert model.white == 8000 and held.source.dataset[0].image.max() == pytest.approx(1000 / 8000)
 
 
@@ -305,6 +305,14 @@ def test_official_weights_forget_white():
     assert model.config.white == 4095
     model.set_trained(64, (0, 1))
     assert model.white is None
+
+
+def test_an_image_that_pillow_would_cut_is_refused(tmp_path):
+    values = drawn(4095, (*SIDE, 3)).astype(np.uint16)
+    for path in (write_png(tmp_path / "a.png", values), write_tiff(tmp_path / "a.tif", values)):
+        with pytest.raises(ValueError, match="Pillow cuts this image in color with 16 bits a channel to 8. Pass"):
+            as_images(Image.open(path), SIDE, white=4095)
+        assert as_images(path, SIDE, white=4095).max() == 1
 
 
 def test_arrays_without_pixels_or_of_other_kinds(deep):

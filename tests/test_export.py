@@ -229,7 +229,23 @@ def test_what_is_not_known_is_not_claimed(model, graph, monkeypatch, tmp_path):
         with pytest.raises(ValueError, match="values from -2.25 to 2.75, but files and 8-bit images give 0 to 1"):
             scorer.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     model.set_trained(64, (0.25, 0.75))
-    assert card(model, graph, monkeypatch, tmp_path)["value_range"].startswith("0 to 1. ")
+    notes = card(model, graph, monkeypatch, tmp_path)
+    assert notes["value_range"].startswith("0 to 1. ") and "white" not in notes
+
+
+def test_white_is_told_and_used(model, graph, monkeypatch, tmp_path):
+    model, values = copy.deepcopy(model), np.full((64, 64), 1000, np.uint16)
+    model.set_trained(64, (0, 1), white=4095)
+    notes = card(model, graph, monkeypatch, tmp_path)
+    assert notes["white"].startswith("4095: divide values of more than 8 bits a channel by it, as floating point, ")
+    detector = OnnxDetector(tmp_path / "model.onnx")
+    assert detector.white == model.white == 4095
+    expected = model.predict(torch.full((3, 64, 64), 1000 / 4095))[1]
+    assert torch.allclose(detector.predict(values)[1], expected, atol=1e-4)
+    model.set_trained(64, (0, 1))
+    card(model, graph, monkeypatch, tmp_path)
+    with pytest.raises(ValueError, match="uint16 .* the value of white is unknown. Pass white="):
+        OnnxDetector(tmp_path / "model.onnx").predict(values)
 
 
 def test_an_untrained_model_takes_any_size_and_a_trained_one_its_own(model, graph, monkeypatch, tmp_path):

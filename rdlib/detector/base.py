@@ -101,7 +101,7 @@ class Detector(Shown, Saved):
         """
         low, high = value_range
         self.config.image_size, self.config.value_range = as_size(image_size), (float(low), float(high))
-        self.config.white, self.config.version, self.threshold = white, __version__, None
+        self.config.white, self.config.version, self.threshold = white and float(white), __version__, None
 
     def set_roi(self, mask: ArrayLike | Tensor | None) -> None:
         """Restrict training and prediction to a region of interest (ROI). The threshold becomes None.

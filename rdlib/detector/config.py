@@ -26,7 +26,6 @@ class Config:
         self.image_size = self.image_size and as_size(self.image_size)  # a list in a file
         self.value_range = self.value_range and (float(self.value_range[0]), float(self.value_range[1]))
         self.scales = checked_scales(self.scales)
-        self.white = self.white and float(self.white)
         if self.sigma < 0:
             raise ValueError(f"sigma is a width in pixels and cannot be negative; got {self.sigma}. Use 0 for none.")
         check_choice("score", self.score, SCORES)
