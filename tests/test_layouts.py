@@ -116,7 +116,7 @@ def test_loco(tmp_path):
     for number, part, rows in ((0, 0, 3), (0, 1, 5), (1, 0, 2)):
         masks(tmp_path, f"ground_truth/logical_anomalies/{number:03d}", part, form="{:03d}.png", rows=rows)
     data = read(tmp_path)
-    assert data.layout == "MVTec LOCO AD" and levels(data.validation) == [2] and data.notes == ()
+    assert data.layout == "MVTec LOCO AD" and levels(data.validation) == [2] and data.notes == ("read as MVTec LOCO AD",)
     assert truth(data.test) == [(3, "good", 0), (0, "logical_anomalies", 5), (1, "logical_anomalies", 2)]
 
 
@@ -128,7 +128,8 @@ def test_mvtec_ad_2(tmp_path):
     data = read(tmp_path)
     assert data.layout == "MVTec AD 2" and levels(data.validation) == [2] and data.test.has_masks
     assert truth(data.test) == [(4, "bad", 5), (3, "good", 0)]
-    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed")
+    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed",
+                          "read as MVTec AD 2, with test_public")
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])

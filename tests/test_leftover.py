@@ -87,6 +87,12 @@ def test_images_without_a_role_are_counted_by_folder(mvtec):
                                "left out: 1 image in test", f"left out: 1 image in {mvtec.name}"]
 
 
+def test_a_folder_of_masks_under_another_name_is_said(mvtec):
+    (mvtec / "ground_truth").rename(mvtec / "groundtruth")
+    data, said = heard(mvtec)
+    assert said == ["read as MVTec AD, with groundtruth"] and data.test.has_masks
+
+
 def test_a_picture_beside_good_and_bad(tmp_path):
     images(tmp_path, "good", *range(10, 20))
     images(tmp_path, "bad", 50, 51)

@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage
+from torch.utils.data import DataLoader
 
+from rdlib import Report
+from rdlib.datasets.samples import AnomalyDataset, FileSample
 from rdlib.masks import UNKNOWN, MaskRule, load_mask, lost_defects, mask_codes, mask_rule, read_mask
 from rdlib.utils.errors import DataError
 
@@ -220,8 +223,9 @@ UNCLEAR = {
                                                                                       background=(255, 255, 255)),
     "strokes on white": colors((ONE, (200, 0, 0)), (TWO, (0, 0, 0)), background=(255, 255, 255)),
     "gray strokes on white": np.where(ONE > 0, 100, np.where(TWO > 0, 0, 255)).astype(np.uint8),
-    "heat map": HEAT, "numbered regions": ndimage.label(np.indices((SIDE, SIDE)).max(0) % 4 > 0)[0].astype(np.uint8)
-    + np.kron(np.arange(144, dtype=np.uint8).reshape(12, 12), np.pad(np.ones((6, 6), np.uint8), 1)),
+    "codes on white": np.where(KINDS > 0, KINDS - np.uint8(1), 255).astype(np.uint8), "heat map": HEAT,
+    "numbered regions": np.kron(
+        np.arange(144, dtype=np.uint8).reshape(12, 12), np.pad(np.ones((6, 6), np.uint8), 1)),
     "photograph": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8),
     "color photograph": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)}
 
@@ -344,3 +348,49 @@ def test_many_large_masks_are_looked_at_quickly(tmp_path):
     for path in paths:
         lost_defects(mask_codes(path, rule) == 1, (256, 256))
     assert time.process_time() - began < 2  # about 0.2 s
+
+
+# ---- samples
+
+def sample(folder, masks=None, defect="hole", **more):
+    image = written(folder, np.full((SIDE, SIDE, 3), 128, np.uint8), "image.png")
+    return FileSample(image, "image.png", defect, masks, **more)
+
+
+def test_pixels_of_a_defective_image_without_a_mask_are_unknown(tmp_path):
+    bad, good = AnomalyDataset([sample(tmp_path), sample(tmp_path, defect="good")], (32, 32))
+    assert bad.unknown.all() and bad.unknown.dtype == torch.bool and not bad.mask.any() and bad.label == 1
+    assert not good.unknown.any() and not good.mask.any()
+
+
+def test_items_hold_defects_and_unknown_pixels(tmp_path):
+    path = written(tmp_path, void(disc(radius=12), disc(radius=15)))
+    dataset = AnomalyDataset([sample(tmp_path, path, rule=mask_rule([path]))], (SIDE, SIDE))
+    batch = next(iter(DataLoader(dataset)))
+    assert np.array_equal(batch.mask[0], disc(radius=12) > 0)
+    assert np.array_equal(batch.unknown[0], (disc(radius=15) > 0) & (disc(radius=12) == 0))
+    assert batch._fields[-1] == "unknown" and batch.mask.dtype == batch.unknown.dtype == torch.bool
+
+
+def test_in_the_union_of_parts_defect_comes_before_unknown_and_unknown_before_normal(tmp_path):
+    parts = (written(tmp_path, void(disc(40, 40, 9), disc(40, 40, 20)), "a.png"),
+             written(tmp_path, disc(40, 55, 9, 1), "b.png"))
+    for masks in (parts, parts[::-1]):
+        mask = sample(tmp_path, masks).load((SIDE, SIDE))[1]
+        defect = (disc(40, 40, 9) > 0) | (disc(40, 55, 9) > 0)
+        assert np.array_equal(mask == 1, defect)
+        assert np.array_equal(mask == UNKNOWN, (disc(40, 40, 20) > 0) & ~defect)
+
+
+def test_a_data_set_with_missing_masks_is_evaluated_on_the_known_pixels(tmp_path):
+    """Painting a missing mask black would count the defect as false alarms."""
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    masks = [written(folder, np.roll(DISC, 9 * i, 1), f"{i}.png") for i in range(3)]
+    test = AnomalyDataset([sample(tmp_path, mask) for mask in [*masks[:2], None]] + [sample(tmp_path, defect="good")],
+                          (SIDE, SIDE))
+    heat = np.stack([*(np.roll(DISC, 9 * i, 1) / np.float32(255) for i in range(3)), np.zeros_like(DISC, np.float32)])
+    masks, unknown = (np.stack([np.asarray(getattr(item, name)) for item in test]) for name in ("mask", "unknown"))
+    report = Report(test, heat, heat.max((1, 2)), masks, 0.3, 0.0, unknown=unknown)
+    assert report.pixel_ap == 1 == report.aupro and "unknown: 1 of 4 masks, in part or whole" in repr(report)
+    assert Report(test, heat, heat.max((1, 2)), masks, 0.3, 0.0).pixel_ap < 0.9

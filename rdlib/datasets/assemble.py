@@ -27,7 +27,7 @@ class Roles(NamedTuple):
     """The images of a data set by role. With `holds_out`, a share of `train` is for testing.
 
     `seen` are further files that the layout accounts for. `as_listed` keeps the order, and names files by name alone.
-    `rule` reads the masks; None: decided from the masks of `test`.
+    `rule` reads the masks; None: decided from the masks of `test`. `said` is what a user must know of the layout.
     """
 
     train: Sequence[Entry]
@@ -37,6 +37,7 @@ class Roles(NamedTuple):
     seen: Sequence[Path] = ()
     as_listed: bool = False
     rule: MaskRule | None = None
+    said: Sequence[str] = ()
 
 
 class Settings(NamedTuple):
@@ -78,7 +79,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
         good, part, words = hold_out(good, max(1, round(SHARE * len(good))), how.seed)
         test.samples = sorted([*part.samples, *tested], key=lambda sample: sample.name.split("/"))
         quiet.append(f"good test images: {words}")
-    loud += [*equal_notes({"training": good.samples, "validation": held, "test": test.samples}),
+    loud += [*roles.said, *equal_notes({"training": good.samples, "validation": held, "test": test.samples}),
              *outline_notes(tested, size, how.keep_defects), *shape_notes(sizes, size)]
     if loud:
         more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)

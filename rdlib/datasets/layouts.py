@@ -9,7 +9,7 @@ from rdlib.datasets.names import MASK_WORD, role_of, without_labels
 from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.datasets.tree import not_read
-from rdlib.images import list_images, subfolders
+from rdlib.images import images_below, list_images, subfolders
 from rdlib.masks import mask_codes, mask_rule
 from rdlib.utils.errors import DataError
 
@@ -68,7 +68,10 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
 
     train, test, validation = (good_in(map(_rgb, folders)) for folders in (good, test_good, held))
     defective = entries({_rgb(kind): kind.name for kind in kinds}, beside or masks_in(masks))
-    return {layout: Roles(train, test + defective, validation)}
+    unusual = {place.name for place in (*tests, *masks) if images_below(place)} - {"test", "ground_truth"}
+    words = f"read as {layout}{', with ' * bool(unusual)}{', '.join(sorted(unusual))}"
+    said = [words] if unusual or "LOCO" in layout else []
+    return {layout: Roles(train, test + defective, validation, said=said)}
 
 
 def _side_by_side(folder: Path) -> dict[str, Roles]:

@@ -80,7 +80,7 @@ class Report(Shown):
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
         hidden = self.unknown.any((1, 2)).sum() if self.dataset.has_masks else 0
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
-                "unknown": f"masks of {hidden} images, in part or whole" if hidden else None,
+                "unknown": f"{hidden} of {len(self.masks)} masks, in part or whole" if hidden else None,
                 "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
     @property
