@@ -119,9 +119,9 @@ def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
     hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS)
     unread = Counter(path.suffix.lower() for path in left if path.suffix.lower() in UNREAD)
     kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
-    words = {f"Left out, since hidden, in a hidden or system folder, or a broken link: {len(hidden)} ({shown(hidden)}).":
-             hidden, f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}
-    return [line for line, found in words.items() if found]
+    lines = {f"Left out, since hidden, in a hidden folder or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
+             f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}
+    return [line for line, found in lines.items() if found]
 
 
 def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:
