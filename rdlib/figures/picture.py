@@ -17,12 +17,6 @@ from rdlib.figures.style import ORANGE
 DASH = 14.0  # pixels
 
 
-def proportional(height: int, width: int, side: float) -> tuple[int, int]:
-    """Compute the (height, width) at which an image has a longer side of `side` pixels."""
-    scale = side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def enlarged(values: NDArray, size: tuple[int, int]) -> NDArray:
     """Resize the values of an (H, W) map to the (width, height) of a PIL image. Colors are added afterwards."""
     return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
