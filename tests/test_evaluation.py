@@ -247,7 +247,8 @@ def test_bf16_rounds_the_networks_and_not_the_maps(model, data, report):
 
 
 def item(size, dtype=torch.float32):
-    return Item(torch.zeros(3, *size, dtype=dtype), 0, torch.zeros(size, dtype=torch.bool), 0)
+    blank = torch.zeros(size, dtype=torch.bool)
+    return Item(torch.zeros(3, *size, dtype=dtype), 0, blank, 0, blank)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -385,7 +386,8 @@ def test_images_of_another_size_than_their_set_says_are_evaluated_as_they_are():
     class Larger(AnomalyDataset):
         def __getitem__(self, index):
             item = super().__getitem__(index)
-            return item._replace(image=torch.zeros(3, 96, 96), mask=torch.zeros(96, 96, dtype=torch.bool))
+            blank = torch.zeros(96, 96, dtype=torch.bool)
+            return item._replace(image=torch.zeros(3, 96, 96), mask=blank, unknown=blank)
 
     data = load_dataset("synthetic/weave", size=64).test
     report = evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)

@@ -33,7 +33,8 @@ class Images(Dataset):
 
     def __getitem__(self, index):
         self.reads += 1
-        return Item(self.images[index], 0, torch.zeros(self.images.shape[-2:], dtype=torch.bool), index)
+        blank = torch.zeros(self.images.shape[-2:], dtype=torch.bool)
+        return Item(self.images[index], 0, blank, index, blank)
 
 
 class Jittered(Images):
@@ -652,7 +653,7 @@ def test_options_of_training_that_there_are_not():
 
 
 def sized(*sizes):
-    return [Item(torch.rand(3, size, size), 0, torch.zeros(size, size, dtype=torch.bool), i)
+    return [Item(torch.rand(3, size, size), 0, blank := torch.zeros(size, size, dtype=torch.bool), i, blank)
             for i, size in enumerate(sizes)]
 
 

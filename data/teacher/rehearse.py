@@ -81,7 +81,8 @@ class Photographs(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
-        return Item(self.images[index].float() / 255, 0, torch.zeros(SIZE, SIZE, dtype=torch.bool), index)
+        blank = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+        return Item(self.images[index].float() / 255, 0, blank, index, blank)
 
 
 def rehearse(weights: str, images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
 from rdlib.images import as_images
+from rdlib.masks import UNKNOWN
 from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import DataError
 
@@ -20,17 +21,17 @@ CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") 
             "another map-style one: a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images "
             "of one size, (3, H, W), float32 in [0, 1] or uint8, or tuples that begin with one, or objects with .image."
             " To evaluate, they need labels 0 or 1: (image, label), (image, label, mask), or .label and .mask.")
-UNKNOWN = 2  # value of all pixels of a missing mask of an anomalous image
 
 
 def image_item(found: Any, index: int) -> Item:
     """Take the image of an item of any data set. Its label and mask are not looked at, since training needs none."""
     image = _image(found, index)
-    return Item(image, 0, torch.zeros(image.shape[1:], dtype=torch.bool), index)
+    blank = torch.zeros(image.shape[1:], dtype=torch.bool)
+    return Item(image, 0, blank, index, blank)
 
 
 def labelled_item(found: Any, index: int) -> Item:
-    """Take image, label and mask of an item of any data set. The mask is uint8: 0 normal, 1 defect, 2 unknown.
+    """Take image, label and mask of an item of any data set. Pixels of an anomalous item without mask are unknown.
 
     Raises ValueError for a missing label, and for other labels or masks.
     """
@@ -38,11 +39,15 @@ def labelled_item(found: Any, index: int) -> Item:
     if label is None or as_array(label).size != 1:
         raise ValueError(f"Item {index} of the data set, a {type(found).__name__}, has no label. {CONTRACT}")
     label = int(as_truth(as_array(label).reshape(1))[0])
-    mask = np.full(image.shape[1:], UNKNOWN * label) if mask is None else as_truth(mask)
-    if mask.shape[-2:] != image.shape[1:] or mask.size != image[0].numel():
-        raise ValueError(f"The mask of item {index} of the data set is {mask.shape}, but its image is "
-                         f"{tuple(image.shape)}. Resize them together. {CONTRACT}")
-    return Item(image, label, torch.from_numpy(mask.astype(np.uint8)).view(image.shape[1:]), index)
+    unknown = getattr(found, "unknown", None)
+    unknown = np.full(image.shape[1:], mask is None and label == 1) if unknown is None else as_truth(unknown)
+    mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
+    for part in (mask, unknown):
+        if part.shape[-2:] != image.shape[1:] or part.size != image[0].numel():
+            raise ValueError(f"The mask of item {index} of the data set is {part.shape}, but its image is "
+                             f"{tuple(image.shape)}. Resize them together. {CONTRACT}")
+    mask, unknown = (torch.from_numpy(part.copy()).view(image.shape[1:]) for part in (mask & ~unknown, unknown))
+    return Item(image, label, mask, index, unknown)
 
 
 def parts(found: Any) -> tuple[Any, Any, Any]:
@@ -176,7 +181,8 @@ class ItemSample:
         """Load image and mask as `Sample.load` does, at their own size. Raises DataError if there is no image."""
         if self.items is None:
             raise DataError(f"The image {self.name} is not at hand. Load the report with Report.load(path, data.test).")
-        return self.items[self.index].image, self.items[self.index].mask == 1
+        item = self.items[self.index]
+        return item.image, torch.where(item.unknown, UNKNOWN, item.mask.to(torch.uint8))
 
 
 def unpacked(loader: DataLoader) -> tuple[Dataset, int, int]:
@@ -201,3 +207,15 @@ def known_samples(dataset: Any) -> AnomalyDataset | None:
         return None
     has_masks = all(part.has_masks or not any(part.labels) for part in sets)
     return AnomalyDataset([sample for part in sets for sample in part.samples], sets[0].size, has_masks)
+
+
+def white_of(dataset: Any) -> float | None:
+    """Return the value of white in the files of any data set, see `AnomalyDataset.white`; None if it is unknown."""
+    known = known_samples(dataset)
+    return getattr(dataset, "white", None) if known is None else known.white
+
+
+def read_with(dataset: Any, white: float | None) -> Any:
+    """Return any data set so that it reads its files with a model's `white`, see `AnomalyDataset.read_with`."""
+    known = None if white is None else known_samples(dataset)
+    return dataset if known is None else known.read_with(white)

@@ -2,7 +2,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, random_split
 
-from rdlib.images import read_image, read_mask, to_pixels
+from rdlib.datasets.depth import Depth
+from rdlib.images import read_image, to_pixels
+from rdlib.masks import UNKNOWN, MaskRule, load_mask, mask_rule
 from rdlib.synthetic import Scene
 from rdlib.utils.arrays import as_array
 from rdlib.utils.display import Shown
@@ -30,12 +32,14 @@ class Item(NamedTuple):
         label: 0 normal, 1 anomalous.
         mask: (H, W) bool, True = defect; all False without a mask.
         index: position in the data set.
+        unknown: (H, W) bool, True where nobody says whether a pixel is normal; pixel metrics leave these pixels out.
     """
 
     image: Tensor
     label: int
     mask: Tensor
     index: int  # type: ignore[assignment]  # it hides tuple.index
+    unknown: Tensor
 
 
 class Sample(Protocol):
@@ -50,9 +54,9 @@ class Sample(Protocol):
         """Return a POSIX path or another short name, for tables and messages."""
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load the (3, H, W) image and the (H, W) bool mask, resized to (H, W) = `size`.
+        """Load the (3, H, W) image and the (H, W) mask, resized to (H, W) = `size`.
 
-        The image is uint8, or float32 in [0, 1].
+        The image is uint8, or float32 in [0, 1]. The mask is uint8: 0 normal, 1 defect, 2 unknown; or bool.
         """
 
 
@@ -64,15 +68,19 @@ class FileSample:
         path: the image file.
         name: short name for tables and messages.
         defect: "good" or the defect type.
-        mask: the mask file, or the files of its parts; None: an empty mask.
-        mask_threshold: mask values above it are defect; None: see `images.read_mask`.
+        mask: the mask file, or the files of its parts; None: all pixels are normal in a good image, else unknown.
+        rule: how to read the values of the mask files; None: decide from these files alone, see `masks.mask_rule`.
+        depth: value of white in files of more than 8 bits a channel, shared by all samples of a data set.
+        keep_defects: keep at least one pixel of every outlined defect when the mask shrinks.
     """
 
     path: Path
     name: str
     defect: str = GOOD
     mask: Path | tuple[Path, ...] | None = None
-    mask_threshold: float | None = None
+    rule: MaskRule | None = None
+    depth: Depth | None = field(default=None, compare=False, repr=False)
+    keep_defects: bool = False
 
     @property
     def masks(self) -> tuple[Path, ...]:
@@ -81,15 +89,20 @@ class FileSample:
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
-        image, image_size = read_image(self.path, size)
-        mask = torch.zeros(size, dtype=torch.bool)
+        image, image_size = read_image(self.path, size, lambda: self.depth.white if self.depth else None)
+        if not self.masks:
+            return image, torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
+        parts, rule = [], self.rule or mask_rule(self.masks)
         for path in self.masks:
-            part, mask_size = read_mask(path, size, self.mask_threshold)
+            part, mask_size = load_mask(path, size, rule, self.keep_defects)
             if mask_size != image_size:
+                advice = ("One of them is turned by EXIF and the other is not: save both upright." if
+                          mask_size == image_size[::-1] else "Export the mask at the size of its image.")
                 raise DataError(f"The mask {path} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
-                                f"is {image_size[1]} x {image_size[0]}. Export the mask at the size of its image.")
-            mask |= part
-        return image, mask
+                                f"is {image_size[1]} x {image_size[0]}. {advice}")
+            parts.append(part)
+        found = torch.stack(parts)  # where the parts disagree, defect comes before unknown, unknown before normal
+        return image, torch.where((found == 1).any(0), 1, found.amax(0)).to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +120,9 @@ class ArraySample:
     defect: str = GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load image and mask as `Sample.load` does. The mask is empty: the image is anomalous as a whole, or good."""
-        return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
+        """Load image and mask as `Sample.load` does. The mask of an anomalous image is unknown."""
+        mask = torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
+        return to_pixels(Image.fromarray(self.pixels), size), mask
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,27 @@ class AnomalyDataset(Shown, Dataset[Item]):
         """Return "good" or the defect type for every item."""
         return [sample.defect for sample in self.samples]
 
+    @property
+    def white(self) -> float | None:
+        """Return the value of white in files of more than 8 bits a channel; None without such files.
+
+        Raises DataError if the samples have several.
+        """
+        depths = {depth for sample in self.samples if (depth := getattr(sample, "depth", None))}
+        if len(found := sorted({depth.white for depth in depths} - {None})) > 1:
+            raise DataError(f"The images have several values of white: {found}. Pass one white= for all of them.")
+        return found[0] if found else None
+
+    def read_with(self, white: float | None) -> "AnomalyDataset":
+        """Return a data set that reads its files with a model's `white`; itself if that changes nothing."""
+        depths = [sample.depth for sample in self.samples if isinstance(sample, FileSample)]
+        if white is None or all(depth and depth.known == white for depth in depths):
+            return self
+        part, depth = copy.copy(self), Depth(white=white)
+        part.samples = [replace(sample, depth=depth) if isinstance(sample, FileSample) else sample
+                        for sample in self.samples]
+        return part
+
     def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> "AnomalyDataset":
         """Return the items at `indices` (or where a bool mask is True) as a data set of the same kind, in this order.
 
@@ -209,7 +244,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
             self._kept[index] = image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
         image = self.transform(image) if self.transform else image
-        return Item(image, int(self.samples[index].defect != GOOD), mask.clone(), index)
+        return Item(image, int(self.samples[index].defect != GOOD), mask == 1, index, mask == UNKNOWN)
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
-from rdlib.datasets.items import UNKNOWN, ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
+from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
@@ -27,7 +27,7 @@ from rdlib.utils.files import written_atomically
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
 ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
                "aupro_per_image")
-STORED = ("maps", "scores", "masks", "fpr_limit", "seconds")  # fields in a report's file
+STORED = ("maps", "scores", "masks", "fpr_limit", "seconds", "unknown")  # fields in a report's file
 
 
 def _of_images(metric: Callable[[NDArray, NDArray], float]) -> cached_property[float]:
@@ -56,6 +56,7 @@ class Report(Shown):
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
         seconds: time for reading, prediction and smoothing, without the metrics.
         threshold: the model's threshold for the scores, if it has one.
+        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None: nowhere.
 
     Raises:
         ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
@@ -68,14 +69,18 @@ class Report(Shown):
     fpr_limit: float
     seconds: float
     threshold: float | None = None
+    unknown: NDArray = None  # type: ignore[assignment]  # replaced in __post_init__
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
+        self.unknown = np.zeros_like(self.masks) if self.unknown is None else as_truth(self.unknown)
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
+        hidden = self.unknown.any((1, 2)).sum() if self.dataset.has_masks else 0
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
+                "unknown": f"masks of {hidden} images, in part or whole" if hidden else None,
                 "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
     @property
@@ -121,7 +126,7 @@ class Report(Shown):
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                maps, scores, masks, limit, seconds = (file[name] for name in STORED)
+                maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
                 rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
                 known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
@@ -139,7 +144,7 @@ class Report(Shown):
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
                                 f"of {found} here; or names, defect types or their order differ.")
-        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold)
+        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold, unknown)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
@@ -147,9 +152,10 @@ class Report(Shown):
 
     @cached_property
     def pixels(self) -> PixelRanking | None:
-        """Rank all pixels for the pixel metrics and curves. None unless the masks have normal and defect pixels."""
-        both = self.masks.any() and not self.masks.all()
-        return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
+        """Rank all known pixels for the pixel metrics and curves. None unless they hold normal and defect pixels."""
+        known = self.masks[~self.unknown]
+        both = known.any() and not known.all()
+        return PixelRanking(self.masks, self.maps, self.unknown) if self.dataset.has_masks and both else None
 
     image_auroc = _of_images(auroc)
     """AUROC of the image scores."""
@@ -173,7 +179,7 @@ class Report(Shown):
     def aupro_per_image(self) -> float:
         """Compute the official code's AUPRO per image. Compare it with the paper's AUPRO, not with `aupro`."""
         try:
-            return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
+            return aupro_per_image(self.masks, self.maps, unknown=self.unknown) if self.pixels else np.nan
         except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
             return np.nan
 
@@ -192,7 +198,7 @@ class Report(Shown):
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
             index = np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD))
             part = replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
-                           masks=self.masks[index])
+                           masks=self.masks[index], unknown=self.unknown[index])
             rows[kind] = {"images": int((self.defect_types == kind).sum())} | {m: getattr(part, m) for m in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
@@ -223,12 +229,12 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     began = time.perf_counter()
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    found: Any = [] if dataset is None else dataset
+    found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
-    masks, labels = np.empty((n, *size), np.uint8), np.empty(n, int)
+    masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)
     loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
     with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
         for item in loader:
@@ -240,9 +246,10 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
                 bad = [int(where[i]) for i in error.indices]
                 raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None
             maps[where], scores[where] = map(as_array, predicted)
-            masks[where], labels[where] = item.mask, item.label
+            masks[where], unknown[where], labels[where] = item.mask, item.unknown, item.label
             bar.update(len(where))
     if test is None:
-        test = AnomalyDataset(items.samples(labels), size, not (masks == UNKNOWN).any())
-    return Report(test, maps, scores, masks == 1, fpr_limit, time.perf_counter() - began,
-                  model.threshold.score if model.threshold else None)
+        outlined = [not hidden.all() for hidden in unknown[labels == 1]]
+        test = AnomalyDataset(items.samples(labels), size, any(outlined) or not outlined)
+    return Report(test, maps, scores, masks, fpr_limit, time.perf_counter() - began,
+                  model.threshold.score if model.threshold else None, unknown)

@@ -37,7 +37,8 @@ class RandomImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
-        return Item(self.images[index], 0, torch.zeros(self.images.shape[-2:], dtype=torch.bool), index)
+        blank = torch.zeros(self.images.shape[-2:], dtype=torch.bool)
+        return Item(self.images[index], 0, blank, index, blank)
 
 
 def train_official(backbone: str, size: int, batch: int, steps: int) -> list[float]:
