@@ -75,34 +75,20 @@ class GridPoint(NamedTuple):
     config: RunConfig
 
 
-def _tables() -> dict[str, Table]:
-    """Read the tables of `tables.toml` by their names."""
-    text = Path(__file__).with_name("tables.toml").read_text(encoding="utf-8")
-    return {name: Table(name, table["title"], tuple(_row(label, **row) for label, row in table["rows"].items()),
-                        table.get("published", {})) for name, table in tomllib.loads(text).items()}
+def _read(name: str) -> dict[str, dict]:
+    """Read a list that ships with this package: tables or benchmarks by their names."""
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _row(label: str, scored_by: str = MAIN, **change: Any) -> Row:
     return Row(label, {name: tuple(x) if isinstance(x, list) else x for name, x in change.items()}, scored_by)
 
 
-TABLES = _tables()
-_SMALL: dict[str, Any] = {"backbone": "resnet18", "size": 128, "sigma": 2.0, "precision": "bf16", "epochs": 10}
-_TINY: dict[str, Any] = {"backbone": "resnet18", "size": 32, "score": "sum"}
-_CLASSES = tuple("0123456789")
-BENCHMARKS = {benchmark.base.dataset: benchmark for benchmark in (
-    Benchmark("MVTec AD", downloads.CATEGORIES["mvtec"], RunConfig("mvtec")),
-    Benchmark("VisA", downloads.CATEGORIES["visa"], RunConfig("visa")),
-    Benchmark("BTAD", downloads.CATEGORIES["btad"], RunConfig("btad")),
-    Benchmark("procedural benchmark", ("weave", "wood", "gear", "connector"),  # two textures and two objects
-              RunConfig("synthetic", weights="embedded", n_train=100, batch_size=4, **_SMALL), (0, 1, 2)),
-    Benchmark("magnetic tiles", ("",), RunConfig("magnetic_tile", **_SMALL)),
-    Benchmark("digits of scikit-learn", _CLASSES,
-              RunConfig("digits", weights="embedded", epochs=20, normalize=False, **_TINY)),
-    Benchmark("MNIST", _CLASSES, RunConfig("mnist", epochs=4, normalize=False, **_TINY)),
-    Benchmark("Fashion-MNIST", _CLASSES, RunConfig("fashion_mnist", epochs=4, normalize=False, **_TINY)),
-    Benchmark("CIFAR-10", _CLASSES, RunConfig("cifar10", epochs=4, **_TINY)),
-)}
+TABLES = {name: Table(name, table["title"], tuple(_row(label, **row) for label, row in table["rows"].items()),
+                      table.get("published", {})) for name, table in _read("tables.toml").items()}
+BENCHMARKS = {family: Benchmark(data["title"], tuple(data.get("categories") or downloads.CATEGORIES[family]),
+                                RunConfig(family, **data.get("base", {})), tuple(data.get("seeds", [0])))
+              for family, data in _read("benchmarks.toml").items()}
 
 
 def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = None,
