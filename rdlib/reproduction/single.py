@@ -109,8 +109,8 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
             model.fit(data.train)
         elif isinstance(model, Distillation):
             here = time.perf_counter()
-            run = train(config, machine, model, data.train, data.test)
-            curve = {str(epoch): metrics for epoch, metrics in run.notes.get("metrics", {}).items()}
+            run, history = train(config, machine, model, data.train, data.test)
+            curve = {str(epoch): metrics for epoch, metrics in history.items()}
             losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
         reports = evaluate_all(model, data.test)
         report = reports[MAIN]
@@ -124,8 +124,11 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
 
 
 def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset,
-          test: AnomalyDataset) -> Run:
-    """Train the run's student, and evaluate it every `curve_every` epochs. A killed run resumes from its checkpoint."""
+          test: AnomalyDataset) -> tuple[Run, dict[int, dict[str, float]]]:
+    """Train the run's student. Return the run, and the metrics by epoch, measured every `curve_every` epochs.
+
+    A killed run resumes from its checkpoint.
+    """
     callbacks = [EvaluateEvery(test, config.curve_every)] if config.curve_every else []
     checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if machine.checkpoints else None
     with warnings.catch_warnings():
@@ -135,7 +138,7 @@ def train(config: RunConfig, machine: Machine, model: Distillation, images: Anom
                   ema=config.ema, checkpoint=checkpoint, callbacks=callbacks, progress=False)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return run
+    return run, callbacks[0].history if callbacks else {}
 
 
 def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
