@@ -1,4 +1,6 @@
 """Draw manufactured objects seen from above. Every seed changes their place, angle and light a little."""
+from functools import partial
+
 import numpy as np
 from numpy.random import Generator
 
@@ -40,7 +42,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     mat = colour(52, 80, 90) * (1 + 0.2 * smooth_noise(rng, s.size, 120) + 0.08 * smooth_noise(rng, s.size, 6))
     s.image = mix(mat * shadow(s, body, 0.018), steel, body)
     s.part, s.beneath, s.flesh, s.edge = body, mat, colour(60, 62, 68), 0.004
-    s.spot = in_ring(x, y, 0.12, 0.3)
+    s.spot = partial(in_ring, x, y, 0.12, 0.3)
 
 
 def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
@@ -65,7 +67,7 @@ def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
     gel = gel * (lit * seam * cloudy) + colour(255, 252, 246) * glint
     s.image = mix(felt * shadow(s, solid, 0.03), gel, solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(92, 74, 58), colour(150, 120, 90), 0.004
-    s.spot = in_box(turns, x, y, 0.26, 0.08)
+    s.spot = partial(in_box, turns, x, y, 0.26, 0.08)
 
 
 def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
@@ -122,7 +124,7 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     bench = colour(166, 160, 148) * (1 + 0.045 * rough_noise(rng, s.size, 30, 3))
     s.image = mix(bench * shadow(s, solid, 0.025), mix(plastic, gold, pin), solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(16, 17, 20), colour(225, 228, 235), 0.004
-    s.spot = in_box(turns, x, y, 0.27, 0.14)
+    s.spot = partial(in_box, turns, x, y, 0.27, 0.14)
 
 
 def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
@@ -156,7 +158,7 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     table = colour(88, 74, 66) * (1 + 0.07 * rough_noise(rng, s.size, 26, 3))
     s.image = mix(table * shadow(s, strip, 0.02), pack, strip)
     s.part, s.beneath, s.flesh, s.edge = strip, colour(70, 60, 54), colour(160, 158, 154), 0.004
-    s.spot = in_box(turns, x, y, 0.36, 0.26)
+    s.spot = partial(in_box, turns, x, y, 0.36, 0.26)
 
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,

@@ -159,19 +159,13 @@ def anywhere(rng: Generator) -> tuple[float, float]:
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 
-def in_ring(x: float, y: float, low: float, high: float) -> Spots:
-    """Return a function that draws places for defects between two distances from (x, y)."""
-    def spot(rng: Generator) -> tuple[float, float]:
-        (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
-        return x + radius * right, y + radius * down
-    return spot
+def in_ring(x: float, y: float, low: float, high: float, rng: Generator) -> tuple[float, float]:
+    """Draw a random place between two distances from (x, y)."""
+    (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
+    return x + radius * right, y + radius * down
 
 
-def in_box(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
-    """Return a function that draws places in a rectangle around (x, y) whose long side points at `turns`."""
-    right, down = direction(turns)
-
-    def spot(rng: Generator) -> tuple[float, float]:
-        u, v = uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
-        return x + right * u - down * v, y + down * u + right * v
-    return spot
+def in_box(turns: float, x: float, y: float, half_u: float, half_v: float, rng: Generator) -> tuple[float, float]:
+    """Draw a random place in a rectangle around (x, y) whose long side points at `turns`."""
+    (right, down), u, v = direction(turns), uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
+    return x + right * u - down * v, y + down * u + right * v
