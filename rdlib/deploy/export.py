@@ -76,6 +76,8 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
+    if height % 32 or width % 32:
+        raise ValueError(f"An image's sides must be multiples of 32, got {height} x {width}. Pass another size.")
     check_values(model.state_dict(), f"{path} was not written")
     if images is None:
         low, high = accepted_range(model.config.value_range)

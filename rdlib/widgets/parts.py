@@ -1,5 +1,6 @@
 """Provide the parts of the explorers: labeled sliders, images with a caption, a color bar, a readout."""
 from collections.abc import Callable, Sequence
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -86,7 +87,7 @@ class MapPanels(widgets.VBox):
         self.outlined.show(picture)
         self.map.show(heat(enlarged(view.map, picture.size), TOP * view.normal))
         self.bar.value = colour_bar(view)
-        self.words.value = f"<div role='status' class='rdlib-words'>{before}{view.verdict}</div>"
+        self.words.value = f"<div role='status' class='rdlib-words'>{escape(before)}{view.verdict}</div>"
 
 
 def colour_bar(view: View) -> str:
