@@ -1,7 +1,7 @@
 """Build the teacher E: a frozen ResNet, cut after its third stage, that extracts features at three scales.
 
-The stages consist of torchvision's residual blocks under torchvision's keys, so its weights load unchanged. The paper
-does not use layer4 and the classifier; they are not built.
+It is torchvision's ResNet with torchvision's keys, so its weights load unchanged. The paper
+does not use layer4 and the classifier; they are removed.
 """
 import zlib
 from dataclasses import dataclass
