@@ -1,7 +1,7 @@
 """Build the teacher E: a frozen ResNet, cut after its third stage, that extracts features at three scales.
 
-It is torchvision's ResNet with torchvision's keys, so its weights load unchanged. The paper
-does not use layer4 and the classifier; they are removed.
+It is torchvision's ResNet with torchvision's keys, so its weights load unchanged. The paper does not use layer4 and
+the classifier; they are removed.
 """
 import zlib
 from dataclasses import dataclass

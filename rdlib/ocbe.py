@@ -43,11 +43,11 @@ class OneClassEmbedding(nn.Sequential):
     """
 
     def __init__(self, backbone: Backbone, in_channels: int):
-        planes, blocks, width = 512, 2 if backbone.blocks == (2, 2, 2) else 3, {"base_width": backbone.base_width}
-        out_channels = planes * backbone.block.expansion
-        shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
-        super().__init__(backbone.block(in_channels, planes, 2, shortcut, **width),
-                         *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
+        blocks, channels = 2 if backbone.blocks == (2, 2, 2) else 3, 512 * backbone.block.expansion
+        width = {"base_width": backbone.base_width}
+        shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels))
+        first = backbone.block(in_channels, 512, stride=2, downsample=shortcut, **width)
+        super().__init__(first, *(backbone.block(channels, 512, **width) for _ in range(blocks - 1)))
 
 
 class OneClassBottleneckEmbedding(nn.Module):
