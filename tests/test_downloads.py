@@ -19,8 +19,7 @@ from PIL import Image
 
 from rdlib import load_dataset
 from rdlib.datasets.archives import unpack_dataset
-from rdlib.datasets.downloads import SOURCES
-from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
+from rdlib.datasets.downloads import CATEGORIES, SOURCES
 from rdlib.utils import files
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import Source, download, folder_written_atomically, provide, unpack
@@ -273,7 +272,7 @@ def test_no_two_records_share_a_hash():
 
 
 def test_categories():
-    assert [len(set(names)) for names in (MVTEC_CATEGORIES, VISA_CATEGORIES, BTAD_CATEGORIES)] == [15, 12, 3]
+    assert [len(set(names)) for names in (CATEGORIES["mvtec"], CATEGORIES["visa"], CATEGORIES["btad"])] == [15, 12, 3]
 
 
 @pytest.mark.network

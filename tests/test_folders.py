@@ -10,7 +10,7 @@ from PIL import Image
 from test_datasets import levels, paint, paint_mask
 
 from rdlib import load_dataset
-from rdlib.datasets.folders import BTAD_CATEGORIES, VISA_CATEGORIES
+from rdlib.datasets.downloads import CATEGORIES
 from rdlib.utils.errors import DataError
 
 # split, label, name, gray level; in no good order, as in the published table
@@ -99,7 +99,7 @@ def btad(tmp_path):
     return tmp_path / "btad"
 
 
-@pytest.mark.parametrize("category", BTAD_CATEGORIES)
+@pytest.mark.parametrize("category", CATEGORIES["btad"])
 def test_btad(btad, category, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(btad.parent))
     for root in (btad, btad / "BTech_Dataset_transformed", None):
@@ -122,7 +122,7 @@ def test_btad_that_is_not_there(btad):
 @pytest.mark.parametrize("name", ["visa/", "visa", "visa/bottle", "btad/1", "btad", "btad/04", "visa/../candle"])
 def test_unknown_categories_are_answered_with_those_there_are(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
-    names = VISA_CATEGORIES if name.startswith("visa") else BTAD_CATEGORIES
+    names = CATEGORIES["visa"] if name.startswith("visa") else CATEGORIES["btad"]
     with pytest.raises(ValueError, match=re.escape(", ".join(names))):
         load_dataset(name)
     assert not list(tmp_path.iterdir())  # nothing was fetched for it

@@ -1,20 +1,19 @@
 """Unpack the archives of MVTec AD, VisA and BTAD to where `load_dataset` finds them."""
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rdlib.datasets.downloads import data_root
-from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
+from rdlib.datasets.downloads import CATEGORIES, data_root
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import unpack
 
-FAMILIES = {"mvtec": (MVTEC_CATEGORIES, "train/good"), "visa": (VISA_CATEGORIES, "Data/Images"),
-            "btad": (BTAD_CATEGORIES, "train/ok")}  # categories, and a folder that each of them has
+INNER = {"mvtec": "train/good", "visa": "Data/Images", "btad": "train/ok"}  # a folder that each category has
 
 
 def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
     """Unpack an archive of MVTec AD (all of it or one category), VisA or BTAD, recognized by what it holds.
 
-    Categories that are there already are left as they are.
+    Categories that are there already are left as they are, and a warning names them.
 
     Args:
         archive: the archive as downloaded, under any name.
@@ -38,9 +37,12 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
                     "Make space on the disk, or download it again")
             raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). {step}.") from error
         for place in (top, *(path for path in top.iterdir() if path.is_dir())):
-            for family, (categories, inner) in FAMILIES.items():
-                if found := [name for name in categories if (place / name / inner).is_dir()]:
+            for family, inner in INNER.items():
+                if found := [name for name in CATEGORIES[family] if (place / name / inner).is_dir()]:
                     (root / family).mkdir(exist_ok=True)
+                    if left := [name for name in found if (root / family / name).exists()]:
+                        warnings.warn(f"{root / family} has {', '.join(left)} already: left as it is. Remove a folder "
+                                      "and unpack again to replace it.", stacklevel=2)
                     for name in [*found, "split_csv"]:
                         if (place / name).is_dir() and not (root / family / name).exists():
                             (place / name).rename(root / family / name)

@@ -1,12 +1,14 @@
-"""List the downloads, which stand in downloads.toml, and find the folders for data."""
+"""Read downloads.toml, which lists the data sets by name and the downloads, and find the folders for data."""
 import os
 import tomllib
 from pathlib import Path
 
 from rdlib.utils.files import Source, provide
 
-SOURCES = {family: Source(**record) for family, record in
-           tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()}
+_records = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+CATEGORIES = {family: tuple(names) for family, names in _records.pop("categories").items()}  # or classes
+NOT_FOUND = _records.pop("not_found")  # what to do where the files of a family are missing
+SOURCES = {family: Source(**record) for family, record in _records.items()}
 
 
 def data_root() -> Path:

@@ -4,44 +4,35 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from rdlib.datasets.roles import MASK_SUFFIX, Entry, Roles, as_data, entries, good_in, masks_in, role_of, subfolders
+from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
+from rdlib.datasets.names import MASK_WORD, role_of, without_labels
+from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
-from rdlib.datasets.tree import images_by_folder, not_read, place_role
-from rdlib.images import list_images, open_image
+from rdlib.datasets.tree import not_read
+from rdlib.images import header, list_images, subfolders
+from rdlib.masks import MaskRule, load_mask, mask_rule
 from rdlib.utils.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
 
 
-def own_folder(folder: Path, size: tuple[int, int], seed: int = 0) -> AnomalyData:
+def own_folder(folder: Path, how: Settings) -> AnomalyData:
     """Read the user's images from a folder whose layout is recognized.
 
     Raises DataError, with the folder's tree and a command by role, unless exactly one layout fits.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
-    fitting = train_and_test(folder) | _side_by_side(folder) | _masks_beside(folder) | _flat(folder)
-    return read(f"folder:{folder.resolve().name}", folder, fitting, size, seed)
+    fitting = train_and_test(folder) | _side_by_side(folder) | _masks_beside(folder, how.mask_threshold) | _flat(folder)
+    return read(f"folder:{folder.resolve().name}", folder, fitting, how)
 
 
-def read(name: str, folder: Path, fitting: dict[str, Roles], size: tuple[int, int], seed: int = 0,
-         mask_threshold: float | None = None) -> AnomalyData:
-    """Read a folder in the only layout that fits, and note how many of its images have no role.
-
-    Raises DataError if not exactly one layout fits.
-    """
+def read(name: str, folder: Path, fitting: dict[str, Roles], how: Settings) -> AnomalyData:
+    """Read a folder in the only layout that fits. Raises DataError if not exactly one layout fits."""
     if len(fitting) != 1:
         raise DataError(not_read(folder, fitting))
     (layout, roles), = fitting.items()
-    used = {path for path, _, _ in [*roles.train, *roles.test, *roles.validation]}
-    notes = []
-    for place, paths in images_by_folder(folder).items():
-        left = [path for path in paths if path not in used and not MASK_SUFFIX.search(path.stem)]
-        if left and place_role(place) != "masks":
-            # what a mask excludes lies beside good images
-            bad = "defective " if place_role(place) == "bad" or not used.isdisjoint(paths) else ""
-            notes.append(f"left out: {len(left)} {bad}image{'s' * (len(left) != 1)} in {place.as_posix()}")
-    return as_data(name, layout, roles, folder, size, seed, mask_threshold, notes)
+    return as_data(name, layout, roles, folder, how)
 
 
 def _parts(folder: Path, names: str) -> list[Path]:
@@ -68,8 +59,8 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
         return {}
     masks = _of_role([folder, *tests], "masks")
     kinds = [path for test in tests for path in subfolders(test) if path not in masks + test_good]
-    beside = {(kind.name, name): mask for kind in kinds  # as in MVTec 3D-AD
-              for (_, name), mask in (masks_in([*kind.glob("gt")]) or {}).items()}
+    beside = {f"{kind.name}/{name}": found for kind in kinds  # as in MVTec 3D-AD
+              for name, found in masks_in([*kind.glob("gt")]).items()}
     layout = ("MVTec 3D-AD" if _rgb(good[0]) != good[0] else
               "MVTec AD 2" if any(test.name.lower() == "test_public" for test in tests) else
               "MVTec LOCO AD" if any(subfolders(kind) for place in masks for kind in subfolders(place)) else
@@ -89,37 +80,43 @@ def _side_by_side(folder: Path) -> dict[str, Roles]:
     return {"good and defective folders side by side": Roles(good_in(good), defective, holds_out=True)}
 
 
-def _masks_beside(folder: Path) -> dict[str, Roles]:
+def _masks_beside(folder: Path, threshold: float | None) -> dict[str, Roles]:
     """Fit train/N.png with N_GT.png beside it (KolektorSDD2) or N_label.png in train/Label (DAGM); likewise test."""
     parts = _parts(folder, TRAIN)
-    images = [path for part in parts for path in list_images(part)]
+    files = [path for part in parts for path in list_images(part)]
     labels = _of_role(parts, "masks")
-    if not images or not labels and not any(MASK_SUFFIX.search(path.stem) for path in images):
+    if not files or not labels and not any(MASK_WORD.search(path.stem) for path in files):
         return {}
-    train, test = ([entry for part in _parts(folder, names) for entry in _by_mask(part)] for names in (TRAIN, TEST))
-    if not (good := [entry for entry in train if entry[1] == GOOD]):
-        raise DataError(f"All masks of training images mark a defect, such as {train[0][2]}: no good one is left.")
-    return {"DAGM" if labels else "KolektorSDD2": Roles(good, test)}
+    train, test = ([entry for part in _parts(folder, names) for entry in _with_masks(part)] for names in (TRAIN, TEST))
+    masks = [mask for *_, files in (*train, *test) for mask in files]
+    rule = mask_rule(masks, threshold)
+    bad = {mask for mask in tqdm(masks, "read the masks", leave=False, delay=3, disable=None) if _marks(mask, rule)}
+    good, tested = ([(path, GOOD, ()) if bad.isdisjoint(files) else (path, "defective", files)
+                     for path, _, files in part] for part in (train, test))
+    if not (good := [entry for entry in good if entry[1] == GOOD]):
+        raise DataError(f"All masks of training images mark a defect, such as {train[0][2][0]}: no good one is left.")
+    return {"DAGM" if labels else "KolektorSDD2": Roles(good, tested, seen=masks, rule=rule)}
 
 
-def _by_mask(part: Path) -> list[Entry]:
-    """Read images that are defective if their mask is not black; only masks in a folder of their own may be missing."""
-    labels = _of_role([part], "masks")
-    index, found = masks_in(labels or [part]) or {}, []
-    images = [path for path in list_images(part) if labels or not MASK_SUFFIX.search(path.stem)]
-    for path in tqdm(images, f"read the masks of {part.name}", leave=False, delay=3, disable=None):
-        mask = index.get(("", path.stem))
-        if mask == path:
-            raise DataError(f"{path} has no mask {path.stem}_GT.png beside it. Add it, all black if the image is good.")
-        # noise near black, as JPEG leaves it, marks no defect; of just two values, such as 0 and 1, the higher one does
-        counts = open_image(mask).convert("L").histogram() if isinstance(mask, Path) else [1]
-        levels = [level for level, count in enumerate(counts) if count]
-        bad = max(levels) > (127 if len(levels) > 2 or str(mask).lower().endswith((".jpg", ".jpeg")) else 0)
-        found.append((path, "defective" if bad else GOOD, mask if bad else None))
+def _with_masks(part: Path) -> list[Entry]:
+    """List the images of a part with their masks; only masks in a folder of their own may be missing."""
+    labels, files = _of_role([part], "masks"), list_images(part)
+    images = files if labels else [path for path in files if not MASK_WORD.search(path.stem)]
+    index: Masks = masks_in(labels or [part])
+    found = [(path, "", mask_of(path, {mask: files for mask, files in index.get(path.stem, {}).items() if mask != path}))
+             for path in images]
+    if missing := [path for path, _, masks in found if not masks and not labels]:
+        raise DataError(f"{missing[0]} has no mask {missing[0].stem}_GT.png beside it. Add it, all black if the image "
+                        "is good.")
     return found
+
+
+def _marks(mask: Path, rule: MaskRule) -> bool:
+    """Return whether a mask marks a defect, at its own size."""
+    return bool((load_mask(mask, header(mask)[:2], rule)[0] == 1).any())
 
 
 def _flat(folder: Path) -> dict[str, Roles]:
     """Fit good images directly in the folder."""
-    good: list[Entry] = [(path, GOOD, None) for path in list_images(folder)]
+    good: list[Entry] = [(path, GOOD, ()) for path in without_labels(list_images(folder))]
     return {"one folder of good images": Roles(good, [])} if good and not _parts(folder, TRAIN) else {}

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rdlib.datasets.downloads import SOURCES, data_folder
+from rdlib.datasets.downloads import CATEGORIES, SOURCES, data_folder
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample
-from rdlib.utils.errors import check_choice
+from rdlib.utils.errors import DataError, check_choice
 
 SIZE = 32  # side of the images in the official protocol, in pixels (dataset.py:86-150)
-DIGITS = tuple("0123456789")
-CLASSES = {
-    "digits": DIGITS,
-    "mnist": DIGITS,
-    "fashion_mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
-                      "Ankle boot"),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-}
+CLASSES = {family: CATEGORIES[family] for family in ("digits", "mnist", "fashion_mnist", "cifar10")}
 
 Split = tuple[np.ndarray, np.ndarray]  # (N, h, w) or (N, h, w, 3) uint8 images, (N,) class numbers
 
@@ -47,6 +40,11 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     names = CLASSES[family]
     normal = _class_number(family, category)
     train, test = _digits() if family == "digits" else _torchvision_splits(family, root)
+    for images, labels in (train, test):
+        if len(images) != len(labels) or not np.isin(labels, range(len(names))).all() or normal not in labels:
+            raise DataError(f"The files of {family} hold {len(images)} images and {len(labels)} labels from "
+                            f"{min(labels, default=0)} to {max(labels, default=0)}; they must hold one label an image, "
+                            f"0 to {len(names) - 1}, and images of class {names[normal]}. Download them again.")
 
     def samples(split: Split, folder: str) -> list[ArraySample]:
         return [ArraySample(image, f"{folder}/{i:05d}", GOOD if label == normal else names[label])
@@ -82,6 +80,6 @@ def _torchvision_splits(family: str, root: str | Path | None) -> tuple[Split, Sp
     root = data_folder(family, root)
     try:
         train, test = kind(root, train=True), kind(root, train=False)
-    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+    except Exception as error:  # the errors of damaged files share no base class
         raise SOURCES[family].missing(root / SOURCES[family].folder, error) from error
     return (np.asarray(train.data), np.asarray(train.targets)), (np.asarray(test.data), np.asarray(test.targets))

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from rdlib.datasets.roles import SPLIT, images_below, role_of
-from rdlib.images import EXTENSIONS
+from rdlib.datasets.names import SPLIT, place_role, role_of
+from rdlib.images import EXTENSIONS, images_below
 
 SHOWN = 20  # lines of a tree at most
 
@@ -15,12 +15,6 @@ def images_by_folder(folder: Path) -> dict[Path, list[Path]]:
     """Map every folder that holds images, relative to `folder`, to the images directly in it."""
     return {place.relative_to(folder): list(paths)
             for place, paths in groupby(images_below(folder), key=lambda path: path.parent)}
-
-
-def place_role(place: Path) -> str:
-    """Return the role that the names along a relative path give: the strongest of masks, bad and good, or ""."""
-    roles = {role_of(name) for name in place.parts}
-    return next((role for role in ("masks", "bad", "good") if role in roles), "")
 
 
 def not_read(folder: Path, fitting: Iterable[str]) -> str:

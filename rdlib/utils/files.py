@@ -1,10 +1,12 @@
 """Find files that ship with the kit, write files atomically, download and unpack archives."""
 import gzip
 import os
+import shutil
 import tarfile
+import unicodedata
 import uuid
 import zipfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,7 @@ from rdlib.utils.errors import DataError
 
 SCHEMES = ("https",)
 TIMEOUT = 30.0  # seconds without a byte
+LEAST_LIMIT, LIMIT_RATIO = 1_000_000_000, 20  # an archive may unpack to so many bytes, or times its size
 
 
 def shipped(folder: str, name: str) -> Path:
@@ -176,25 +179,46 @@ def _check_redirect(response: Any, **options: object) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (also compressed), a zip, or a gz of a single file into an existing folder.
 
-    Raises ValueError if a tar contains links, devices or paths outside the folder.
+    Raises ValueError if a tar contains links, devices or paths outside the folder or ends early, if two files have one
+    name, or if the content exceeds `LEAST_LIMIT` and `LIMIT_RATIO` times the archive's size, or the free disk space.
     """
+    limit = min(max(LEAST_LIMIT, LIMIT_RATIO * archive.stat().st_size), shutil.disk_usage(folder).free)
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
-            tar.extractall(folder, members=_safe_members(tar, folder.resolve()))
+            tar.extractall(folder, members=_safe_members(tar, folder.resolve(), limit))
+            if tar.fileobj is None or tar.fileobj.tell() <= tar.offset:  # no zeros follow the last member
+                raise ValueError("it ends early")
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder, _progress(zipped.namelist()))  # zipfile keeps every file inside the folder
+            zipped.extractall(folder, _safe_members(zipped.infolist(), folder, limit))  # all inside the folder
     else:
-        (folder / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
+        with gzip.open(archive) as packed, (folder / archive.stem).open("wb") as file:
+            while chunk := packed.read(1 << 20):
+                _check_size(file.tell() + len(chunk), limit)
+                file.write(chunk)
 
 
 _progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False, disable=None)
 
 
-def _safe_members(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the files and folders of a tar archive; refuse links, devices and paths outside `folder`."""
-    for member in _progress(tar):
-        if not (member.isfile() or member.isdir()) or not (folder / member.name).resolve().is_relative_to(folder):
-            raise ValueError(f"{member.name} is a link, a device or outside the folder")
+def _safe_members(members: Iterable[Any], folder: Path, limit: int) -> Iterator[Any]:
+    """Yield the files and folders of a tar or zip; refuse what `unpack` says."""
+    seen, total = set[str](), 0
+    for member in _progress(members):
+        in_tar = isinstance(member, tarfile.TarInfo)
+        name, size, is_folder = ((member.name, member.size, member.isdir()) if in_tar else
+                                 (member.filename, member.file_size, member.is_dir()))
+        if in_tar and not ((is_folder or member.isfile()) and (folder / name).resolve().is_relative_to(folder)):
+            raise ValueError(f"{name} is a link, a device or outside the folder")
+        key = unicodedata.normalize("NFC", os.path.normpath(name)).casefold()  # some disks ignore case
+        if key in seen and not is_folder:
+            raise ValueError(f"it holds two files named {name}, perhaps in another case")
+        seen.add(key)
+        _check_size(total := total + size, limit)
         yield member
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(f"its content needs more than {limit / 1e9:.1f} GB, the limit for its size or the free space")

@@ -1,0 +1,39 @@
+"""Find equal files in a data set: test images that are trained on, and copies."""
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from rdlib.datasets.samples import FileSample
+
+PIECE = 4096  # bytes in the middle of a file that are compared before all of it
+
+
+def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Group files with the same bytes. Only files of one size are opened; only those with one middle are read whole."""
+    groups = [list(paths)]
+    for key in (lambda path: path.stat().st_size, _middle, lambda path: sha256(path.read_bytes()).digest()):
+        parts = defaultdict(list)
+        for number, group in enumerate(groups):
+            for path in group:
+                parts[number, key(path)].append(path)
+        groups = [part for part in parts.values() if len(part) > 1]
+    return groups
+
+
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - PIECE) // 2)
+        return file.read(PIECE)
+
+
+def equal_notes(parts: Mapping[str, Sequence[FileSample]]) -> list[str]:
+    """Count and name equal files, within the parts of a data set and across them; the first part is for training."""
+    found = {sample.path: (part, sample.name) for part, samples in parts.items() for sample in samples}
+    pairs = defaultdict(list)
+    for first, *others in equal_files(found):
+        for path in others:
+            pairs[found[path][0], found[first][0]].append(f"{found[path][1]} = {found[first][1]}")
+    return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
+            f"{'other ' * (part == origin)}{origin} images: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+            for (part, origin), names in pairs.items()]

@@ -1,0 +1,37 @@
+"""Say what the names of folders and files mean: good, bad, masks, a part of a split, a label file."""
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
+          r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected)")
+WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
+         "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
+                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)", "bad": DEFECT}
+# a part of a split by name, such as train or val_2; the group is what is not for training
+SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
+_MASK = r"(?:masks?|labels?|gt|ground_?truth|seg(?:mentation)?|annotations?)"
+MASK_WORD = re.compile(rf"(?<=.)[_.-]{_MASK}(?:[_.-]?\d+)?$|^{_MASK}[_.-](?=.)", re.IGNORECASE)  # in the name of a mask
+
+
+def role_of(name: str) -> str:
+    """Return "good", "bad" or "masks" if a folder's name says so, else "". ok_front is good, def_front is bad."""
+    text = "_".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)).lower()
+    for role, words in WORDS.items():
+        if match := re.match(rf"(?:{words})(?:_|$)", text):
+            return role if role_of(text[match.end():]) in ("", role) else ""
+    return ""
+
+
+def place_role(place: Path) -> str:
+    """Return the role that the names along a relative path give: the strongest of masks, bad and good, or ""."""
+    roles = {role_of(name) for name in place.parts}
+    return next((role for role in ("masks", "bad", "good") if role in roles), "")
+
+
+def without_labels(paths: Sequence[Path]) -> list[Path]:
+    """Leave out label files: NAME_mask, NAME_label and the like beside an image NAME in the same folder."""
+    names = {(path.parent, path.stem.lower()) for path in paths}
+    bases = [MASK_WORD.sub("", path.stem.lower()) for path in paths]
+    return [path for path, base in zip(paths, bases, strict=True)
+            if base == path.stem.lower() or (path.parent, base) not in names]
