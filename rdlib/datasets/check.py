@@ -65,18 +65,19 @@ def check(data: AnomalyData) -> Findings:
     unusual = outliers(train, min(UNUSUAL, len(train) // 5)) if len(train) >= LEAST else []
     twins = _twins(read) if len(read) <= COMPARED else []
     shares = 100 * table["covered"].dropna()
-    facts = {**data.summary(), "size": "{} x {}".format(*data.train.size), "files": _counts(table[["mode", "format"]]),
+    known = {name: fact for name, fact in data.summary().items() if fact not in data.warned}
+    facts = {**known, "size": "{} x {}".format(*data.train.size), "files": _counts(table[["mode", "format"]]),
              "file sizes": _counts(table[["height", "width"]].astype("Int64")),
              "masks": len(shares) and f"{len(shares)} known; they cover {shares.median():.3g} % of an image (median; "
              f"{shares.min():.3g} to {shares.max():.3g} %)"}
-    return Findings(facts, _wrong(table, twins), [train[i] for i in unusual], twins)
+    return Findings(facts, [*data.warned, *_wrong(table, twins)], [train[i] for i in unusual], twins)
 
 
 def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
     """Read an image and its mask at a size. Return the values of `COLUMNS` that it has."""
     try:
         image, mask = sample.load(size)
-        file = header(sample.path)._asdict() if isinstance(sample, FileSample) else {}
+        file = _file(header(sample.path)) if isinstance(sample, FileSample) else {}
     except DataError as error:
         return {"name": sample.name, "error": str(error)}
     known = (mask[mask != UNKNOWN] == 1).float()  # the mean of none is NaN
