@@ -82,7 +82,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     if loud:
         more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)
         warnings.warn("\n".join(f"{name}: {line}" for line in [*loud[:SHOWN], *more]), stacklevel=4)
-    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*loud, *quiet),
+    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*quiet, *loud),
                        warned=tuple(loud), validation=AnomalyDataset(held, size) if held else None)
 
 

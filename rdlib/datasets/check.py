@@ -14,7 +14,7 @@ from rdlib.masks import UNKNOWN
 from rdlib.utils.display import Shown
 from rdlib.utils.errors import DataError
 
-COLUMNS = ["name", "height", "width", "mode", "format", "peak", "covered", "error"]
+COLUMNS = ["name", "size", "kind", "peak", "covered", "error"]
 DARK = 1 / 16  # of white; an image without a higher value is nearly black
 COMPARED = 5000  # images; a larger set is not searched for near-duplicates, whose time grows with the square
 UNUSUAL, LEAST = 6, 10  # images that are shown as unusual at most, and training images that this takes
@@ -60,61 +60,58 @@ def check(data: AnomalyData) -> Findings:
     every = [(part, sample) for part, dataset in parts.items() if dataset for sample in dataset.samples]
     bar = tqdm(every, "read the images", leave=False, delay=3, disable=None)
     table = pd.DataFrame([_row(sample, data.train.size) for _, sample in bar]).reindex(columns=COLUMNS)
-    read = [one for one, error in zip(every, table["error"], strict=True) if error != error]
+    read = [one for one, fine in zip(every, table["error"].isna(), strict=True) if fine]
     train = [sample for part, sample in read if part == "train"]
-    unusual = outliers(train, min(UNUSUAL, len(train) // 5)) if len(train) >= LEAST else []
-    twins = _twins(read) if len(read) <= COMPARED else []
-    shares = 100 * table["covered"].dropna()
-    known = {name: fact for name, fact in data.summary().items() if fact not in data.warned}
-    facts = {**known, "size": "{} x {}".format(*data.train.size), "files": _counts(table[["mode", "format"]]),
-             "file sizes": _counts(table[["height", "width"]].astype("Int64")),
-             "masks": len(shares) and f"{len(shares)} known; they cover {shares.median():.3g} % of an image (median; "
-             f"{shares.min():.3g} to {shares.max():.3g} %)"}
-    return Findings(facts, [*data.warned, *_wrong(table, twins)], [train[i] for i in unusual], twins)
+    found = outliers(train, min(UNUSUAL, len(train) // 5)) if len(train) >= LEAST else []
+    groups = near_duplicates([sample for _, sample in read]) if 0 < len(read) <= COMPARED else []
+    twins = {b: a for group in groups for a in group for b in group if read[a][0] == "train" != read[b][0]}
+    facts, wrong = _words(table, data)
+    if twins:
+        (b, a), *_ = twins.items()
+        wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like training "
+                     f"images, such as {read[b][1].name} and {read[a][1].name}. Results on them are too good: keep "
+                     "copies on one side.")
+    return Findings(facts, wrong, [train[i] for i in found], [(read[a][1], read[b][1]) for b, a in twins.items()])
 
 
 def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
     """Read an image and its mask at a size. Return the values of `COLUMNS` that it has."""
+    row: dict[str, object] = {"name": sample.name}
     try:
+        if isinstance(sample, FileSample):
+            file = header(sample.path)
+            row |= {"size": f"{file.height} x {file.width}", "kind": f"{file.mode} {file.format}{' deep' * file.deep}"}
         image, mask = sample.load(size)
-        file = _file(header(sample.path)) if isinstance(sample, FileSample) else {}
     except DataError as error:
-        return {"name": sample.name, "error": str(error)}
+        return row | {"error": str(error)}
     known = (mask[mask != UNKNOWN] == 1).float()  # the mean of none is NaN
     covered = np.nan if sample.defect == GOOD else known.mean().item()
-    return {"name": sample.name, **file, "peak": as_images(image).max().item(), "covered": covered}
+    return row | {"peak": as_images(image).max().item(), "covered": covered}
 
 
-def _counts(values: pd.DataFrame) -> str:
-    """Count the rows of each kind, the most frequent ones by name."""
-    counts = [f"{n} {' x '.join(map(str, kind))}" for kind, n in values.value_counts().items()]
-    return ", ".join(counts[:4]) + f" and {len(counts) - 4} other kinds" * (len(counts) > 4)
-
-
-def _wrong(table: pd.DataFrame, twins: Sequence[tuple[Sample, Sample]]) -> list[str]:
-    """Say what looks wrong, with numbers, names, and what to do."""
-    wrong, torn, dark = [], table["error"].dropna(), table["name"][table["peak"] < DARK]
-    if len(torn):
-        wrong.append(f"{len(torn)} files cannot be read, and training would stop. Repair or remove: {' '.join(torn)}")
-    if len(dark):
-        wrong.append(f"{len(dark)} images are nearly black, without a value above a sixteenth of white: "
-                     f"{', '.join(dark[:3])}. Check the exposure or, for files of more than 8 bits, white.")
-    for columns in (["height", "width"], ["mode", "format"]):
-        kinds = table.groupby(columns)["name"].agg(["size", "first"]).sort_values("size")
-        if len(kinds) > 1:
-            wrong.append(f"The images differ in {' and '.join(columns)}: {kinds['first'].iloc[0]} is one of "
-                         f"{kinds['size'].iloc[0]} of the rarest of {len(kinds)} kinds. A model sees such differences: "
-                         "take, cut and store all images alike.")
-    if twins:
-        wrong.append(f"{len(twins)} images for testing or for the threshold look like training images, such as "
-                     f"{twins[0][1].name} and {twins[0][0].name}. Results on them are too good: keep copies on one side.")
-    return wrong
-
-
-def _twins(read: Sequence[tuple[str, Sample]]) -> list[tuple[Sample, Sample]]:
-    """Pair each image that is not for training with a training image that it nearly equals."""
-    pairs = []
-    for group in near_duplicates([sample for _, sample in read]) if read else ():
-        trained = [read[i][1] for i in group if read[i][0] == "train"]
-        pairs += [(trained[0], read[i][1]) for i in group if read[i][0] != "train" and trained]
-    return pairs
+def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], list[str]]:
+    """Describe what was read, and what looks wrong with it: numbers, names, and what to do."""
+    facts = {name: fact for name, fact in data.summary().items() if fact not in data.warned}
+    facts["size"], wrong = "{} x {} pixels".format(*data.train.size), [*data.warned]
+    if len(torn := table["error"].dropna()):
+        wrong.append(f"{len(torn)} of {len(table)} images cannot be read, and training would stop: "
+                     + " ".join(torn.unique()))
+    if len(dark := table["name"][table["peak"] < DARK]):
+        wrong.append(f"{len(dark)} of {len(table)} images are nearly black, without a value above a sixteenth of white, "
+                     f"such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
+    for what, words in (("size", "size"), ("kind", "color mode or format")):
+        counts = table[what].value_counts()
+        more = f" and {len(counts) - 4} others" * (len(counts) > 4)
+        facts[f"{what} of files"] = ", ".join(f"{kind} ({n})" for kind, n in counts.head(4).items()) + more
+        if len(counts) > 1:
+            rare = table["name"][table[what] == counts.index[-1]].iloc[0]
+            wrong.append(f"The images differ in {words}: {len(counts)} occur, {counts.index[-1]} of {rare} most rarely "
+                         f"({counts.iloc[-1]}). A model sees such differences: take, cut and store them alike.")
+    if white := getattr(getattr(data.train.samples[0], "depth", None), "known", None):
+        facts["depth"] = f"white is {white:g}"
+    for rule in {getattr(sample, "rule", None) for sample in data.test.samples} - {None} if data.test else ():
+        facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void} is unknown" * (rule.void is not None)
+    if len(shares := 100 * table["covered"].dropna()):
+        facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "
+                          f"{shares.min():.2g} to {shares.max():.2g} %)")
+    return facts, wrong

@@ -62,7 +62,8 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     mask = read_roi(roi, data.train) if roi else None
     weights, cost = choose_teacher(teacher, backbone)
     say(f"{split}\nTeacher: {cost}")
-    model = ReverseDistillation(backbone, weights, sigma=math.sqrt(math.prod(train.size)) / 64, seed=seed).to(best_device())
+    sigma = math.sqrt(math.prod(train.size)) / 64
+    model = ReverseDistillation(backbone, weights, sigma=sigma, seed=seed).to(best_device())
     model.set_roi(mask)
     epochs = usual_epochs(len(train), batch_size) if epochs is None else epochs
     estimate = Estimate(len(held) + len(data.test or ()), math.prod(train.size), say)
