@@ -1,18 +1,29 @@
-"""Read images of any common kind: gray, 16-bit, palette, alpha, rotated by EXIF, any size."""
+"""List image files and turn images into tensors: gray, palette, alpha, more than 8 bits, rotated by EXIF, any size."""
 import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from rdlib.decoding import Header, decoded, header, open_image, upright
+from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import DataError
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+__all__ = ["Header", "as_images", "decoded", "header", "images_below", "list_images", "open_image", "read_image",
+           "subfolders", "to_pixels", "to_rgb"]
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
+INTEGERS = ("uint16", "int16", "uint32", "int32", "uint64", "int64")  # dtypes of deep ones
+WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
+SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
 Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
+White = float | Callable[[], float | None] | None  # a function is called for deep images only
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -22,34 +33,38 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)  # a Path sorts differently on Windows
 
 
-def open_image(path: Path) -> Image.Image:
-    """Decode an image file and rotate the image upright (EXIF). Raises DataError if it is missing or unreadable."""
-    try:
-        # Not by its path: Pillow would map an uncompressed TIFF into memory and scramble it when EXIF rotates it.
-        with path.open("rb") as file, Image.open(file) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}. Check the path.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
-        raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
+def subfolders(folder: Path) -> list[Path]:
+    """List the folders in `folder`, if it exists, sorted by name, without hidden ones and those of systems."""
+    return sorted((path for path in folder.glob("*") if path.is_dir() and not SYSTEM_FOLDERS.fullmatch(path.name)),
+                  key=lambda path: path.name)
+
+
+def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
+    """List the images in `folder` and its subfolders without those in `skip`.
+
+    Linked folders come last. Each real folder is read once, so a link that leads back adds nothing.
+    """
+    found, seen, waiting, links = list[Path](), set[str](), [folder], list[Path]()
+    while waiting or links:
+        place = (waiting or links).pop()
+        if (real := os.path.realpath(place)) not in seen:
+            seen.add(real)
+            found += list_images(place)
+            for path in reversed([path for path in subfolders(place) if path not in skip]):
+                (links if path.is_symlink() else waiting).append(path)
+    return found
 
 
 def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
-    """Split an image into its three RGB channels. A gray image gives three equal channels.
+    """Split an 8-bit image into its three RGB channels. A gray image gives three equal channels.
 
     Args:
-        image: an image of any mode.
+        image: an image of any 8-bit mode.
         background: color that shows through transparent pixels.
 
     Returns:
-        Three images of mode "L" (8-bit), or of mode "F" for 16-bit input (scaled to [0, 255]) and float input.
+        Three images of mode "L".
     """
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray arrives as I;16, I;16B or I
-        values = np.asarray(image, dtype=np.float32)
-        scale = 255 / 65535 if image.mode != "F" else 1.0
-        return [Image.fromarray(values * np.float32(scale))] * 3
     if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
@@ -57,54 +72,102 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     return list(image.convert("RGB").split())
 
 
-def read_image(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+def read_image(path: Path, size: tuple[int, int], white: White = None) -> tuple[Tensor, tuple[int, int]]:
     """Read an image and resize it. The whole image is kept, as in the official protocol.
 
     Args:
         path: the image file.
         size: (H, W) of the result, in pixels; resized bilinearly with antialiasing.
+        white: value of white in files with more than 8 bits a channel, such as 4095 for 12 bits; or a function that
+            returns it.
 
     Returns:
-        The image, (3, H, W) uint8 RGB, and (height, width) of the file's image.
+        The image, (3, H, W) RGB, uint8 or, with more than 8 bits, float32 in [0, 1]; and (height, width) of the file's
+        image.
 
     Raises:
-        DataError: the file is missing or no readable image.
+        DataError: the file is missing or no readable image; `white` is missing or does not hold its values.
     """
-    image = open_image(path)
-    return to_pixels(image, size), (image.height, image.width)
+    image = decoded(path)
+    own = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+    return to_pixels(image, size, white, str(path)), own
 
 
-def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
+def to_pixels(image: Image.Image | NDArray, size: tuple[int, int], white: White = None,
+              name: str = "This image") -> Tensor:
     """Convert an image to a tensor, resized as in `read_image`.
 
     Args:
-        image: an image of any mode.
+        image: an image of any mode; or an array (h, w, C) of more than 8 bits.
         size: (H, W) of the result, in pixels.
+        white: see `read_image`.
+        name: name of the image for messages.
 
     Returns:
-        (3, H, W) uint8 RGB.
+        (3, H, W) RGB, uint8 or, with more than 8 bits, float32 in [0, 1].
+
+    Raises:
+        DataError: `white` is missing or does not hold the image's values.
     """
-    channels = [np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
-    return torch.from_numpy(np.clip(np.rint(np.stack(channels)), 0, 255).astype(np.uint8))
+    if isinstance(image, Image.Image) and image.mode.startswith(("I", "F")):
+        image = np.asarray(image)
+    channels = to_rgb(image) if isinstance(image, Image.Image) else _deep_channels(image, white, name)
+    pixels = np.stack([np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in channels])
+    return torch.from_numpy(pixels)
 
 
-def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
+def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
+    """Split a deep image, (h, w) or (h, w, C), into its color (h, w, 1 or 3) and its alpha (h, w), None without."""
+    values = values.reshape(*values.shape[:2], -1)
+    return (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
+
+
+def _deep_channels(values: NDArray, white: White, name: str) -> Iterator[Image.Image]:
+    """Yield the RGB channels in [0, 1] of a deep image, (h, w) or (h, w, C), with alpha laid on white."""
+    color, alpha = split_alpha(values)
+    divisor = fitting_white(color, white, name)
+    for i in range(3):  # one after the other, since a large image takes much memory
+        channel = color[..., i % color.shape[2]].astype(np.float32) / divisor
+        yield Image.fromarray(channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535)))
+
+
+def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
+    """Return the value of white of a deep image. Its `name` is for messages.
+
+    Raises DataError for an unknown white, and for values that are not finite or do not fit it.
+    """
+    white, low, high = white() if callable(white) else white, values.min(), values.max()
+    found = f"{name} has values from {low:g} to {high:g}"
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{name} has pixels that are NaN or infinite. Leave it out, or save it again.")
+    if white is None:
+        raise DataError(f"{found} in more than 8 bits a channel, but the value of white is unknown. Pass white=, such "
+                        f"as 1 for floats, or one of {', '.join(map(str, WHITES))} for integers.")
+    if low < 0 or high > white or values.dtype.kind == "f" and white >= WHITES[0] and 0 < high <= 1:
+        raise DataError(f"{found}, which does not fit white={white:g}, the value of white in its data set or model. "
+                        "Save it as the others, or read all of them with another white=.")
+    return np.float32(white)
+
+
+def as_images(images: Images, size: tuple[int, int] | None = None, white: float | None = None) -> Tensor:
     """Convert an image, a batch, or a list of these to one batch.
 
     Args:
         images: the path of a file; Pillow's image; an array (H, W), (H, W, C) or (B, H, W, C), C = 1, 3 or 4; a tensor
-            (C, H, W) or (B, C, H, W), C = 1 or 3; or a list or tuple of these. uint8 in 0 to 255, or floating point.
+            (C, H, W) or (B, C, H, W), C = 1 or 3; or a list or tuple of these. uint8 in 0 to 255, other integers in 0
+            to `white`, or floating point.
         size: (H, W) in pixels that files and Pillow's images are resized to, as in `read_image`; None if unknown.
+        white: value of white in files, Pillow's images and integers of more than 8 bits; None if unknown.
 
     Returns:
-        (B, 3, H, W) RGB, floating point as given, or float32 in [0, 1] for files, Pillow's images and uint8.
+        (B, 3, H, W) RGB, floating point as given, or float32 in [0, 1] for files, Pillow's images and integers.
 
     Raises:
-        DataError: a file is missing or no readable image.
+        DataError: a file is missing or no readable image, or more than 8 bits do not fit `white`.
         ValueError: another type, shape or dtype; images of several sizes; an empty list; or a file without `size`.
     """
     if isinstance(images, list | tuple):
-        parts = [as_images(image, size) for image in images]
+        parts = [as_images(image, size, white) for image in images]
         sizes = {tuple(part.shape[2:]) for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
@@ -115,13 +178,17 @@ def as_images(images: Images, size: tuple[int, int] | None = None) -> Tensor:
         if size is None:
             raise ValueError("The size to resize the image to is unknown. Train the model, set its size with "
                              "model.set_trained(size, (0, 1)), or pass a tensor with sides that are multiples of 32.")
-        upright = ImageOps.exif_transpose(images) if isinstance(images, Image.Image) else open_image(Path(images))
-        images = to_pixels(upright, size)
+        images = (to_pixels(upright(images), size, white) if isinstance(images, Image.Image) else
+                  read_image(Path(images), size, white)[0])
     if not isinstance(images, Tensor | np.ndarray):
         raise ValueError(f"An image is a path, Pillow's image, an array or a tensor, got {type(images).__name__}.")
     kind = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
+    if kind in INTEGERS and 0 not in images.shape:
+        array = as_array(images)
+        array = array.astype(np.float32) / fitting_white(array, white, f"This {kind} {type(images).__name__}")
+        images, kind = torch.from_numpy(array) if isinstance(images, Tensor) else array, "float32"
     if kind not in KINDS:
-        raise ValueError(f"Images are uint8, or floating point in [0, 1]; got {kind}. Divide 16-bit images by 65535.")
+        raise ValueError(f"Images are uint8, or floating point in [0, 1]; got {kind}. Convert them.")
     values = images if isinstance(images, Tensor) else _from_array(images)
     if values.ndim not in (3, 4) or values.shape[-3] not in (1, 3):
         raise ValueError(f"A tensor of images must be (3, H, W) or (B, 3, H, W), or have 1 channel if they are gray; "
@@ -145,10 +212,3 @@ def _from_array(array: NDArray) -> Tensor:
                          f"got {array.shape}. If the channels come first, pass torch.from_numpy(array).")
     array = np.array(array, array.dtype.newbyteorder("="), order="C")  # any strides, writable
     return torch.from_numpy(array).movedim(-1, -3)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Read the (height, width) of an upright image from the header of its file."""
-    with Image.open(path) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF's orientation: the image lies on its side
-        return (image.width, image.height) if turned else (image.height, image.width)

@@ -110,4 +110,5 @@ class ReverseDistillation(Distillation):
         for part in parts:
             load_strictly(*part)
         self.threshold = self.config.image_size = self.config.value_range = self.config.version = None  # of others
+        self.config.white = None
         return self

@@ -1,11 +1,15 @@
 """Images and masks in the many forms that files take, read as an obvious reference would."""
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from rdlib.images import list_images, read_image
+from rdlib.images import header, images_below, list_images, open_image, read_image, subfolders
 from rdlib.masks import read_mask
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
@@ -15,10 +19,17 @@ DRAW = np.random.default_rng(0)
 RGB = DRAW.integers(0, 256, (H, W, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
 ALPHA = DRAW.integers(0, 256, (H, W), dtype=np.uint8)
-DEEP = DRAW.integers(0, 65536, (H, W), dtype=np.uint16)
 RAMP = np.add.outer(np.arange(H) * 3, np.arange(W) * 2)[..., None] + np.array([0, 10, 17])  # smooth, so JPEG keeps it
 DEFECT = np.zeros((H, W), dtype=bool)
 DEFECT[10:25, 5:30] = DEFECT[3, 50] = True
+
+
+def png(width, height, rows):
+    """The bytes of a PNG file of 1 bit."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)),
+              (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(
+        ">I", zlib.crc32(name + body)) for name, body in chunks)
 
 
 def written(folder, image, name="image.png", **options):
@@ -48,19 +59,6 @@ def test_rgb_as_it_is(tmp_path, name):
 
 def test_grey_becomes_three_equal_channels(tmp_path):
     assert np.array_equal(pixels(written(tmp_path, GREY)), np.stack([GREY] * 3, -1))
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name):
-    expected = np.rint(DEEP / 257.0)
-    for channel in pixels(written(tmp_path, DEEP, name)).transpose(2, 0, 1):
-        assert np.array_equal(channel, expected)
-
-
-def test_16_bit_grey_is_resized_before_it_is_rounded(tmp_path):
-    flat = np.full((H, W), 1000, dtype=np.uint16)
-    flat[:, ::2] = 1200  # 3.9 and 4.7, on average 4.28: rounded first, it would be 4.5
-    assert (pixels(written(tmp_path, flat), (H, W // 2)) == 4).all()
 
 
 def test_bits_become_black_and_white(tmp_path):
@@ -149,8 +147,8 @@ def test_images_are_resized_bilinearly_with_antialiasing(tmp_path, size):
 
 def test_16_bit_images_are_resized_the_same_way(tmp_path):
     grey = pixels(written(tmp_path, GREY, "8.png"), (16, 20))
-    deep = pixels(written(tmp_path, GREY.astype(np.uint16) * 257, "16.png"), (16, 20))
-    assert np.abs(grey - deep).max() <= 1
+    deep, own = read_image(written(tmp_path, GREY.astype(np.uint16) * 257, "16.png"), (16, 20), white=65535)
+    assert np.abs(grey - 255 * deep.permute(1, 2, 0).numpy()).max() <= 1 and own == (H, W)
 
 
 def as_palette(mask):
@@ -228,17 +226,139 @@ def test_what_is_no_image(tmp_path, monkeypatch):
         read_image(tmp_path / "a.png", (16, 16))
     with pytest.raises(DataError, match="gone.png"):
         read_image(tmp_path / "gone.png", (16, 16))
-    path = written(tmp_path, RGB, "huge.png")
+    path = written(tmp_path, np.zeros((1000, 2000), np.uint8), "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many
-    with pytest.raises(DataError, match="huge.png"):
+    with pytest.raises(DataError, match="huge.png has 2 megapixels. At most 70 are read"):
         read_image(path, (16, 16))
 
 
+@pytest.mark.parametrize(("size", "words"), [
+    ((100_000_000, 1), "has 100 megapixels. At most 70 are read, or 35 in color with 16 bits. Shrink it, or cut it into"),
+    ((13_000, 13_000), "has 169 megapixels"), ((14_035, 14_036), "has 197 megapixels"), ((8_367, 8_367), "has 70 megap"),
+    ((64_001, 64), "has 64001 x 64 pixels, but one side may be at most 1000 times the other. Cut it into tiles."),
+    ((1, 1_001), "has 1 x 1001 pixels, but one side may be")])
+def test_large_images_are_refused_before_they_are_decoded(tmp_path, size, words, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(*size, b"\0\0"))
+    assert len(path.read_bytes()) < 80
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    for read in (header, open_image, lambda path: read_image(path, (16, 16)), lambda path: read_mask(path, (16, 16))):
+        with warnings.catch_warnings(), pytest.raises(DataError, match=f"a.png {words}"):
+            warnings.simplefilter("ignore")  # Pillow's own, from 89 megapixels on
+            read(path)
+
+
+def test_long_images_are_read(tmp_path):
+    for shape in ((64, 9_600), (9_600, 64), (1, 1_000), (1, 1)):
+        assert read_image(written(tmp_path, np.full(shape, 7, np.uint8)), (16, 16))[1] == shape
+
+
+def test_a_png_file_with_too_few_rows_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    for rows in (1, 2, 15):
+        path.write_bytes(png(24, 16, b"\0\xaa\xaa\xaa" * rows))
+        with pytest.raises(DataError, match=r"a.png is not a readable image \(its last rows are missing\)"):
+            read_image(path, (16, 16))
+    path.write_bytes(png(24, 16, b"\0\xaa\xaa\xaa" * 15 + b"\0\0\0\0"))
+    assert read_image(path, (16, 24))[0][:, -1].max() == 0
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_black_image_is_no_file_with_missing_rows(tmp_path, mode):
+    path = written(tmp_path, Image.new(mode, (W, H)))
+    assert read_image(path, (H, W), white=255)[1] == (H, W)
+    data = path.read_bytes()
+    at = data.index(b"IDAT")
+    rows = zlib.decompress(data[at + 4:at + 4 + int.from_bytes(data[at - 4:at])])
+    body = b"IDAT" + zlib.compress(rows[:len(rows) // 2])
+    path.write_bytes(data[:at - 4] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+                     + png(1, 1, b"")[-12:])
+    with pytest.raises(DataError, match="its last rows are missing"):
+        read_image(path, (H, W), white=255)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.webp"])
+def test_files_of_several_pages_are_refused_by_name(tmp_path, name):
+    frames = [Image.fromarray(frame) for frame in (RGB, 255 - RGB)]
+    path = written(tmp_path, frames[0], name, save_all=True, append_images=frames[1:])
+    for read in (header, open_image, lambda path: read_image(path, (16, 16)), lambda path: read_mask(path, (16, 16))):
+        with pytest.raises(DataError, match=f"{name} has several pages or frames. Save each of them as a file of"):
+            read(path)
+
+
+def test_the_first_picture_of_an_mpo_file_is_read(tmp_path):
+    ramp = RAMP.clip(0, 255).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(ramp).save(path, "MPO", save_all=True, append_images=[Image.fromarray(255 - ramp)], quality=100)
+    assert header(path).format == "MPO" and np.abs(pixels(path) - ramp).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO", "TGA"])
+def test_other_formats_are_refused_under_any_name(tmp_path, kind):
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path, kind)
+    with pytest.raises(DataError, match="a.png is not a readable image"):
+        read_image(path, (16, 16))
+    Image.fromarray(RGB).save(path, "BMP")  # the content decides
+    assert np.array_equal(pixels(path), RGB) and header(path) == (H, W, "RGB", "BMP", False, 1)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_of_exif_only_the_orientation_is_applied(tmp_path, name):
+    """A rational number of -1/0, which Pillow cannot write again."""
+    exif = struct.pack("<2sHIHHHIHHHHII", b"II", 42, 8, 2, 0x0112, 3, 1, 6, 0, 0x011A, 10, 1, 38)
+    exif += struct.pack("<Iii", 0, -1, 0)
+    path = written(tmp_path, RAMP.clip(0, 255).astype(np.uint8), name, exif=b"Exif\0\0" + exif)
+    with pytest.raises(struct.error):
+        ImageOps.exif_transpose(Image.open(path))
+    assert header(path)[:2] == (W, H) and header(path).orientation == 6
+    assert read_image(path, (16, 16))[1] == (W, H)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_header_says_what_decoding_gives(tmp_path, name, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = written(tmp_path, RGB, name, exif=exif)
+    image = open_image(path)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    expected = {"a.jpg": "JPEG", "a.png": "PNG", "a.tif": "TIFF", "a.webp": "WEBP"}[name]
+    assert header(path) == (image.height, image.width, "RGB", expected, False, orientation)
+
+
 def test_list_images_is_sorted_and_takes_images_only(tmp_path):
-    for name in ("b.png", "a.JPG", "c.txt", "10.bmp", "9.tiff", "d.webp"):
+    names = ["10.bmp", "9.tiff", "a.JPG", "b.png", "d.webp", "e.jfif", "f.JPE", "g.tif", "h.jpeg"]
+    for name in (*names[::-1], "c.txt", "k.gif", ".hidden.png"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path)] == ["10.bmp", "9.tiff", "a.JPG", "b.png", "d.webp"]
+    assert [path.name for path in list_images(tmp_path)] == names
+
+
+def test_hidden_and_system_folders_hold_no_images(tmp_path):
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, GREY, "a.png")
+    for name in ("b", "a b", "a/deep/er"):
+        (tmp_path / name).mkdir(parents=True)
+    written(tmp_path / "a/deep/er", GREY, "c.png")
+    written(tmp_path / "b", GREY, "c.png")
+    assert [path.name for path in subfolders(tmp_path)] == ["a", "a b", "b"] and subfolders(tmp_path / "gone") == []
+    assert [path.relative_to(tmp_path).as_posix() for path in images_below(tmp_path)] == ["a/deep/er/c.png", "b/c.png"]
+    assert images_below(tmp_path, [tmp_path / "a"]) == [tmp_path / "b/c.png"]
+
+
+def test_linked_folders_are_entered_once(tmp_path):
+    share, folder = tmp_path / "share", tmp_path / "in"
+    for place in (share / "monday", folder / "line"):
+        place.mkdir(parents=True)
+        written(place, GREY, "a.png")
+    for link, target in ((folder / "a_share", share), (folder / "again", share), (folder / "line/up", folder),
+                         (share / "back", folder), (folder / "b_line", folder / "line"),
+                         (folder / "broken", share / "x")):
+        link.symlink_to(target, target_is_directory=True)
+    assert [path.relative_to(folder).as_posix() for path in images_below(folder)] == ["line/a.png",
+                                                                                      "a_share/monday/a.png"]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(64, (64, 64)), (np.int64(32), (32, 32)), ([24, 40], (24, 40)),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rdlib import MemoryBank, ReverseDistillation, threshold_from_good
+from rdlib.datasets.depth import Depth
 from rdlib.datasets.samples import FileSample
 from rdlib.detector import Decision, Detector, checked_images
 from rdlib.images import as_images, read_image
@@ -95,16 +96,17 @@ def test_transparent_pixels_are_white_as_in_files(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"exif": 6}, {"mode": "LA"}, {"mode": "P"}, {"mode": "I;16"}])
-def test_files_and_pillow_are_resized_like_training_images(model, options, tmp_path):
+def test_files_and_pillow_are_resized_like_training_images(model, options, tmp_path, monkeypatch):
     image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (90, 130, 3), dtype=np.uint8))
     if options.get("mode") == "I;16":
         image = Image.fromarray(np.random.default_rng(2).integers(0, 65536, (90, 130), dtype=np.uint16))
+        monkeypatch.setattr(model.config, "white", 65535)
     elif "mode" in options:
         image = image.convert(options["mode"])
     exif = Image.Exif()
     exif[0x0112] = options.get("exif", 1)
     image.save(tmp_path / "a.png", exif=exif)
-    trained_on = FileSample(tmp_path / "a.png", "a").load((64, 64))[0]
+    trained_on = FileSample(tmp_path / "a.png", "a", depth=Depth(white=65535)).load((64, 64))[0]
     for given_ in (tmp_path / "a.png", Image.open(tmp_path / "a.png")):
         assert torch.equal(model.predict(given_)[0], model.predict(trained_on)[0])
 
@@ -131,10 +133,11 @@ def test_another_size_than_in_training_is_refused(model, one):
     (np.zeros((2, 3, 64, 64)), "channels come first"), (np.zeros((64, 64, 2)), "C = 1 or 3"), (np.zeros(64), "or 3"),
     (torch.zeros(64, 64, 3), "channels come last"), (torch.zeros(2, 64, 64, 3), "channels come last"),
     (torch.zeros(64, 64), "must be"), (torch.zeros(1, 1, 3, 64, 64), "must be"), (torch.zeros(4, 64, 64), "must be"),
-    (np.zeros((64, 64, 3), np.int64), "got int64"), (np.zeros((64, 64), np.uint16), "got uint16.*65535"),
+    (np.zeros((64, 64, 3), np.int64), "int64 ndarray .*white="), (np.zeros((64, 64), np.uint16), "uint16 .*65535"),
     (np.zeros((64, 64), bool), "got bool"), (np.zeros((64, 64), complex), "got complex128"),
     (np.zeros((64, 64), object), "got object"), (np.array(["a"]), "got str"), (np.zeros((9, 9), np.longdouble), "got"),
-    (torch.zeros(3, 64, 64, dtype=torch.int32), "got int32"), (torch.zeros(3, 64, 64, dtype=torch.bool), "got bool"),
+    (torch.zeros(3, 64, 64, dtype=torch.int32), "int32 Tensor .*white="),
+    (torch.zeros(3, 64, 64, dtype=torch.bool), "got bool"),
     ([], "got none"), ((), "got none"), ([[]], "got none"), ([torch.zeros(3, 64, 64), torch.zeros(3, 32, 32)], "one s"),
     (None, "got NoneType"), (3, "got int"), ([0.5, 0.1], "got float"), ({"image": 1}, "got dict"), (b"a", "got bytes")])
 def test_what_is_no_image_is_refused_in_words(model, wrong, message):

@@ -227,6 +227,6 @@ def test_repr_tells_how_the_model_was_trained(model):
     lines = repr(model).splitlines()
     assert lines[0] == type(model).__name__
     assert f"  teacher: backbone='resnet18', weights={model.config.weights!r}" in lines
-    assert f"  trained: image_size=(64, 64), value_range=(0.1, 0.9), version='{rdlib.__version__}'" in lines
+    assert f"  trained: image_size=(64, 64), value_range=(0.1, 0.9), version='{rdlib.__version__}', white=None" in lines
     assert f"  threshold: {model.threshold}" in lines and "  region of interest: 2730 pixels" in lines
     assert len(lines) == 6 and "2730 pixels" in model._repr_html_()

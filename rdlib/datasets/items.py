@@ -206,3 +206,15 @@ def known_samples(dataset: Any) -> AnomalyDataset | None:
         return None
     has_masks = all(part.has_masks or not any(part.labels) for part in sets)
     return AnomalyDataset([sample for part in sets for sample in part.samples], sets[0].size, has_masks)
+
+
+def white_of(dataset: Any) -> float | None:
+    """Return the value of white in the files of any data set, see `AnomalyDataset.white`; None if it is unknown."""
+    known = known_samples(dataset)
+    return getattr(dataset, "white", None) if known is None else known.white
+
+
+def read_with(dataset: Any, white: float | None) -> Any:
+    """Return any data set so that it reads its files with a model's `white`, see `AnomalyDataset.read_with`."""
+    known = None if white is None else known_samples(dataset)
+    return dataset if known is None else known.read_with(white)

@@ -2,7 +2,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, random_split
 
+from rdlib.datasets.depth import Depth
 from rdlib.images import read_image, to_pixels
 from rdlib.masks import UNKNOWN, MaskRule, load_mask, mask_rule
 from rdlib.synthetic import Scene
@@ -69,7 +70,7 @@ class FileSample:
         defect: "good" or the defect type.
         mask: the mask file, or the files of its parts; None: all pixels are normal in a good image, else unknown.
         rule: how to read the values of the mask files; None: decide from these files alone, see `masks.mask_rule`.
-        depth: range of the values of deep image files, shared by all samples of a data set.
+        depth: value of white in files of more than 8 bits a channel, shared by all samples of a data set.
         keep_defects: keep at least one pixel of every outlined defect when the mask shrinks.
     """
 
@@ -78,7 +79,7 @@ class FileSample:
     defect: str = GOOD
     mask: Path | tuple[Path, ...] | None = None
     rule: MaskRule | None = None
-    depth: object = None
+    depth: Depth | None = field(default=None, compare=False, repr=False)
     keep_defects: bool = False
 
     @property
@@ -88,7 +89,7 @@ class FileSample:
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
-        image, image_size = read_image(self.path, size)
+        image, image_size = read_image(self.path, size, lambda: self.depth.white if self.depth else None)
         if not self.masks:
             return image, torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
         parts, rule = [], self.rule or mask_rule(self.masks)
@@ -178,6 +179,27 @@ class AnomalyDataset(Shown, Dataset[Item]):
     def defect_types(self) -> list[str]:
         """Return "good" or the defect type for every item."""
         return [sample.defect for sample in self.samples]
+
+    @property
+    def white(self) -> float | None:
+        """Return the value of white in files of more than 8 bits a channel; None without such files.
+
+        Raises DataError if the samples have several.
+        """
+        depths = {depth for sample in self.samples if (depth := getattr(sample, "depth", None))}
+        if len(found := sorted({depth.white for depth in depths} - {None})) > 1:
+            raise DataError(f"The images have several values of white: {found}. Pass one white= for all of them.")
+        return found[0] if found else None
+
+    def read_with(self, white: float | None) -> "AnomalyDataset":
+        """Return a data set that reads its files with a model's `white`; itself if that changes nothing."""
+        depths = [sample.depth for sample in self.samples if isinstance(sample, FileSample)]
+        if white is None or all(depth and depth.known == white for depth in depths):
+            return self
+        part, depth = copy.copy(self), Depth(white=white)
+        part.samples = [replace(sample, depth=depth) if isinstance(sample, FileSample) else sample
+                        for sample in self.samples]
+        return part
 
     def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> "AnomalyDataset":
         """Return the items at `indices` (or where a bool mask is True) as a data set of the same kind, in this order.

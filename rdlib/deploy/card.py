@@ -11,6 +11,8 @@ def model_card(model: Distillation, size: tuple[int, int]) -> dict[str, str]:
     """Describe input, output and decision of an exported model for images of size (H, W), as short texts by name."""
     card = dict(line.split(": ", 1) for line in TEMPLATE.read_text(encoding="utf-8").splitlines())
     low, high = accepted_range(model.config.value_range)
+    if model.config.white is None:
+        del card["white"]
     if model.threshold is None:
         card = {name: text for name, text in card.items() if "threshold" not in name}
         card["decision"] = "none: no threshold was saved with the model"

@@ -144,7 +144,7 @@ class OnnxDetector(Scorer):
         """
         if precision not in ("float32", "auto"):
             raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
-        batches = checked_images(images, self.image_size, self._range).float().split(batch_size)
+        batches = checked_images(images, self.image_size, self._range, self.white).float().split(batch_size)
         parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         check_finite(maps, scores)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rdlib.datasets.samples import AnomalyDataset
-from rdlib.images import image_size
+from rdlib.images import header
 from rdlib.masks import read_mask
 from rdlib.utils.errors import DataError
 
@@ -25,7 +25,7 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
         DataError: the images differ in size, or the mask cannot be read or has another size.
         ValueError: the box does not lie in the images, no pixel is inside, or the text is neither a box nor a file.
     """
-    sizes = {image_size(sample.path) for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
+    sizes = {header(sample.path)[:2] for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
     if len(sizes) > 1:
         raise DataError(f"A region needs images of one size; these have {len(sizes)}. Leave --roi out, or cut them.")
     (height, width), = sizes

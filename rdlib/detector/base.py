@@ -69,7 +69,7 @@ class Detector(Shown, Saved):
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
-        trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version"))
+        trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version", "white"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
                 "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
@@ -85,16 +85,23 @@ class Detector(Shown, Saved):
         known = self.config.image_size or (self.threshold.size if self.threshold else None)
         return (self.roi.shape[0], self.roi.shape[1]) if known is None and self.roi is not None else known
 
-    def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float]) -> None:
+    @property
+    def white(self) -> float | None:
+        """Return the value of white in files of more than 8 bits a channel, or None."""
+        return self.config.white
+
+    def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],
+                    white: float | None = None) -> None:
         """Note what the model was trained on. Its threshold becomes None, since it was chosen for other weights.
 
         Args:
             image_size: (H, W) or the side of a square, in pixels.
             value_range: smallest and largest value of the training images.
+            white: value of white in their files, if these have more than 8 bits a channel, such as 4095 for 12 bits.
         """
         low, high = value_range
         self.config.image_size, self.config.value_range = as_size(image_size), (float(low), float(high))
-        self.config.version, self.threshold = __version__, None
+        self.config.white, self.config.version, self.threshold = white, __version__, None
 
     def set_roi(self, mask: ArrayLike | Tensor | None) -> None:
         """Restrict training and prediction to a region of interest (ROI). The threshold becomes None.
@@ -166,7 +173,7 @@ class Detector(Shown, Saved):
             NotFiniteError: maps or scores are NaN or infinite, because images or weights are.
         """
         with eval_mode(self, self.device):
-            batches = checked_images(images, self.image_size, self.config.value_range).split(batch_size)
+            batches = checked_images(images, self.image_size, self.config.value_range, self.white).split(batch_size)
             maps = torch.cat([self.anomaly_maps(batch.to(self.device, self.mean.dtype), precision)
                               for batch in batches])
             maps = self.inside_roi(gaussian_smooth(maps, self.config.sigma))

@@ -19,12 +19,14 @@ class Config:
     score: str = "max"
     image_size: tuple[int, int] | None = None  # (H, W) of the images it was trained on, see `Detector.set_trained`
     value_range: tuple[float, float] | None = None  # smallest and largest value of these images
+    white: float | None = None  # value of white in their files of more than 8 bits a channel; None without such files
     version: str | None = None  # of the kit that trained it
 
     def __post_init__(self) -> None:
         self.image_size = self.image_size and as_size(self.image_size)  # a list in a file
         self.value_range = self.value_range and (float(self.value_range[0]), float(self.value_range[1]))
         self.scales = checked_scales(self.scales)
+        self.white = self.white and float(self.white)
         if self.sigma < 0:
             raise ValueError(f"sigma is a width in pixels and cannot be negative; got {self.sigma}. Use 0 for none.")
         check_choice("score", self.score, SCORES)

@@ -32,6 +32,11 @@ class Scorer:
         """Return (H, W) of the images that the model takes, in pixels, or None if it takes any size."""
         raise NotImplementedError
 
+    @property
+    def white(self) -> float | None:
+        """Return the value of white in files of more than 8 bits a channel, or None if the model knows none."""
+        return self.describe()["config"].get("white")
+
     def describe(self) -> dict:
         """Describe the model for a JSON file, with "config" and "threshold"."""
         raise NotImplementedError
@@ -65,23 +70,24 @@ class Scorer:
 
 
 def checked_images(images: Images, size: tuple[int, int] | None, value_range: tuple[float, float] | None,
-                   tolerance: float = TOLERANCE) -> Tensor:
+                   white: float | None = None, tolerance: float = TOLERANCE) -> Tensor:
     """Convert images to a batch, and check its size and range.
 
     Args:
         images: an image, a batch, or a list of these, see `rdlib.images.as_images`.
         size: (H, W) that files and Pillow's images are resized to and all others must have; None if it is unknown.
         value_range: smallest and largest value of the training images; None, or a range within [0, 1], means [0, 1].
+        white: value of white in images of more than 8 bits a channel; None if the model knows none.
         tolerance: by which a value may lie outside this range.
 
     Returns:
         (B, 3, H, W) floating point RGB on the device of `images`.
 
     Raises:
-        DataError: a file is missing or no readable image.
+        DataError: a file is missing or no readable image, or an image does not fit `white`.
         ValueError: images of another kind, shape, dtype, size or range.
     """
-    batch = as_images(images, size)
+    batch = as_images(images, size, white)
     agreed_size(size, batch.shape[2:])
     least, most = accepted_range(value_range)
     if not (-0.5 <= least and most <= 1.5) and _holds_bytes(images):  # no noise or change of light goes so far

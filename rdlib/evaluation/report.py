@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import check_finite
-from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, unpacked
+from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
@@ -225,7 +225,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     began = time.perf_counter()
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    found: Any = [] if dataset is None else dataset
+    found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))

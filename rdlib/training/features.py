@@ -51,7 +51,7 @@ class LiveFeatures:
         The model is told the size of the images and the range of their values, as far as they have been read.
         """
         for images in self.images(chunks, epoch):
-            self.model.set_trained(images.shape[2:], widened(self.model.config.value_range, images))
+            self.model.set_trained(images.shape[2:], widened(self.model.config.value_range, images), self.model.white)
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
             yield images, features

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, checked_scales
-from rdlib.datasets.items import Seeded, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset, white_of
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
@@ -49,7 +49,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
 
     Args:
         model: `ReverseDistillation` or `ForwardStudent`; changed in place. Afterwards it is in eval mode, has no
-            threshold, and knows the size of the images and the range of their values.
+            threshold, and knows the size of the images, the range of their values, and the white of their files.
         dataset: good images (3, H, W), float32 RGB in [0, 1] or uint8: an `AnomalyDataset` or another map-style data
             set, such as a `Subset`, `ConcatDataset`, `TensorDataset` or list of tensors; no `DataLoader`. Random
             augmentation with torch's, NumPy's or Python's global generator follows `seed` and epoch.
@@ -79,6 +79,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         first choice, `run.settings["cached"]`.
 
     Raises:
+        DataError: an image cannot be read, or the files have no common value of white.
         ValueError: the data set is empty or of another form, the model cannot be trained, or an argument has an invalid
             value.
         WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
@@ -109,7 +110,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
             read_checkpoint(file, run, optimizer)
-        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first))
+        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
         for callback in callbacks:
             getattr(callback, "on_start", lambda run: None)(run)
             at_end.callback(getattr(callback, "on_end", lambda run: None), run)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES
-from rdlib.datasets.items import Seeded, check_dataset
+from rdlib.datasets.items import Seeded, check_dataset, white_of
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
 from rdlib.training.features import widened
@@ -188,7 +188,7 @@ class MemoryBank(Detector):
                 direction = torch.randn(patches.shape[1], PROJECTED, generator=generator).to(patches.device)
                 patches = patches[greedy_coreset(patches @ direction / PROJECTED**0.5, self.config.size)]
         self.bank = patches
-        self.set_trained(images[0].image.shape[1:], value_range)
+        self.set_trained(images[0].image.shape[1:], value_range, white_of(dataset))
         return self
 
     def anomaly_maps(self, images: Tensor, precision: str = "float32") -> Tensor:

@@ -1,0 +1,58 @@
+"""Find the value of white in image files with more than 8 bits a channel, once for a data set."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from rdlib.images import WHITES, decoded, header, split_alpha
+from rdlib.utils.errors import DataError
+
+
+class Depth:
+    """The value of white in the deep files of a data set: those with more than 8 bits a channel.
+
+    Args:
+        paths: the training images, which are scanned when `white` is first asked for.
+        white: value of white if it is known, above 0; None: find it.
+
+    Raises:
+        ValueError: `white` is not above 0.
+    """
+
+    def __init__(self, paths: Sequence[Path] = (), white: float | None = None):
+        if white is not None and not 0 < white < np.inf:
+            raise ValueError(f"white is the value of white in the files, such as 4095 for 12 bits; got {white}.")
+        self.paths, self.known = list(paths), white and float(white)  # as far as files were read
+
+    @property
+    def white(self) -> float | None:
+        """Return the given white or the smallest usual one that holds all values; None if no file is deep.
+
+        Raises DataError if a file cannot be read, if floats and integers are mixed, or if no usual white holds them.
+        """
+        if self.known is None:
+            self.known, self.paths = _find_white(self.paths), []
+        return self.known
+
+    def __reduce__(self) -> tuple:
+        return Depth, ((), self.white)  # a worker process must not scan the files again
+
+
+def _find_white(paths: list[Path]) -> float | None:
+    """Find the white of image files. Only the deep ones are decoded."""
+    highest: dict[str, tuple[float, Path]] = {}
+    for path in tqdm(paths, "read the depth of images", unit="image", leave=False, delay=3, disable=None):
+        if header(path).deep:
+            values = split_alpha(np.asarray(decoded(path)))[0]
+            kind = "floats" if values.dtype.kind == "f" else "integers"
+            highest[kind] = max(highest.get(kind, (0.0, path)), (float(values.max()), path))
+    if len(highest) > 1:
+        raise DataError(f"{highest['floats'][1]} holds floats, but {highest['integers'][1]} integers of more than 8 "
+                        "bits. Save all images in one way.")
+    for kind, (most, path) in highest.items():
+        usual = [white for white in (1, *WHITES)[kind == "integers":] if most <= white]
+        if not usual:
+            raise DataError(f"{path} has values up to {most:g}, above {WHITES[-1]}. Pass the value of white, white=.")
+        return float(usual[0])
+    return None
