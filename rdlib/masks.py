@@ -1,39 +1,190 @@
 """Read masks: decide once, from all mask files of a data set, what their values mean."""
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion, find_objects
+from scipy.ndimage import label as connected_components
 from torch import Tensor
 
 from rdlib.images import open_image, to_rgb
+from rdlib.utils.errors import DataError
 
-UNKNOWN = 2  # value of a mask's pixel that may be normal or defect; 0 is normal, 1 defect
+UNKNOWN = 2  # value of a pixel that may be normal or defect; 0 is normal, 1 defect
+FEW = 32  # up to so many values may be codes of defect types; the codes beside a void of 255 are smaller
+BLOCK = np.ones((3, 3), dtype=bool)  # a pixel and its 8 neighbors
 
 
 @dataclass(frozen=True)
 class MaskRule:
-    """How the values of a data set's mask files become 0 normal, 1 defect, 2 unknown."""
+    """How the values of a data set's mask files are read.
 
-    threshold: float | None = None
+    Args:
+        cut: values above it are defect.
+        void: value of unknown pixels; -1: no pixel is unknown.
+    """
+
+    cut: float
+    void: float = -1
 
 
 def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule:
-    """Decide what the values of all mask files of a data set mean."""
-    return MaskRule(threshold)
+    """Decide what the values of all mask files of a data set mean. Each file is read once.
+
+    Black and one other value are a mask. A few values are codes: all but 0 are defect, except 255 beside codes below
+    32, which is unknown. Lossy files, soft edges and values close to both ends are cut at half of white.
+
+    Args:
+        paths: the mask files.
+        threshold: values above it are defect; None: decide by the values.
+
+    Returns:
+        The rule for `load_mask`.
+
+    Raises:
+        DataError: a file cannot be read, or the values have no clear meaning.
+    """
+    if threshold is not None:
+        return MaskRule(threshold)
+    pixels, places = Counter[float](), dict[float, Path]()
+    whites, clean, lossy, void, lost = set[float](), True, False, False, False
+    for path in paths:
+        values, full, color, soft = _values(path)
+        inside = values[_box(values)]
+        found = {0: 0} | dict(zip(*(part.tolist() for part in np.unique(inside, return_counts=True)), strict=True))
+        found[0] += values.size - inside.size
+        pixels.update(found)
+        places = dict.fromkeys(found, path) | places
+        whites, clean, lossy = whites | {full}, clean and not soft and not color, lossy or soft
+        void = void or bool({255, 65535} & found.keys()) and any(
+            binary_erosion(inside == code, BLOCK).any() for code in found if 0 < code < FEW)
+        lost = lost or _cut_loses(inside, full) if len(found) > 2 or soft else lost or 0 < max(found) <= full / 2
+    codes, white = sorted(value for value in pixels if value), max(whites, default=0)
+    low, middle, high = (sum(number for value, number in pixels.items() if start < value <= stop) for start, stop in
+                         ((-1, white / 8), (white / 8, white * 7 / 8), (white * 7 / 8, white)))
+    few, ends = len(codes) <= FEW, not middle and codes[1:] and codes[-2] > white * 7 / 8
+    if not codes or clean and len(codes) == 1 and (pixels[0] or codes[0] in (1, white)):
+        return MaskRule(0)
+    if clean and codes[-1] in (255, 65535) and max(codes[:-1], default=FEW) < FEW:
+        if void:
+            return MaskRule(0, codes[-1])
+    elif (ends or lossy or not few) and high and middle <= min(low, 4 * high) and len(whites) == 1 and not lost:
+        return MaskRule(white / 2)
+    elif few and not lossy and pixels.most_common(1)[0][0] == 0:
+        return MaskRule(0)
+    shares = [f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
+              for value, number in pixels.most_common(8) if number]
+    raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: "
+                    f"{', '.join(shares)}{', ...' * (len(codes) > 8)}. Save masks as black and white, or give "
+                    "mask_threshold= (threshold= of read_mask): values above it are defect.")
+
+
+def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
+    """Read the values of a mask file; transparent pixels are 0.
+
+    Returns (h, w) gray levels, indices of a colored palette, or the brightest channel of colors; the value of white;
+    whether the values are colors; and whether the file's compression changes values.
+    """
+    image = open_image(path)
+    with path.open("rb") as file:
+        head = file.read(65536)
+    lossy = (head.startswith(b"\xff\xd8") or head[8:12] == b"WEBP" and b"VP8L" not in head
+             or "jpeg" in str(image.info.get("compression")))
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these to 8 bits
+        values = np.asarray(image)
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise DataError(f"The mask {path} has values that are negative, NaN or infinite. Save it again.")
+        return values, 65535.0 if image.mode != "F" else 255.0 if values.max() > 1 else 1.0, False, lossy
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return np.asarray(image.convert("L")), 255.0, False, lossy
+    channels = np.stack([np.asarray(channel) for channel in to_rgb(image, "black")])
+    bright = channels.max(0)
+    if image.mode in ("P", "PA") and np.ptp(np.reshape(image.getpalette() or [], (-1, 3)), axis=1).any():
+        index = np.asarray(image.getchannel("P"))
+        index = np.where(np.asarray(image.convert("RGBA").getchannel("A")), index, 0)
+        if not (bright[index == 0].any() and (bright[index > 0] == 0).any()):  # else a later index is black
+            return index, 255.0, False, lossy
+    return bright, 255.0, bool((bright - channels.min(0)).max() > (FEW if lossy else 0)), lossy
+
+
+def _box(where: NDArray) -> tuple[slice, ...]:
+    """Find the smallest box that holds all values but 0; one pixel if all are 0."""
+    ends = [np.flatnonzero(where.any(axis)) for axis in (1, 0)]
+    return tuple(slice(found[0], found[-1] + 1) if len(found) else slice(0, 1) for found in ends)
+
+
+def _cut_loses(values: NDArray, white: float) -> bool:
+    """Return whether a region of 9 or more pixels, which is not black, lies wholly below half of white."""
+    regions, count = connected_components(values > white / 8, BLOCK)
+    areas = np.bincount(regions.ravel(), minlength=count + 1)
+    areas[np.unique(regions[values > white / 2])] = 0
+    return bool((areas[1:] >= BLOCK.size).any())
+
+
+def mask_codes(path: Path, rule: MaskRule) -> NDArray[np.uint8]:
+    """Read a mask file by the rule of its data set: (h, w), 0 normal, 1 defect, 2 unknown."""
+    values = _values(path)[0]
+    codes = (values > rule.cut).astype(np.uint8)
+    codes[values == rule.void] = UNKNOWN
+    return codes
+
+
+def _nearest(old: int, new: int) -> NDArray:
+    """Return the pixel that each of `new` ones shows when a side of `old` pixels is resized."""
+    numbers = Image.fromarray(np.arange(old, dtype=np.int32)[:, None])
+    return np.asarray(numbers.resize((1, new), Image.Resampling.NEAREST))[:, 0]
+
+
+def lost_defects(defect: NDArray, size: tuple[int, int]) -> tuple[int, tuple[NDArray, ...]]:
+    """Find the regions of a mask that lose all pixels when it is resized with the nearest neighbor.
+
+    Args:
+        defect: (h, w) bool; a region is an 8-neighbor component.
+        size: (H, W) of the resized mask, in pixels.
+
+    Returns:
+        The number of all regions; and rows and columns in the resized mask, one pair for each lost region: where its
+        pixel nearest to its center lies.
+    """
+    box = _box(defect)
+    regions, count = connected_components(defect[box], BLOCK)
+    shown = [_nearest(old, new) - part.start for old, new, part in zip(defect.shape, size, box, strict=True)]
+    left = regions[np.ix_(*(place[(place >= 0) & (place < n)] for place, n in zip(shown, regions.shape, strict=True)))]
+    places, boxes = [], find_objects(regions)
+    for number in np.setdiff1d(np.arange(1, count + 1), left):
+        pixels = np.argwhere(regions[boxes[number - 1]] == number)
+        center = pixels[((pixels - pixels.mean(0)) ** 2).sum(1).argmin()]
+        center += [outer.start + inner.start for outer, inner in zip(box, boxes[number - 1], strict=True)]
+        places.append((2 * center + 1) * size // (2 * np.array(defect.shape)))
+    return count, tuple(np.reshape(places, (-1, 2)).astype(int).T)
 
 
 def load_mask(path: Path, size: tuple[int, int], rule: MaskRule,
               keep_defects: bool = False) -> tuple[Tensor, tuple[int, int]]:
-    """Read a mask by the rule of its data set and resize it with the nearest neighbor."""
-    image = open_image(path)
-    deep = image.mode.startswith("I") or image.mode == "F"  # 16-bit or float: Pillow would clip these to 8 bits
-    values = np.asarray(image if deep else Image.merge("RGB", to_rgb(image, "black")).convert("L"), dtype=np.float64)
-    foreground = (values > (values.max() / 2 if rule.threshold is None else rule.threshold)).astype(np.uint8)
-    resized = Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized)), (image.height, image.width)
+    """Read a mask by the rule of its data set and resize it with the nearest neighbor.
+
+    Args:
+        path: the mask file.
+        size: (H, W) of the result, in pixels.
+        rule: what the values mean.
+        keep_defects: keep at least one pixel of every region.
+
+    Returns:
+        The mask, (H, W) uint8: 0 normal, 1 defect, 2 unknown; and (height, width) of the file's mask.
+
+    Raises:
+        DataError: the file is missing or no readable image.
+    """
+    codes = mask_codes(path, rule)
+    resized = codes[np.ix_(*map(_nearest, codes.shape, size))]
+    if keep_defects:
+        resized[lost_defects(codes == 1, size)[1]] = 1
+    return torch.from_numpy(resized), codes.shape
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
@@ -48,7 +199,11 @@ def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None)
         The mask, (H, W) bool, True = defect, and (height, width) of the file's mask.
 
     Raises:
-        DataError: the file is missing or no readable image.
+        DataError: the file is missing or no readable image, or its values have no clear meaning or mark unknown pixels.
     """
-    mask, own = load_mask(path, size, mask_rule([path], threshold))
+    rule = mask_rule([path], threshold)
+    if rule.void >= 0:
+        raise DataError(f"The mask {path} marks unknown pixels with {rule.void:g}, which a yes or no cannot express. "
+                        "Load it as part of a data set, or give threshold=: values above it are defect.")
+    mask, own = load_mask(path, size, rule)
     return mask == 1, own

@@ -85,14 +85,15 @@ class PixelRanking:
         masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect. An empty mask adds normal pixels
             but no region.
         maps: (N, H, W) scores.
+        unknown: (N, H, W) masks of the pixels to leave out; None if all pixels count.
 
     Raises:
         ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, or no normal pixel.
     """
 
-    def __init__(self, masks: ArrayLike, maps: ArrayLike):
-        masks, maps = _checked(masks, maps, flat=False)
-        normal = np.sort(maps[~masks])
+    def __init__(self, masks: ArrayLike, maps: ArrayLike, unknown: ArrayLike | None = None):
+        masks, maps, normal = _classes(masks, maps, unknown)
+        normal = np.sort(maps[normal])
         defect, shares = maps[masks], region_shares(masks)
         order = np.argsort(-defect)
         ranked = defect[order]
@@ -230,7 +231,8 @@ def curve_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> tuple[NDArra
     return np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
 
 
-def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) -> float:
+def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200,
+                    unknown: ArrayLike | None = None) -> float:
     """Compute the official code's PRO (test.py:356-382), to compare with the paper; not MVTec AD's definition.
 
     Each image with a mask has its own curve, over `n_thresholds` equal steps from its smallest to its largest score.
@@ -242,6 +244,7 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
         masks: (N, H, W) bool, or 0 and 1, or 0 and 255; True, 1 and 255 = defect.
         maps: (N, H, W) scores.
         n_thresholds: number of steps of a curve, 1 or more.
+        unknown: (N, H, W) masks of the pixels to leave out; None if all pixels count.
 
     Returns:
         The mean area, in [0, 1].
@@ -250,21 +253,22 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200) 
         ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, or no image
             whose curve has a width.
     """
-    masks, maps = _checked(masks, maps, flat=False)
-    areas = [area for mask, scores in zip(masks, maps, strict=True) if mask.any()
-             and (area := _official_area(mask, scores, n_thresholds)) is not None]
+    masks, maps, normal = _classes(masks, maps, unknown)
+    areas = [area for mask, scores, rest in zip(masks, maps, normal, strict=True) if mask.any()
+             and (area := _official_area(mask, scores, rest, n_thresholds)) is not None]
     if not areas:
         raise ValueError("No image has both a mask and a PRO curve of any width. Use aupro, one curve for all images.")
     return float(np.mean(areas))
 
 
-def _official_area(mask: NDArray, scores: NDArray, n_thresholds: int) -> float | None:
-    low, high = scores.min(), scores.max()
+def _official_area(mask: NDArray, scores: NDArray, normal: NDArray, n_thresholds: int) -> float | None:
+    known = scores[mask | normal]
+    low, high = known.min(), known.max()
     if low == high:
         return None
     # In the map's own dtype; official maps are float64. Rounding decides whether np.arange adds a last threshold.
     thresholds = np.arange(low, high, (high - low) / n_thresholds, dtype=scores.dtype)
-    fpr = _share_above(scores[~mask], thresholds)
+    fpr = _share_above(scores[normal], thresholds)
     components, count, _ = label_regions(mask)
     pro = np.mean([_share_above(scores[components == i], thresholds) for i in range(1, count + 1)], axis=0)
     kept = fpr < 0.3
@@ -282,14 +286,26 @@ def _share_above(scores: NDArray, thresholds: NDArray) -> NDArray:
     return 1 - np.searchsorted(np.sort(scores), thresholds, side="right") / max(scores.size, 1)
 
 
-def _checked(labels: ArrayLike, scores: ArrayLike, flat: bool = True) -> tuple[NDArray, NDArray]:
-    labels, scores = as_truth(labels), as_finite(scores, "scores")
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray, NDArray]:
+    labels, scores, _ = _classes(labels, scores, None, pixels=False)
+    return labels.ravel(), scores.ravel()
+
+
+def _classes(truth: ArrayLike, scores: ArrayLike, unknown: ArrayLike | None,
+             pixels: bool = True) -> tuple[NDArray, NDArray, NDArray]:
+    """Check the input. Return where it is anomalous, the scores, and where it is normal; an unknown pixel is neither.
+
+    Raises ValueError for shapes that differ, other values, or one class; of `pixels`, unless they are (N, H, W).
+    """
+    truth, scores = as_truth(truth), as_finite(scores, "scores")
     scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)  # differences of integers may wrap
-    if not flat and scores.ndim != 3:
+    hidden = np.zeros_like(truth) if unknown is None else as_truth(unknown)
+    if pixels and scores.ndim != 3:
         raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Pass a single map as map[None].")
-    if labels.shape != scores.shape:
-        raise ValueError(f"Truth and scores must have the same shape, got {labels.shape} and {scores.shape}. Pass one "
+    if not truth.shape == scores.shape == hidden.shape:
+        raise ValueError(f"Truth and scores must have the same shape, got {truth.shape} and {scores.shape}. Pass one "
                          "label for each image, or masks of the maps' size.")
-    if labels.all() or not labels.any():
-        raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if labels.any() else 'normal'}.")
-    return (labels.ravel(), scores.ravel()) if flat else (labels, scores)
+    truth, normal = truth & ~hidden, ~(truth | hidden)
+    if not (truth.any() and normal.any()):
+        raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if truth.any() else 'normal'}.")
+    return truth, scores, normal

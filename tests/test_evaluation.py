@@ -386,7 +386,8 @@ def test_images_of_another_size_than_their_set_says_are_evaluated_as_they_are():
     class Larger(AnomalyDataset):
         def __getitem__(self, index):
             item = super().__getitem__(index)
-            return item._replace(image=torch.zeros(3, 96, 96), mask=torch.zeros(96, 96, dtype=torch.bool))
+            blank = torch.zeros(96, 96, dtype=torch.bool)
+            return item._replace(image=torch.zeros(3, 96, 96), mask=blank, unknown=blank)
 
     data = load_dataset("synthetic/weave", size=64).test
     report = evaluate(ReverseDistillation("resnet18", None), Larger(data.samples[:2], data.size), progress=False)

@@ -182,19 +182,6 @@ def test_float_and_32_bit_masks(tmp_path):
         assert np.array_equal(read_mask(written(tmp_path, values, "a.tif"), (H, W))[0], DEFECT)
 
 
-def test_threshold_of_masks(tmp_path):
-    values = np.where(DEFECT, 200, 7).astype(np.uint8)  # 7: compression noise
-    values[30:35, 40:50] = 127
-    loose = values > 100  # more than half of the maximum, 200
-    path = written(tmp_path, values)
-    assert np.array_equal(read_mask(path, (H, W))[0], loose) and loose.sum() > DEFECT.sum()
-    assert np.array_equal(read_mask(path, (H, W), threshold=127)[0], DEFECT)
-    assert np.array_equal(read_mask(path, (H, W), threshold=126)[0], loose)
-    assert read_mask(path, (H, W), threshold=6)[0].all() and not read_mask(path, (H, W), threshold=200)[0].any()
-    noise = written(tmp_path, np.full((H, W), 7, np.uint8), "noise.png")
-    assert read_mask(noise, (H, W))[0].all() and not read_mask(noise, (H, W), threshold=127)[0].any()
-
-
 @pytest.mark.parametrize("size", [(16, 16), (32, 20), (8, 64), (128, 96)])  # no center falls between two pixels
 def test_masks_are_resized_to_the_nearest_pixel(tmp_path, size):
     """The pixel under the center of the new one; nothing in between is invented."""

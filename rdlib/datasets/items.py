@@ -42,9 +42,10 @@ def labelled_item(found: Any, index: int) -> Item:
     unknown = getattr(found, "unknown", None)
     unknown = np.full(image.shape[1:], mask is None and label == 1) if unknown is None else as_truth(unknown)
     mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
-    if mask.shape[-2:] != image.shape[1:] or mask.size != image[0].numel():
-        raise ValueError(f"The mask of item {index} of the data set is {mask.shape}, but its image is "
-                         f"{tuple(image.shape)}. Resize them together. {CONTRACT}")
+    for part in (mask, unknown):
+        if part.shape[-2:] != image.shape[1:] or part.size != image[0].numel():
+            raise ValueError(f"The mask of item {index} of the data set is {part.shape}, but its image is "
+                             f"{tuple(image.shape)}. Resize them together. {CONTRACT}")
     mask, unknown = (torch.from_numpy(part.copy()).view(image.shape[1:]) for part in (mask & ~unknown, unknown))
     return Item(image, label, mask, index, unknown)
 

@@ -96,8 +96,10 @@ class FileSample:
         for path in self.masks:
             part, mask_size = load_mask(path, size, rule, self.keep_defects)
             if mask_size != image_size:
+                advice = ("One of them is turned by EXIF and the other is not: save both upright." if
+                          mask_size == image_size[::-1] else "Export the mask at the size of its image.")
                 raise DataError(f"The mask {path} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
-                                f"is {image_size[1]} x {image_size[0]}. Export the mask at the size of its image.")
+                                f"is {image_size[1]} x {image_size[0]}. {advice}")
             parts.append(part)
         found = torch.stack(parts)  # where the parts disagree, defect comes before unknown, unknown before normal
         return image, torch.where((found == 1).any(0), 1, found.amax(0)).to(torch.uint8)

@@ -57,7 +57,7 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
         counts = pixel_counts(report.labels[:, None, None], report.scores[:, None, None])
         found["image_auroc"], _ = pixel_metrics(counts, weights, report.fpr_limit)
     if report.pixels:
-        counts = pixel_counts(report.masks, report.maps)
+        counts = pixel_counts(report.masks, report.maps, report.unknown)
         found["pixel_auroc"], found["aupro"] = pixel_metrics(counts, weights, report.fpr_limit)
     return found
 
@@ -75,8 +75,10 @@ def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
 Counts = tuple[NDArray, NDArray, NDArray, NDArray]
 
 
-def pixel_counts(masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> Counts:
+def pixel_counts(masks: ArrayLike, maps: ArrayLike, unknown: ArrayLike | None = None, bins: int = BINS) -> Counts:
     """Count the pixels of a test set per image and bin of scores: (N, H, W) masks and (N, H, W) float maps.
+
+    Pixels in the masks `unknown` are not counted.
 
     Half of the edges of at most `bins` bins are quantiles of the normal pixels, half of the defect pixels. Each
     quantile of the defect pixels has its own bin. Curves rise only at scores of defect pixels, so up to bins / 4 defect
@@ -86,14 +88,16 @@ def pixel_counts(masks: ArrayLike, maps: ArrayLike, bins: int = BINS) -> Counts:
     pixels each divided by the area of its region. The fourth, (N,), has the number of regions.
     """
     masks, maps = as_truth(masks), as_finite(maps, "maps")
+    hidden = np.zeros_like(masks) if unknown is None else as_truth(unknown)
+    masks, normals = masks & ~hidden, ~(masks | hidden)
     steps = _quantiles(maps[masks], bins // 4)
-    edges = np.unique(np.concatenate([_quantiles(maps[~masks], bins // 2 - 1), steps,
+    edges = np.unique(np.concatenate([_quantiles(maps[normals], bins // 2 - 1), steps,
                                       np.nextafter(steps, np.inf, dtype=maps.dtype)]))
     normal, defect, overlap = np.zeros((3, len(maps), len(edges) + 1))
     regions = np.zeros(len(maps))
-    for i, (mask, scores) in enumerate(zip(masks, maps, strict=True)):
+    for i, (mask, rest, scores) in enumerate(zip(masks, normals, maps, strict=True)):
         place = len(edges) - np.searchsorted(edges, scores, side="right")  # 0 holds the highest scores
-        normal[i] = np.bincount(place[~mask], minlength=len(edges) + 1)
+        normal[i] = np.bincount(place[rest], minlength=len(edges) + 1)
         if mask.any():
             _, regions[i], share = label_regions(mask)
             defect[i] = np.bincount(place[mask], minlength=len(edges) + 1)

@@ -27,7 +27,7 @@ from rdlib.utils.files import written_atomically
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
 ALL_METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
                "aupro_per_image")
-STORED = ("maps", "scores", "masks", "fpr_limit", "seconds")  # fields in a report's file
+STORED = ("maps", "scores", "masks", "fpr_limit", "seconds", "unknown")  # fields in a report's file
 
 
 def _of_images(metric: Callable[[NDArray, NDArray], float]) -> cached_property[float]:
@@ -56,7 +56,7 @@ class Report(Shown):
         fpr_limit: upper limit of the FPR for AUPRO, in (0, 1].
         seconds: time for reading, prediction and smoothing, without the metrics.
         threshold: the model's threshold for the scores, if it has one.
-        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None if all are known.
+        unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None: nowhere.
 
     Raises:
         ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
@@ -69,15 +69,18 @@ class Report(Shown):
     fpr_limit: float
     seconds: float
     threshold: float | None = None
-    unknown: NDArray | None = None
+    unknown: NDArray = None  # type: ignore[assignment]  # replaced in __post_init__
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
+        self.unknown = np.zeros_like(self.masks) if self.unknown is None else as_truth(self.unknown)
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
+        hidden = self.unknown.any((1, 2)).sum() if self.dataset.has_masks else 0
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
+                "unknown": f"masks of {hidden} images, in part or whole" if hidden else None,
                 "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
     @property
@@ -123,7 +126,7 @@ class Report(Shown):
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                maps, scores, masks, limit, seconds = (file[name] for name in STORED)
+                maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
                 rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
                 known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
@@ -141,7 +144,7 @@ class Report(Shown):
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
                                 f"of {found} here; or names, defect types or their order differ.")
-        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold)
+        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold, unknown)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
@@ -149,9 +152,10 @@ class Report(Shown):
 
     @cached_property
     def pixels(self) -> PixelRanking | None:
-        """Rank all pixels for the pixel metrics and curves. None unless the masks have normal and defect pixels."""
-        both = self.masks.any() and not self.masks.all()
-        return PixelRanking(self.masks, self.maps) if self.dataset.has_masks and both else None
+        """Rank all known pixels for the pixel metrics and curves. None unless they hold normal and defect pixels."""
+        known = self.masks[~self.unknown]
+        both = known.any() and not known.all()
+        return PixelRanking(self.masks, self.maps, self.unknown) if self.dataset.has_masks and both else None
 
     image_auroc = _of_images(auroc)
     """AUROC of the image scores."""
@@ -175,7 +179,7 @@ class Report(Shown):
     def aupro_per_image(self) -> float:
         """Compute the official code's AUPRO per image. Compare it with the paper's AUPRO, not with `aupro`."""
         try:
-            return aupro_per_image(self.masks, self.maps) if self.pixels else np.nan
+            return aupro_per_image(self.masks, self.maps, unknown=self.unknown) if self.pixels else np.nan
         except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
             return np.nan
 
@@ -194,7 +198,7 @@ class Report(Shown):
         for kind in sorted(set(self.dataset.defect_types) - {GOOD}):
             index = np.flatnonzero((self.defect_types == kind) | (self.defect_types == GOOD))
             part = replace(self, dataset=self.dataset.subset(index), maps=self.maps[index], scores=self.scores[index],
-                           masks=self.masks[index])
+                           masks=self.masks[index], unknown=self.unknown[index])
             rows[kind] = {"images": int((self.defect_types == kind).sum())} | {m: getattr(part, m) for m in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
@@ -248,4 +252,4 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         outlined = [not hidden.all() for hidden in unknown[labels == 1]]
         test = AnomalyDataset(items.samples(labels), size, any(outlined) or not outlined)
     return Report(test, maps, scores, masks, fpr_limit, time.perf_counter() - began,
-                  model.threshold.score if model.threshold else None, unknown if unknown.any() else None)
+                  model.threshold.score if model.threshold else None, unknown)
