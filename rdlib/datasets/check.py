@@ -110,7 +110,7 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
     if white := getattr(getattr(data.train.samples[0], "depth", None), "known", None):
         facts["depth"] = f"white is {white:g}"
     for rule in {getattr(sample, "rule", None) for sample in data.test.samples} - {None} if data.test else ():
-        facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void} is unknown" * (rule.void is not None)
+        facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void:g} is unknown" * (rule.void >= 0)
     if len(shares := 100 * table["covered"].dropna()):
         facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "
                           f"{shares.min():.2g} to {shares.max():.2g} %)")
