@@ -14,7 +14,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptio
 from collections.abc import Callable, Sequence
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from rdlib.utils.errors import CheckpointError, WeightsError
 
@@ -125,10 +125,11 @@ def _data(folder: str, size: str, quiet: bool = False, **options):
     from rdlib.datasets import folder_dataset, load_dataset
     if not (sides := re.fullmatch(r"(\d+)(?:x(\d+))?|fit", size)):
         raise ArgumentTypeError(f"--size is N, HxW or fit, such as 256 or 160x416; got {size}.")
-    how = {name: options[name] for name in ("seed", "white", "mask_threshold", "keep_defects")}
+    how: dict[str, Any] = {name: options[name] for name in ("seed", "white", "mask_threshold", "keep_defects")}
     how["size"] = (int(sides[1]), int(sides[2] or sides[1])) if sides[1] else size
-    roles = {role: [Path(place).absolute() for place in options[role]]
-             for role in ("good", "defective", "masks", "test_good", "validation") if options[role]}
+    roles: dict[str, Any] = {
+        role: [Path(place).absolute() for place in options[role]]
+        for role in ("good", "defective", "masks", "test_good", "validation") if options[role]}
     if not folder and "good" not in roles or folder and roles:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See --help.")
     with warnings.catch_warnings(action="default" if quiet else "ignore", category=UserWarning):

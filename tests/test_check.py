@@ -91,8 +91,8 @@ def test_what_was_read(spoiled):
     status, out, err, _ = spoiled
     assert status == 0 and err == ""
     for words in ("layout: MVTec AD", "train: 23 good images", "6 inverted", f"1 {KIND}", "5 good", "1 pinhole", "3 dent",
-                  "size: 64 x 64 pixels", "size of files: 96 x 240 (39)", "L PNG (36), I;16 PNG deep (2), L JPEG (1)",
-                  "depth: white is 4095", "mask values: above 0 is defect", "masks: 10 known"):
+                  "size: 64 x 64 pixels", "size of files: 96 x 240 (39)",
+                  "L PNG (36), I;16 PNG deep (2), L JPEG (1)", "depth: white is 4095", "mask values: above 0 is defect", "masks: 10 known"):
         assert words in out, words
 
 
@@ -211,3 +211,53 @@ def test_the_estimate_is_that_of_the_size_and_of_the_epochs(tmp_path):
     assert "for 7 epochs and 18 images to score" in words and "32 x 32 pixels" in words and "GiB free" in words
     minutes = [re.search("About (\\d+) min", expected(data, epochs=epochs))[1] for epochs in (20_000, 60_000)]
     assert 1.5 < int(minutes[1]) / int(minutes[0]) < 6
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """Images of 1 : 2.5 of 12 bits, with a pinhole."""
+    folder = clean(tmp_path_factory.mktemp("long"), 12, 64, 160)
+    for path in [*folder.glob("t*/*/*.png")]:
+        save(np.asarray(Image.open(path)).astype(np.uint16) * 16, path)
+    defective(folder, "pinhole", "000.png", 600, 64, 160, (31, 32, 51, 52))
+    return folder
+
+
+def printed(capsys, *arguments):
+    """What `rdlib check` prints, with an estimate that is not measured."""
+    assert main(["check", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("rdlib.deploy.check.expected", lambda data, *settings: f"{settings}")
+
+
+def test_without_a_size_the_shape_is_kept_and_it_says_so(long, quick, capsys):
+    out = printed(capsys, long)
+    assert "size: 160 x 416 pixels, to fit the images' shape" in out and "squeezes" not in out
+    assert "white is 4095" in out and "(None, 16, 'resnet18')" in out
+
+
+def test_the_options_of_the_reading_are_passed_on(long, quick, capsys):
+    out = printed(capsys, long, "--size", "32x96", "--white", "65535", "--mask-threshold", "100", "--keep-defects",
+                  "--epochs", "3", "--batch-size", "2", "--backbone", "resnet34")
+    assert "size: 32 x 96 pixels" in out and "white is 65535" in out and "above 100 is defect" in out
+    assert "lose defects" not in out and "(3, 2, 'resnet34')" in out
+    assert "1 of 4 defective images that lose defects at 32 x 96 pixels" in printed(capsys, long, "--size", "32x96")
+
+
+def test_folders_by_role_and_data_sets_by_name_are_checked(long, quick, capsys, monkeypatch):
+    out = printed(capsys, "--good", long / "train/good", "--defective", long / "test/dent", "--size", "64")
+    assert "layout: folders by role" in out and "3 dent" in out and "3 of 3" not in out
+    monkeypatch.setenv("RDLIB_DATA", str(long.parent))
+    (long.parent / "mvtec").mkdir()
+    (long.parent / "mvtec/bottle").symlink_to(long)
+    assert "name: mvtec/bottle" in printed(capsys, "mvtec/bottle", "--size", "64")
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, capsys):
+    assert main(["check", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and "holds no images" in captured.err

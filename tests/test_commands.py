@@ -97,7 +97,7 @@ def test_demo_leaves_a_model_and_says_how_to_score_with_it(folder, tmp_path):
                           env={**os.environ, "RDLIB_DEMO_FOLDER": str(images), "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     model = load(out / "model.safetensors")
-    assert model.threshold.size == (128, 128) and model.threshold.promise() in done.stdout
+    assert model.threshold.size == (288, 224) and model.threshold.promise() in done.stdout
     command = done.stdout.splitlines()[-1].strip()
     scored = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True,
                             env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -68,9 +68,9 @@ def check(data: AnomalyData) -> Findings:
     facts, wrong = _words(table, data)
     if twins:
         (b, a), *_ = twins.items()
-        wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like training "
-                     f"images, such as {read[b][1].name} and {read[a][1].name}. Results on them are too good: keep "
-                     "copies on one side.")
+        wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like "
+                     f"training images, such as {read[b][1].name} and {read[a][1].name}. Results on them are too good: "
+                     "keep copies on one side.")
     return Findings(facts, wrong, [train[i] for i in found], [(read[a][1], read[b][1]) for b, a in twins.items()])
 
 
@@ -97,8 +97,8 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
         wrong.append(f"{len(torn)} of {len(table)} images cannot be read, and training would stop: "
                      + " ".join(torn.unique()))
     if len(dark := table["name"][table["peak"] < DARK]):
-        wrong.append(f"{len(dark)} of {len(table)} images are nearly black, without a value above a sixteenth of white, "
-                     f"such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
+        wrong.append(f"{len(dark)} of {len(table)} images are nearly black, without a value above a sixteenth of "
+                     f"white, such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
     for what, words in (("size", "size"), ("kind", "color mode or format")):
         counts = table[what].value_counts()
         more = f" and {len(counts) - 4} others" * (len(counts) > 4)
@@ -109,7 +109,8 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
                          f"({counts.iloc[-1]}). A model sees such differences: take, cut and store them alike.")
     if white := getattr(getattr(data.train.samples[0], "depth", None), "known", None):
         facts["depth"] = f"white is {white:g}"
-    for rule in {getattr(sample, "rule", None) for sample in data.test.samples} - {None} if data.test else ():
+    samples = data.test.samples if data.test else ()
+    if rule := next((sample.rule for sample in samples if isinstance(sample, FileSample) and sample.masks), None):
         facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void:g} is unknown" * (rule.void >= 0)
     if len(shares := 100 * table["covered"].dropna()):
         facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import Subset, TensorDataset
 
 from rdlib.datasets.check import Findings
 from rdlib.datasets.samples import AnomalyData, Sample
@@ -36,8 +37,9 @@ def expected(data: AnomalyData, epochs: int | None = None, batch_size: int = 16,
     said: list[str] = []
     n, size = len(data.train), data.train.size
     scored = sum(len(part) for part in (data.train, data.validation, data.test) if part)  # and features are as much
-    fit(ReverseDistillation(backbone, "random").to(best_device()), [torch.rand(3, *size)] * n,
-        epochs or usual_epochs(n, batch_size), batch_size=batch_size, cache=False, progress=False,
+    images = Subset(TensorDataset(torch.rand(1, 3, *size)), [0] * n)
+    fit(ReverseDistillation(backbone, "random").to(best_device()), images, epochs or usual_epochs(n, batch_size),
+        batch_size=batch_size, cache=False, progress=False,
         callbacks=[Estimate(scored, size[0] * size[1], said.append), lambda run: setattr(run, "stop", bool(said))])
     return f"{said[0]} Estimated from a few steps on this machine, for images of {size[0]} x {size[1]} pixels."
 
