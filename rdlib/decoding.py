@@ -15,7 +15,7 @@ from PIL.Image import Transpose
 from rdlib.utils.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # recognized by content, not by extension
-MOST_PIXELS, MOST_RATIO = 70_000_000, 1000  # of a file, so that reading it takes less than 5 s and 1 GB
+MOST_PIXELS, MOST_RATIO = 61_000_000, 1000  # of a file, so that reading it takes less than 5 s and 1 GB
 ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
          6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
@@ -44,16 +44,19 @@ def open_image(path: Path) -> Image.Image:
 
     Raises DataError if it is missing, unreadable, too large, or in color with 16 bits, which Pillow cuts to 8.
     """
-    if isinstance(image := decoded(path), np.ndarray):
-        raise DataError(f"{path} is in color with 16 bits a channel. Save it in gray, or with 8 bits.")
-    return image
+    with _opened(path) as (image, found):
+        if found.deep and len(image.getbands()) > 1:
+            raise DataError(f"{path} is in color with 16 bits a channel. Save it in gray, or with 8 bits.")
+        return _loaded(image, path)
 
 
 def decoded(path: Path) -> Image.Image | NDArray:
-    """Decode an image file as `open_image` does; in color with 16 bits a channel as an array (h, w, C), uint16."""
+    """Decode an image file upright; with more than 8 bits a channel as an array (h, w) or, in color, (h, w, C)."""
     with _opened(path) as (image, found):
-        if not found.deep or len(image.getbands()) == 1:
+        if not found.deep:
             return _loaded(image, path)
+        if len(image.getbands()) == 1:
+            return np.asarray(_loaded(image, path))
         layout = str(_layout(image))
     if not (known := re.fullmatch(r"(LA|RGB|RGBA);16([BLN])", layout)):
         raise DataError(f"{path} has 16 bits a channel in a layout that is not read ({layout}). Save it as a PNG file.")
@@ -95,8 +98,9 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
         raise DataError(f"There is no file {path}. Check the path.") from error
     except Image.DecompressionBombError as error:  # also by Pillow, whose limit comes first
         pixels = int(re.findall(r"\d+", str(error))[0])
-        raise DataError(f"{path} has {pixels / 1e6:.0f} megapixels. At most {MOST_PIXELS / 1e6:.0f} are read, or "
-                        f"{MOST_PIXELS / 2e6:.0f} in color with 16 bits. Shrink it, or cut it into tiles.") from error
+        most = f"{MOST_PIXELS / 1e6:.0f} are read, or {MOST_PIXELS // 2e6:.0f} of WEBP and of color with 16 bits"
+        raise DataError(f"{path} has {pixels / 1e6:.0f} megapixels. At most {most}. Shrink it, or cut it into tiles."
+                        ) from error
     except Exception as error:  # decoders raise errors of many kinds
         advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
         raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
@@ -107,7 +111,7 @@ def _checked(image: Image.Image, path: Path) -> Header:
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF, whose upright size some versions of Pillow report
     width, height = (tags[256], tags[257]) if tags else image.size
     deep = max(tags.get(258, (1,))) > 8 or image.format == "PNG" and ";16" in _layout(image)
-    if width * height > MOST_PIXELS / (1 + (deep and len(image.getbands()) > 1)):
+    if width * height > MOST_PIXELS / (2 if image.format == "WEBP" or deep and len(image.getbands()) > 1 else 1):
         raise Image.DecompressionBombError(f"{width * height} pixels")
     if max(width, height) > MOST_RATIO * min(width, height):
         raise DataError(f"{path} has {width} x {height} pixels, but one side may be at most {MOST_RATIO} times the "

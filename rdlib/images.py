@@ -1,7 +1,7 @@
 """List image files and turn images into tensors: gray, palette, alpha, more than 8 bits, rotated by EXIF, any size."""
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +109,10 @@ def to_pixels(image: Image.Image | NDArray, size: tuple[int, int], white: White 
     Raises:
         DataError: `white` is missing or does not hold the image's values.
     """
-    if isinstance(image, Image.Image) and image.mode.startswith(("I", "F")):
-        image = np.asarray(image)
-    channels = to_rgb(image) if isinstance(image, Image.Image) else _deep_channels(image, white, name)
-    pixels = np.stack([np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in channels])
-    return torch.from_numpy(pixels)
+    if not isinstance(image, Image.Image) or image.mode.startswith(("I", "F")):
+        return torch.from_numpy(_deep_pixels(np.asarray(image), size, white, name))
+    channels = [np.asarray(channel.resize(size[::-1], Image.Resampling.BILINEAR)) for channel in to_rgb(image)]
+    return torch.from_numpy(np.stack(channels))
 
 
 def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
@@ -122,13 +121,15 @@ def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
     return (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
 
 
-def _deep_channels(values: NDArray, white: White, name: str) -> Iterator[Image.Image]:
-    """Yield the RGB channels in [0, 1] of a deep image, (h, w) or (h, w, C), with alpha laid on white."""
+def _deep_pixels(values: NDArray, size: tuple[int, int], white: White, name: str) -> NDArray:
+    """Scale a deep image, (h, w) or (h, w, C), to [0, 1], lay it on white, and resize it: (3, H, W) float32."""
     color, alpha = split_alpha(values)
-    divisor = fitting_white(color, white, name)
-    for i in range(3):  # one after the other, since a large image takes much memory
-        channel = color[..., i % color.shape[2]].astype(np.float32) / divisor
-        yield Image.fromarray(channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535)))
+    divisor, resized = fitting_white(color, white, name), []
+    for i in range(color.shape[2]):  # one after the other, since a large image takes much memory
+        channel = np.divide(color[..., i], divisor, dtype=np.float32)
+        channel = channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535))
+        resized.append(np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)))
+    return np.broadcast_to(resized, (3, *size)).copy()
 
 
 def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
@@ -185,7 +186,7 @@ def as_images(images: Images, size: tuple[int, int] | None = None, white: float 
     kind = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
     if kind in INTEGERS and 0 not in images.shape:
         array = as_array(images)
-        array = array.astype(np.float32) / fitting_white(array, white, f"This {kind} {type(images).__name__}")
+        array = np.divide(array, fitting_white(array, white, f"This {kind} {type(images).__name__}"), dtype=np.float32)
         images, kind = torch.from_numpy(array) if isinstance(images, Tensor) else array, "float32"
     if kind not in KINDS:
         raise ValueError(f"Images are uint8, or floating point in [0, 1]; got {kind}. Convert them.")

@@ -118,16 +118,13 @@ def test_n_train(bottle):
     assert len(load_dataset(f"folder:{bottle}", n_train=100).train) == len(load_dataset(f"folder:{bottle}").train) == 4
 
 
-def test_a_missing_mask_is_named(bottle):
+def test_pixels_without_a_mask_are_unknown(bottle):
     (bottle / "ground_truth/scratch/001_mask.png").unlink()
-    with pytest.raises(DataError, match=r"test/scratch/001\.png has no mask.*scratch/001_mask\.png"):
-        load_dataset(f"folder:{bottle}")
-
-
-def test_a_missing_folder_of_masks_is_named(bottle):
     paint(bottle / "test/crack/000.png")
-    with pytest.raises(DataError, match=r"no mask crack/000_mask\.png"):
-        load_dataset(f"folder:{bottle}")
+    test = load_dataset(f"folder:{bottle}", size=32).test
+    assert test.has_masks and test.defect_types == ["crack", "dent", "good", "good", "scratch", "scratch"]
+    assert [item.unknown.float().mean().item() for item in test] == [1, 0, 0, 0, 0, 1]
+    assert not any(item.mask[item.unknown].any() for item in test)
 
 
 def test_a_mask_of_another_size_is_named(bottle):
@@ -231,7 +228,7 @@ def test_magnetic_tile_layout(tmp_path):
         paint(tmp_path / f"MT_Free/Imgs/exp{i}.png", 0)  # masks that good images have too
     for kind, name, noise in (("Fray", "a", 7), ("Crack", "b", 0), ("Crack", "a", 18), ("Break", "a", 1),
                               ("Blowhole", "a", 3), ("Uneven", "a", 18)):
-        paint(tmp_path / f"MT_{kind}/Imgs/{name}.jpg")
+        paint(tmp_path / f"MT_{kind}/Imgs/{name}.jpg", 5 + len(kind + name) + noise)
         paint(tmp_path / f"MT_{kind}/Imgs/{name}.png", noise)
     data = load_dataset("magnetic_tile", tmp_path, size=20)
     assert data.test.defect_types == ["good"] * 2 + ["blowhole", "break", "crack", "crack", "fray", "uneven"]
@@ -264,7 +261,7 @@ def test_magnetic_tile_masks(tiles):
     sizes, empty = [], set()
     for sample in tiles.test.samples:
         if sample.defect != "good":
-            mask, _ = read_mask(sample.mask, (128, 128), 127)
+            mask, _ = read_mask(sample.masks[0], (128, 128), 127)
             sizes.append(mask.float().mean().item())
             empty |= set() if mask.any() else {sample.path.stem}
     assert empty == {"exp3_num_45042", "exp4_num_124690", "exp4_num_352527", "exp4_num_45057", "exp3_num_24829",
@@ -276,7 +273,7 @@ def test_magnetic_tile_masks(tiles):
 
 def test_magnetic_tile_foreground_is_above_127(tiles):
     for sample in tiles.test.samples[191::20]:
-        with Image.open(sample.mask) as file:
+        with Image.open(sample.masks[0]) as file:
             values = np.asarray(file.convert("L"))
         with Image.open(sample.path) as file:
             assert file.size == values.shape[::-1]

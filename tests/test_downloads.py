@@ -1,12 +1,14 @@
 """Downloads: https only, checked by SHA-256, unpacked inside their folder, whatever the server or the archive does."""
 import gzip
 import io
+import lzma
 import multiprocessing
 import re
 import socket
 import tarfile
 import threading
 import zipfile
+from contextlib import nullcontext
 from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -195,6 +197,64 @@ def test_zip_members_stay_inside(tmp_path, kind):
     assert list(tree(tmp_path / "inner" / "out").values()) == [b"!"] and len(tree(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.gz"])
+def test_archives_that_unpack_to_too_much_are_refused(tmp_path, name, monkeypatch):
+    """Content of 10 MB in some 10 kB: refused before it is on the disk, unless the limit allows it."""
+    path, content = tmp_path / name, b"x" * 10_000_000
+    if name == "a.gz":
+        path.write_bytes(gzip.compress(content))
+    else:
+        members = [(f"{i}.bin", content[:2_500_000]) for i in range(4)]
+        zipped(path, members) if name == "a.zip" else tarred(path, members, "w:gz")
+    assert path.stat().st_size < 50_000
+    with folder_written_atomically(tmp_path / "a") as out:
+        unpack(path, out)
+    assert sum(map(len, tree(tmp_path / "a").values())) == 10_000_000
+    monkeypatch.setattr(files, "LEAST_LIMIT", 5_000_000)
+    with pytest.raises(ValueError, match=r"needs more than 0\.0 GB, the limit for its size or the free space"), \
+            folder_written_atomically(tmp_path / "b") as out:
+        try:
+            unpack(path, out)
+        finally:
+            assert sum(map(len, tree(out).values())) <= 5_000_000
+    assert not (tmp_path / "b").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5_000_000))
+    with pytest.raises(ValueError, match="free space"), folder_written_atomically(tmp_path / "b") as out:
+        unpack(path, out)
+
+
+@pytest.mark.parametrize("other", ["set/a.txt", "./set/a.txt", "set//a.txt", "SET/A.txt", "set/b/../a.txt"])
+@pytest.mark.parametrize("pack", [tarred, zipped])
+def test_two_files_of_one_name_are_refused(tmp_path, other, pack):
+    (tmp_path / "out").mkdir()
+    with pytest.warns(UserWarning) if pack is zipped and other == "set/a.txt" else nullcontext():
+        archive = pack(tmp_path / "a.bin", [("set/a.txt", b"first"), (other, b"second")])
+    with pytest.raises(ValueError, match="(?i)two files named .*a.txt, perhaps in another case"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_folder_may_stand_twice_in_a_tar(tmp_path):
+    (tmp_path / "out").mkdir()
+    unpack(tarred(tmp_path / "a.tar", [special("set", tarfile.DIRTYPE), special("set/", tarfile.DIRTYPE),
+                                       ("set/a.txt", b"a")]), tmp_path / "out")
+    assert tree(tmp_path / "out") == {"set/a.txt": b"a"}
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.xz"])
+def test_a_tar_that_ends_between_two_members_is_refused(tmp_path, suffix):
+    members = [(f"{i}.txt", bytes([i]) * 700) for i in range(4)]
+    whole = tarred(tmp_path / "whole.tar", members).read_bytes()
+    pack = {"tar": bytes, "tar.gz": gzip.compress, "tar.xz": lzma.compress}[suffix]
+    for n, name in ((2, "half"), (4, "no zeros")):
+        (tmp_path / f"{name}.{suffix}").write_bytes(pack(whole[:n * 1536]))  # a header and two blocks each
+        with pytest.raises(ValueError, match="it ends early"), folder_written_atomically(tmp_path / "out") as out:
+            unpack(tmp_path / f"{name}.{suffix}", out)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match=r"cannot be unpacked \(it ends early\)\. .*download it again"):
+        unpack_dataset(tmp_path / f"half.{suffix}", tmp_path / "cache")
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip", "a.gz", "a.rar"])
 def test_archives_of_the_right_hash_that_cannot_be_read(server, tmp_path, name):
     """Then the record is wrong; the message has all that is needed, and no part of the content is there."""
@@ -366,14 +426,16 @@ def test_archives_as_downloaded_are_found_by_load_dataset(kind, tmp_path, monkey
     for found in expected:
         assert len(load_dataset(found, size=32).train) == 1
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
-    assert unpack_dataset(str(archive)) == expected  # again, which changes nothing
+    with pytest.warns(UserWarning, match=f"has {', '.join(name.split('/')[1] for name in expected)} already"):
+        assert unpack_dataset(str(archive)) == expected  # again, which changes nothing
 
 
 def test_a_category_that_is_there_is_left(tmp_path, monkeypatch):
     (tmp_path / "mvtec/bottle").mkdir(parents=True)
     (tmp_path / "mvtec/bottle/own.txt").touch()
     archive = tarred(tmp_path / "a.tar", category("bottle") + category("pill"))
-    assert unpack_dataset(archive, tmp_path) == ["mvtec/bottle", "mvtec/pill"]
+    with pytest.warns(UserWarning, match="mvtec has bottle already: left as it is"):
+        assert unpack_dataset(archive, tmp_path) == ["mvtec/bottle", "mvtec/pill"]
     assert [path.name for path in (tmp_path / "mvtec/bottle").iterdir()] == ["own.txt"]
     assert (tmp_path / "mvtec/pill/train/good/0.png").is_file()
 

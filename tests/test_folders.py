@@ -73,9 +73,9 @@ def test_visa_that_is_incomplete(visa):
     table = visa / "split_csv" / "1cls.csv"
     content = table.read_text(encoding="utf-8")
     (visa / "candle/Data/Masks/Anomaly/001.png").unlink()
-    assert "Masks/Anomaly/001.png is named in" in said()
+    assert "1cls.csv, line 4: " in said() and "Masks/Anomaly/001.png does not exist" in said()
     (visa / "candle/Data/Images/Normal/0007.JPG").unlink()
-    assert "Images/Normal/0007.JPG is named in" in said()
+    assert "1cls.csv, line 3: " in said() and "Images/Normal/0007.JPG does not exist" in said()
     for damaged in (content.replace("object", "thing"), content.replace("candle,", "bottle,")):
         table.write_text(damaged, encoding="utf-8")
         assert "holds 0 good images of visa/candle" in said()
@@ -84,6 +84,35 @@ def test_visa_that_is_incomplete(visa):
     words = said(visa / "elsewhere")
     assert str(visa / "elsewhere/split_csv") in words and "1,930 MB" in words and "CC BY 4.0" in words
     assert "VisA_20220922.tar" in words and 'load_dataset("synthetic/weave")' in words and len(words.splitlines()) == 5
+
+
+IMAGE, MASK = b"candle/Data/Images/Anomaly/001.JPG", b"candle/Data/Masks/Anomaly/001.png"  # of line 4
+
+
+@pytest.mark.parametrize("old, new, words", [
+    (b"Anomaly/001.JPG", b"Anomaly/\xff01.JPG", "line 4: 'utf-8' codec can't decode byte 0xff"),
+    (b"$", b"candle,train,normal," + b"x" * 200_000, "line 9: field larger than field limit"),
+    (IMAGE, b"../outside.JPG", "line 4: ../outside.JPG is outside"),
+    (MASK, b"../outside.JPG", "line 4: ../outside.JPG is outside"),
+    (IMAGE, b"/etc/hostname", "line 4: /etc/hostname is outside"),
+    (IMAGE, b"link.JPG", "line 4: link.JPG is outside"),
+    (b"$", b"candle,test,anomaly," + IMAGE + b"," + MASK, "line 9: .*Anomaly/001.JPG stands in line 4 already"),
+    (b"$", b"candle,test,normal,candle/Data/Images/Normal/0003.JPG,",
+     "line 9: .*Normal/0003.JPG stands in line 8 already"),
+    (MASK, IMAGE, "line 4: .*Anomaly/001.JPG stands in line 4 already"),
+    (b"candle,train", b"candle,trian", "line 3: There is no split 'trian'"),
+    (b"candle,test,anomaly", b"candle,test,Anomaly", "line 4: There is no label 'Anomaly'"),
+    (b"label", b"class", "line 3: 'label'"), (IMAGE, b"a\0b", "line 4: "),
+    (b"$", b"candle,train", "line 9: There is no label ''")])
+def test_visas_table_is_checked(visa, old, new, words):
+    """Nothing outside the root is read, no image counts twice, and every fault is named with its line."""
+    table = visa / "split_csv" / "1cls.csv"
+    paint(visa.parent / "outside.JPG", 5)
+    (visa / "link.JPG").symlink_to(visa.parent / "outside.JPG")
+    content = table.read_bytes()
+    table.write_bytes(content + new if old == b"$" else content.replace(old, new, 1))
+    with pytest.raises(DataError, match=rf"(?s)1cls\.csv, {words}.*Unpack the archive again"):
+        load_dataset("visa/candle", visa, size=32)
 
 
 @pytest.fixture

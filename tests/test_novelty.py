@@ -169,3 +169,32 @@ def test_damaged_files_are_named(tmp_path):
         (raw / f"{name}-ubyte").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28]) + b"short")
     with pytest.raises(DataError, match=r"(?s)MNIST could not be read from .*MNIST/raw.*digits/3"):
         load_dataset("mnist/3", tmp_path)
+
+
+def idx(path, values):
+    """An IDX file of bytes, as MNIST's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.write_bytes(bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize("labels, test_labels, words", [
+    ([3, 10, 4], [3, 4], r"hold 3 images and 3 labels, with the classes \[3, 4, 10\]; they need one label an image, "
+                         "0 to 9"),
+    ([3, 4, 3], [3, 200], r"hold 2 images and 2 labels, with the classes \[3, 200\]"),
+    ([3, 4], [3, 4], "hold 3 images and 2 labels"),
+    ([4, 4, 5], [3, 4], r"classes \[4, 5\]; they need .* training images of class 3")])
+def test_labels_that_do_not_fit_are_refused(tmp_path, labels, test_labels, words):
+    for part, numbers, images in (("train", labels, 3), ("t10k", test_labels, 2)):
+        idx(tmp_path / f"MNIST/raw/{part}-images-idx3-ubyte", np.zeros((images, 28, 28)))
+        idx(tmp_path / f"MNIST/raw/{part}-labels-idx1-ubyte", np.array(numbers))
+    with pytest.raises(DataError, match=f"Files of mnist.*{words}.*Download them again"):
+        load_dataset("mnist/3", tmp_path)
+
+
+def test_an_old_processed_file_that_is_no_tensor_is_named(tmp_path):
+    (tmp_path / "MNIST/processed").mkdir(parents=True)
+    for name in ("training.pt", "test.pt"):
+        (tmp_path / "MNIST/processed" / name).write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
+    with pytest.raises(DataError, match="(?s)MNIST could not be read from .*digits/3"):
+        load_dataset("mnist/3", tmp_path)

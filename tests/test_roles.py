@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import pytest
-from test_datasets import levels
+from test_datasets import levels, paint, paint_mask
 from test_layouts import images, masks, truth
 
 from rdlib import folder_dataset
@@ -81,7 +81,6 @@ def test_what_is_refused(tmp_path):
     assert "holds 1 good image of folder:" in said(good="one", defective="good/ng")
     assert "holds 1 good image of folder:one, but it takes 2, to train and to test" in said(good="one")
     assert "Masks belong to defective images" in said(good="one", masks="bad")
-    assert "003.png has no mask" in said(good="bad/ok", defective="good/ng", masks="one")
 
 
 @pytest.mark.parametrize("role", ["good", "defective", "masks", "test_good", "validation"])
@@ -118,16 +117,67 @@ def test_a_mask_of_two_images_is_refused(tmp_path):
     images(tmp_path, "bad/a", 7)
     images(tmp_path, "bad/b", 7)
     masks(tmp_path, "masks", 7)
-    with pytest.raises(DataError, match="007_mask.png has two roles"):
+    with pytest.raises(DataError, match=r"007_mask.png has two roles.*bad/a/007\.png.*bad/b/007\.png"):
         folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks")
 
 
-@pytest.mark.parametrize("mask", ["001.jpg", "001_mask.png", "001_label.bmp", "001_GT.png"])
-def test_masks_among_good_images_are_refused(tmp_path, mask):
+def test_two_images_of_one_name_are_refused(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    masks(tmp_path, "good", 1, form="001.jpg")
+    with pytest.raises(DataError, match=r"001 has two roles.*001\.jpg.*001\.png.*Move masks to a folder of their own"):
+        folder_dataset(good=tmp_path / "good")
+
+
+@pytest.mark.parametrize("mask", ["001_mask.png", "001_masks.png", "001_label.bmp", "001_labels.png", "001-GT.png",
+                                  "001.seg.png", "001_annotation.tif", "mask_001.png", "001_mask_0.png"])
+def test_label_files_among_good_images_are_left_out(tmp_path, mask):
     images(tmp_path, "good", 1, 2)
     masks(tmp_path, "good", 1, form=mask)
-    with pytest.raises(DataError, match="001 has two roles.*Move masks to a folder of their own"):
-        folder_dataset(good=tmp_path / "good")
+    with pytest.warns(UserWarning, match=rf"left out: 1 label file in good, beside their images: {mask}"):
+        data = folder_dataset(good=tmp_path / "good", size=32)
+    assert sorted(levels(data.train) + levels(data.test)) == [1, 2]
+
+
+def test_an_image_whose_name_ends_like_a_mask_is_an_image(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    paint(tmp_path / "good/gas_mask.png", 3)
+    paint(tmp_path / "good/label_2.png", 4)
+    data = folder_dataset(good=tmp_path / "good", size=32)
+    assert sorted(levels(data.train) + levels(data.test)) == [1, 2, 3, 4] and "left out" not in str(data.notes)
+
+
+def test_a_defective_image_without_its_mask_is_unknown(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "bad", 3, 4)
+    masks(tmp_path, "masks", 3, 9, rows=2)
+    with pytest.warns(UserWarning, match=r"left out: 1 mask in masks without a defective image: 009_mask\.png"):
+        data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks",
+                              size=(20, 30))
+    assert data.test.has_masks and truth(data.test)[:2] == [(3, "bad", 2), (4, "bad", 0)]
+    assert [bool(item.unknown.all()) for item in data.test] == [False, True, False]
+
+
+@pytest.mark.parametrize("first, second", [("003.png", "003_mask.png"), ("003_GT.png", "003_mask.bmp"),
+                                           ("003/0.png", "003_mask.png"), ("bad/003.png", "bad/003_gt.png")])
+def test_two_masks_for_an_image_are_named(tmp_path, first, second):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "bad", 3)
+    for mask in (first, second):
+        paint_mask(tmp_path / "masks" / mask, 3)
+    with pytest.raises(DataError) as caught:
+        folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks")
+    words = str(caught.value)
+    assert f"{tmp_path / 'bad/003.png'} has two masks: " in words
+    assert str(tmp_path / "masks" / first.replace("/0.png", "")) in words and str(tmp_path / "masks" / second) in words
+
+
+def test_masks_as_deep_as_their_images(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    for batch, rows in (("monday", 2), ("tuesday", 3)):
+        images(tmp_path, f"bad/dent/{batch}", 3 if batch == "monday" else 4)
+        masks(tmp_path, f"masks/dent/{batch}", 3 if batch == "monday" else 4, rows=rows)
+    data = folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad", masks=tmp_path / "masks", size=(20, 30))
+    assert truth(data.test)[:2] == [(3, "dent", 2), (4, "dent", 3)] and "left out" not in str(data.notes)
 
 
 def test_masks_inside_the_defective_folder(tmp_path):

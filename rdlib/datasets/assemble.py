@@ -9,6 +9,7 @@ from rdlib.datasets.depth import Depth
 from rdlib.datasets.equal import equal_notes
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.leftover import left_out
+from rdlib.datasets.names import place_in
 from rdlib.datasets.outlines import outline_notes
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset, FileSample
 from rdlib.datasets.shapes import Size, fitting_size, shape_notes, sizes_of
@@ -57,8 +58,8 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     depth = Depth([path for path, _, _ in roles.train], how.white)
     rule = roles.rule or mask_rule([mask for *_, masks in roles.test for mask in masks], how.mask_threshold)
     train, tested, held = ([
-        FileSample(path, path.name if roles.as_listed else _relative(path, root), kind, masks or None, rule, depth,
-                   how.keep_defects)
+        FileSample(path, path.name if roles.as_listed else place_in(root, path).as_posix(), kind, masks or None, rule,
+                   depth, how.keep_defects)
         for path, kind, masks in (part if roles.as_listed else sorted(part, key=lambda entry: entry[0].parts))
     ] for part in (roles.train, roles.test, roles.validation))
     every = [*train, *tested, *held]
@@ -69,25 +70,21 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     sizes = sizes_of([sample.path for sample in train])
     size = fitting_size(sizes) if how.size == "fit" else as_size(how.size)
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
-    loud, quiet = left_out(places or [root], root, [file for sample in every for file in (sample.path, *sample.masks)],
-                           roles.seen)
+    used = [file for sample in every for file in (sample.path, *sample.masks)]
+    loud, quiet = left_out(places or [root], root, used, roles.seen)
     if how.size == "fit":
         quiet.append(f"size: {size[0]} x {size[1]} pixels, to fit the images' shape")
     if roles.holds_out:
         good, part, words = hold_out(good, max(1, round(SHARE * len(good))), how.seed)
         test.samples = sorted([*part.samples, *tested], key=lambda sample: sample.name.split("/"))
         quiet.append(f"good test images: {words}")
-    loud += equal_notes({"training": good.samples, "validation": held, "test": test.samples})
-    loud += [*outline_notes(test.samples, size, how.keep_defects), *shape_notes(sizes, size)]
+    loud += [*equal_notes({"training": good.samples, "validation": held, "test": test.samples}),
+             *outline_notes(tested, size, how.keep_defects), *shape_notes(sizes, size)]
     if loud:
         more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)
         warnings.warn("\n".join(f"{name}: {line}" for line in [*loud[:SHOWN], *more]), stacklevel=4)
     return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*quiet, *loud),
                        warned=tuple(loud), validation=AnomalyDataset(held, size) if held else None)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _check_files(samples: Sequence[FileSample]) -> None:
@@ -99,7 +96,6 @@ def _check_files(samples: Sequence[FileSample]) -> None:
         claims[sample.path.with_suffix("")].append(sample.path)
     for file, paths in claims.items():
         if len(paths) > 1:
-            raise DataError(f"{file} has two roles: it belongs to {paths[0]} and to {paths[1]}. An image may be in one "
-                            "of good, test_good, defective and validation, a mask may belong to one image, and only "
-                            "one image may have its name. Move masks to a folder of their own, rename images, or name "
-                            "other folders.")
+            raise DataError(f"{file} has two roles: it belongs to {paths[0]} and to {paths[1]}. An image may have one "
+                            "role, a mask one image, and a name without extension one image. Move masks to a folder of "
+                            "their own, rename images, or name other folders.")

@@ -3,8 +3,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-
-from rdlib.datasets.samples import FileSample
+from typing import Any
 
 PIECE = 4096  # bytes in the middle of a file that are compared before all of it
 
@@ -27,13 +26,13 @@ def _middle(path: Path) -> bytes:
         return file.read(PIECE)
 
 
-def equal_notes(parts: Mapping[str, Sequence[FileSample]]) -> list[str]:
-    """Count and name equal files, within the parts of a data set and across them; the first part is for training."""
+def equal_notes(parts: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Count and name equal files of file samples, within the parts of a data set and across them."""
     found = {sample.path: (part, sample.name) for part, samples in parts.items() for sample in samples}
     pairs = defaultdict(list)
     for first, *others in equal_files(found):
         for path in others:
             pairs[found[path][0], found[first][0]].append(f"{found[path][1]} = {found[first][1]}")
     return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
-            f"{'other ' * (part == origin)}{origin} images: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+            f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
             for (part, origin), names in pairs.items()]

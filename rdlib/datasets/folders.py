@@ -106,10 +106,12 @@ def magnetic_tile(root: str | Path | None, how: Settings) -> AnomalyData:
     good: list[Entry] = [(path, GOOD, ()) for path in images.pop("Free")]
     random.Random(0).shuffle(good)
     cut = int(0.8 * len(good))
-    test = [(path, kind.lower(), (path.with_suffix(".png"),)) for kind, paths in images.items() for path in paths]
-    if missing := [(path, mask) for path, _, (mask,) in test if not mask.is_file()]:
+    test: list[Entry] = [(path, kind.lower(), (path.with_suffix(".png"),)) for kind, paths in images.items()
+                         for path in paths]
+    if missing := [(path, mask) for path, _, masks in test for mask in masks if not mask.is_file()]:
         raise DataError(f"{missing[0][0]} has no mask {missing[0][1]}. Download the folder again.")
     # The masks have compression noise, so their maximum is no guide: foreground is above 127.
     how = how._replace(mask_threshold=127 if how.mask_threshold is None else how.mask_threshold)
     black = [path.with_suffix(".png") for path, _, _ in good]  # the masks of good images
-    return as_data("magnetic_tile", "", Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True), root, how, places)
+    roles = Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True)
+    return as_data("magnetic_tile", "", roles, root, how, places)

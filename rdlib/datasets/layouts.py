@@ -9,8 +9,8 @@ from rdlib.datasets.names import MASK_WORD, role_of, without_labels
 from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.datasets.tree import not_read
-from rdlib.images import header, list_images, subfolders
-from rdlib.masks import MaskRule, load_mask, mask_rule
+from rdlib.images import list_images, subfolders
+from rdlib.masks import mask_codes, mask_rule
 from rdlib.utils.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
@@ -90,7 +90,8 @@ def _masks_beside(folder: Path, threshold: float | None) -> dict[str, Roles]:
     train, test = ([entry for part in _parts(folder, names) for entry in _with_masks(part)] for names in (TRAIN, TEST))
     masks = [mask for *_, files in (*train, *test) for mask in files]
     rule = mask_rule(masks, threshold)
-    bad = {mask for mask in tqdm(masks, "read the masks", leave=False, delay=3, disable=None) if _marks(mask, rule)}
+    bad = {mask for mask in tqdm(masks, "read the masks", leave=False, delay=3, disable=None)
+           if (mask_codes(mask, rule) == 1).any()}
     good, tested = ([(path, GOOD, ()) if bad.isdisjoint(files) else (path, "defective", files)
                      for path, _, files in part] for part in (train, test))
     if not (good := [entry for entry in good if entry[1] == GOOD]):
@@ -103,17 +104,12 @@ def _with_masks(part: Path) -> list[Entry]:
     labels, files = _of_role([part], "masks"), list_images(part)
     images = files if labels else [path for path in files if not MASK_WORD.search(path.stem)]
     index: Masks = masks_in(labels or [part])
-    found = [(path, "", mask_of(path, {mask: files for mask, files in index.get(path.stem, {}).items() if mask != path}))
-             for path in images]
+    found = [(path, "", mask_of(path, {place: masks for place, masks in index.get(path.stem, {}).items()
+                                       if place != path})) for path in images]
     if missing := [path for path, _, masks in found if not masks and not labels]:
         raise DataError(f"{missing[0]} has no mask {missing[0].stem}_GT.png beside it. Add it, all black if the image "
                         "is good.")
     return found
-
-
-def _marks(mask: Path, rule: MaskRule) -> bool:
-    """Return whether a mask marks a defect, at its own size."""
-    return bool((load_mask(mask, header(mask)[:2], rule)[0] == 1).any())
 
 
 def _flat(folder: Path) -> dict[str, Roles]:

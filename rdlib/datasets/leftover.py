@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rdlib.datasets.names import place_role, role_of, without_labels
+from rdlib.datasets.names import place_in, place_role, role_of, without_labels
 from rdlib.images import EXTENSIONS
 
 UNREAD = {f".{name}" for name in ("gif apng heic heif avif raw dng cr2 cr3 nef arw orf rw2 raf jp2 j2k jxl jxr pgm ppm "
                                   "pnm pbm npy npz mat exr hdr svg psd dcm tga ico fits").split()}  # formats of images
+NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
 HIDDEN = re.compile(r"\..*|__macosx|__pycache__|@eadir|\$recycle\.bin|system volume information|lost\+found",
                     re.IGNORECASE)  # names of files and folders that hold nothing of the user's own
@@ -27,37 +28,39 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
     stems, found = {path.stem for path in used}, defaultdict(list)
     for start, folder, names in _walk(places):
         files, home = [folder / name for name in names], folder.resolve()
-        pictures = without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])
+        pictures = {*without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])}
         beside = any(home / path.name in known for path in pictures)
-        place = (folder.relative_to(root) if folder != root else Path(root.name)) if folder.is_relative_to(root) else folder
+        place = place_in(root, folder)
+        where = f" in {place.as_posix() if place.parts else root.name}"
         for path in files:
             if home / path.name not in known:
                 hidden = any(map(HIDDEN.fullmatch, path.relative_to(start).parts))
-                found[_reason(path, place, hidden, path in pictures, beside, path.stem in stems)].append(path.name)
+                reason = _reason(path, place, where, hidden, path in pictures, beside, path.stem in stems)
+                found[reason].append(path.name)
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
         shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
-        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace('*', shown)}")
+        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace(NAMES, shown)}")
     return lines
 
 
-def _reason(path: Path, place: Path, hidden: bool, is_picture: bool, beside: bool, is_named: bool) -> tuple[
-        bool, str, str]:
+def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool, beside: bool,
+            is_named: bool) -> tuple[bool, str, str]:
     """Say why a file is left out: whether that is only noted, what the file is, and where it is or what to do."""
-    suffix, role, where = path.suffix.lower(), place_role(place), f" in {place.as_posix()}"
+    suffix, role = path.suffix.lower(), place_role(place)
     if hidden:
         return (True, "hidden image", where) if suffix in EXTENSIONS else (True, "hidden file", "")
     if role == "masks" and suffix in EXTENSIONS:
         of_good = "good" in map(role_of, place.parts)
-        return of_good, "mask", f"{where}{', of good images' if of_good else ' without a defective image: *'}"
+        return of_good, "mask", f"{where}{', of good images' if of_good else ' without a defective image: ' + NAMES}"
     if is_picture:  # what a mask excludes lies beside good images
         return False, "defective image" if role == "bad" or beside and role != "good" else "image", where
     if suffix in EXTENSIONS:
-        return False, "label file", f"{where}, beside an image of the same name: *. Move masks to a folder of their own"
+        return False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"
     if suffix in UNREAD:
         return False, f"{suffix} file", f"{where}: this format is not read. Convert to PNG"
     if suffix in TEXT and is_named:
-        return False, f"{suffix} file", f"{where}, named as images: *. Boxes and outlines in text are no masks"
+        return False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"
     return True, f"{suffix} file".strip(), ""
 
 

@@ -43,7 +43,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
         Train and test set; `test` is None for a folder of good images.
 
     Raises:
-        ValueError: unknown name, `n_train` below 1, or a setting of files where the data set has none.
+        ValueError: unknown name, or `n_train` below 1.
         DataError: folders or files are missing or damaged, or a download failed.
     """
     if n_train is not None and n_train < 1:
@@ -51,9 +51,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     family, _, category = name.partition("/")
     how = Settings(SIZE if size is None else size, seed, white, mask_threshold, keep_defects)
     usual = novelty.SIZE if family in novelty.CLASSES else SIZE
-    square = as_size(usual if size in (None, "fit") else size)  # where images are square
-    if family in ("synthetic", *novelty.CLASSES) and how[2:] != Settings(SIZE)[2:]:
-        raise ValueError(f"white, mask_threshold and keep_defects are for image files. Leave them out for {name}.")
+    square = as_size(usual if size is None or size == "fit" else size)  # where images are square
     if name.startswith("folder:"):
         data = own_folder(Path(name.removeprefix("folder:")).expanduser(), how)
     elif family == "synthetic":

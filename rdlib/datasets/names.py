@@ -29,6 +29,11 @@ def place_role(place: Path) -> str:
     return next((role for role in ("masks", "bad", "good") if role in roles), "")
 
 
+def place_in(root: Path, path: Path) -> Path:
+    """Return `path` relative to `root`, or as it is where it lies elsewhere."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
 def without_labels(paths: Sequence[Path]) -> list[Path]:
     """Leave out label files: NAME_mask, NAME_label and the like beside an image NAME in the same folder."""
     names = {(path.parent, path.stem.lower()) for path in paths}

@@ -41,10 +41,10 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     normal = _class_number(family, category)
     train, test = _digits() if family == "digits" else _torchvision_splits(family, root)
     for images, labels in (train, test):
-        if len(images) != len(labels) or not np.isin(labels, range(len(names))).all() or normal not in labels:
-            raise DataError(f"The files of {family} hold {len(images)} images and {len(labels)} labels from "
-                            f"{min(labels, default=0)} to {max(labels, default=0)}; they must hold one label an image, "
-                            f"0 to {len(names) - 1}, and images of class {names[normal]}. Download them again.")
+        if len(images) != len(labels) or {*labels} - {*range(len(names))} or normal not in train[1]:
+            raise DataError(f"Files of {family} hold {len(images)} images and {len(labels)} labels, with the classes "
+                            f"{sorted({*map(int, labels)})}; they need one label an image, 0 to {len(names) - 1}, and "
+                            f"training images of class {normal}. Download them again.")
 
     def samples(split: Split, folder: str) -> list[ArraySample]:
         return [ArraySample(image, f"{folder}/{i:05d}", GOOD if label == normal else names[label])

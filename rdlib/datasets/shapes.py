@@ -47,9 +47,9 @@ def shape_notes(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list
     if not sizes or max(ratio / given, given / ratio) <= LIMIT:
         return []
     wide, high = ("wide", "high") if ratio >= 1 else ("high", "wide")
-    return [f"images are {max(ratio, 1 / ratio):.1f} times as {wide} as {high}, and size {size[0]} x {size[1]} squeezes "
-            f"them: small defects get lost. size={fitting_size(sizes, math.prod(size))} keeps their shape at about the "
-            "same cost"]
+    return [f"images are {max(ratio, 1 / ratio):.1f} times as {wide} as {high}, and size {size[0]} x {size[1]} "
+            "squeezes them: small defects get lost. "
+            f"size={fitting_size(sizes, math.prod(size))} keeps their shape at about the same cost"]
 
 
 def _ratio(sizes: Sequence[tuple[int, int]]) -> float:

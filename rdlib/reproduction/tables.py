@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rdlib.datasets.folders import BTAD_CATEGORIES, MVTEC_CATEGORIES, VISA_CATEGORIES
+from rdlib.datasets import downloads
 from rdlib.reproduction.config import RunConfig
 from rdlib.reproduction.single import MAIN, SCALE_SETS
 from rdlib.synthetic import CATEGORIES
@@ -113,9 +113,9 @@ _SMALL: dict[str, Any] = {"backbone": "resnet18", "size": 128, "sigma": 2.0, "pr
 _TINY: dict[str, Any] = {"backbone": "resnet18", "size": 32, "score": "sum"}
 _CLASSES = tuple("0123456789")
 BENCHMARKS = {benchmark.base.dataset: benchmark for benchmark in (
-    Benchmark("MVTec AD", MVTEC_CATEGORIES, RunConfig("mvtec")),
-    Benchmark("VisA", VISA_CATEGORIES, RunConfig("visa")),
-    Benchmark("BTAD", BTAD_CATEGORIES, RunConfig("btad")),
+    Benchmark("MVTec AD", downloads.CATEGORIES["mvtec"], RunConfig("mvtec")),
+    Benchmark("VisA", downloads.CATEGORIES["visa"], RunConfig("visa")),
+    Benchmark("BTAD", downloads.CATEGORIES["btad"], RunConfig("btad")),
     Benchmark("procedural benchmark", ("weave", "wood", "gear", "connector"),  # two textures and two objects
               RunConfig("synthetic", weights="embedded", n_train=100, batch_size=4, **_SMALL), (0, 1, 2)),
     Benchmark("magnetic tiles", ("",), RunConfig("magnetic_tile", **_SMALL)),

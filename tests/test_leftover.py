@@ -1,0 +1,215 @@
+"""Files that a data set does not use: counted, named, and said in one warning; equal files; linked folders."""
+import os
+import shutil
+import warnings
+
+import pytest
+from test_datasets import levels, paint, paint_mask
+from test_layouts import images, masks
+
+from rdlib import folder_dataset, load_dataset
+from rdlib.utils.errors import DataError
+
+
+def heard(root, **settings):
+    """The data set of a folder, and the lines of its only warning, without its name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = load_dataset(f"folder:{root}", size=(20, 30), **settings)
+    said = [str(entry.message) for entry in caught if entry.category is UserWarning]
+    assert len(said) <= 1
+    return data, [line.removeprefix(f"folder:{root.name}: ") for text in said for line in text.splitlines()]
+
+
+@pytest.fixture
+def mvtec(tmp_path):
+    """A clean folder in MVTec AD's layout: 4 images to train, 2 good and 2 defective ones to test."""
+    images(tmp_path, "train/good", 1, 2, 3, 4)
+    images(tmp_path, "test/good", 11, 12)
+    images(tmp_path, "test/hole", 21, 22)
+    masks(tmp_path, "ground_truth/hole", 21, 22)
+    for name in ("license.txt", "readme.txt"):
+        (tmp_path / name).write_text("CC", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_clean_folder_prints_nothing(mvtec):
+    data, said = heard(mvtec)
+    assert said == [] and data.notes == ("left out: 2 .txt files",)
+    assert (len(data.train), len(data.test), sum(data.test.labels)) == (4, 4, 2)
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN",
+                                  "System Volume Information", "lost+found"])
+def test_hidden_and_system_folders_are_no_defect_types(mvtec, name):
+    images(mvtec, f"test/{name}", 91, 92, 93)
+    images(mvtec, name, 94)
+    paint(mvtec / "test/hole/._021.png", 95)
+    (mvtec / "test/hole/.DS_Store").touch()
+    data, said = heard(mvtec)
+    assert said == [] and set(data.test.defect_types) == {"good", "hole"} and len(data.test) == 4
+    assert {f"left out: 3 hidden images in test/{name}", f"left out: 1 hidden image in {name}",
+            "left out: 1 hidden image in test/hole", "left out: 1 hidden file"} <= {*data.notes}
+
+
+@pytest.mark.parametrize("name", ["__scratch", "@night", "$5"])
+def test_folders_that_only_look_like_those_of_a_system_are_said(mvtec, name):
+    images(mvtec, f"test/{name}", 91, 92)
+    data, said = heard(mvtec)
+    assert said == [f"left out: 2 images in test/{name}"] and len(data.test) == 4
+
+
+@pytest.mark.parametrize("name", ["Good", "ok", "OK", "normal"])
+def test_good_test_images_under_another_name_are_good(mvtec, name):
+    (mvtec / "test/good").rename(mvtec / "test/renamed")  # where case is ignored, good is Good
+    (mvtec / "test/renamed").rename(mvtec / f"test/{name}")
+    data, said = heard(mvtec)
+    assert said == [] and sum(data.test.labels) == 2 and data.test.defect_types.count("good") == 2
+
+
+@pytest.mark.parametrize("suffix", ["gif", "heic", "avif", "NEF", "jp2", "pgm", "npy", "exr", "svg", "psd", "mat"])
+def test_formats_that_are_not_read_are_counted(mvtec, suffix):
+    for name in ("a", "b", "c"):
+        (mvtec / f"train/good/{name}.{suffix}").write_bytes(b"any")
+    (mvtec / f"test/hole/a.{suffix}").write_bytes(b"any")
+    data, said = heard(mvtec)
+    assert said == [f"left out: {what}: this format is not read. Convert to PNG" for what in
+                    (f"1 .{suffix.lower()} file in test/hole", f"3 .{suffix.lower()} files in train/good")]
+    assert data.notes[:2] == tuple(said) and len(data.train) == 4
+
+
+def test_images_without_a_role_are_counted_by_folder(mvtec):
+    images(mvtec, ".", 91)
+    images(mvtec, "raw/2024", 92, 93)
+    images(mvtec, "train/bad", 94)
+    images(mvtec, "test", 95)
+    assert heard(mvtec)[1] == ["left out: 1 defective image in train/bad", "left out: 2 images in raw/2024",
+                               "left out: 1 image in test", f"left out: 1 image in {mvtec.name}"]
+
+
+def test_a_picture_beside_good_and_bad(tmp_path):
+    images(tmp_path, "good", *range(10, 20))
+    images(tmp_path, "bad", 50, 51)
+    with pytest.raises(DataError, match=r"(?s)can be read as .*or as one folder of good images.*  \.: 1 \.png"):
+        images(tmp_path, ".", 99)
+        heard(tmp_path)
+
+
+def test_images_one_folder_deeper_are_found(mvtec):
+    images(mvtec, "train/good/batch2/side", *range(40, 50))
+    (mvtec / "test/hole/imgs").mkdir()
+    for path in sorted((mvtec / "test/hole").glob("*.png")):
+        path.rename(mvtec / "test/hole/imgs" / path.name)
+    for number in range(20):
+        paint(mvtec / f"train/good/more{number}.jpg", 60 + number)
+        (mvtec / f"train/good/more{number}.jpg").rename(mvtec / f"train/good/more{number}.jfif")
+    data, said = heard(mvtec)
+    assert said == [] and len(data.train) == 34 and data.test.labels == [0, 0, 1, 1]
+    assert [int(item.mask.sum()) for item in data.test] == [0, 0, 150, 150]
+
+
+def test_text_files_named_as_images_are_said(mvtec):
+    for number in (21, 22):
+        (mvtec / f"test/hole/{number:03d}.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    (mvtec / "test/hole/classes.txt").write_text("hole", encoding="utf-8")
+    (mvtec / "labels").mkdir()
+    (mvtec / "labels/021.json").write_text("{}", encoding="utf-8")
+    data, said = heard(mvtec)
+    assert said == [f"left out: {what}. Boxes and outlines in text are no masks" for what in
+                    ("1 .json file in labels, named as images: 021.json",
+                     "2 .txt files in test/hole, named as images: 021.txt, 022.txt")]
+    assert "left out: 3 .txt files" in data.notes
+
+
+def test_masks_without_an_image_are_named(mvtec):
+    masks(mvtec, "ground_truth/hole", 31, 32, 33)
+    masks(mvtec, "ground_truth/good", 11, 12, rows=0)
+    data, said = heard(mvtec)
+    assert said == ["left out: 3 masks in ground_truth/hole without a defective image: 031_mask.png, 032_mask.png, ..."]
+    assert "left out: 2 masks in ground_truth/good, of good images" in data.notes
+
+
+def test_label_files_beside_images(tmp_path):
+    for place, first, rows in (("train/good", 1, 0), ("test/good", 11, 0), ("test/crack", 21, 4)):
+        for number in range(first, first + 6):
+            paint(tmp_path / place / f"part{number}.jpg", number)
+            paint_mask(tmp_path / place / f"part{number}_label.bmp", rows)
+            if rows:
+                paint_mask(tmp_path / place / f"part{number}_mask.png", rows)
+    data, said = heard(tmp_path)
+    assert (len(data.train), len(data.test), sum(data.test.labels)) == (6, 12, 6) and not data.test.has_masks
+    assert said == [f"left out: {number} label files in {place}, beside their images: {first}_label.bmp, "
+                    f"{second}, .... Move masks to a folder of their own" for number, place, first, second in
+                    ((12, "test/crack", "part21", "part21_mask.png"), (6, "test/good", "part11", "part12_label.bmp"),
+                     (6, "train/good", "part1", "part2_label.bmp"))]
+
+
+def test_a_long_list_is_cut_in_the_warning_and_whole_in_the_notes(mvtec):
+    for number in range(20):
+        images(mvtec, f"other{number:02d}", 100 + number)
+    data, said = heard(mvtec)
+    assert len(said) == 13 and said[-1] == "and 8 more, see the data set's notes"
+    assert sum(note.startswith("left out: 1 image in other") for note in data.notes) == 20
+
+
+def test_test_images_that_were_trained_on_are_named(mvtec):
+    for number, name in ((1, "011.png"), (2, "012.png"), (3, "013.png"), (4, "014.png")):
+        shutil.copy(mvtec / f"train/good/{number:03d}.png", mvtec / "test/good" / name)
+    data, said = heard(mvtec)
+    assert said == ["4 test images are equal to training images: test/good/011.png = train/good/001.png, "
+                    "test/good/012.png = train/good/002.png, test/good/013.png = train/good/003.png, ..."]
+    assert len(data.test) == 6  # named, not removed
+
+
+def test_copies_within_and_across_parts_are_named(mvtec):
+    shutil.copy(mvtec / "train/good/001.png", mvtec / "train/good/001 copy.png")
+    shutil.copy(mvtec / "test/good/011.png", mvtec / "test/hole/023.png")
+    (mvtec / "validation").mkdir()
+    shutil.copytree(mvtec / "train/good", mvtec / "validation/good")
+    paint_mask(mvtec / "ground_truth/hole/023.png", 2)
+    assert heard(mvtec)[1] == [
+        "1 training image is equal to other training images: train/good/001.png = train/good/001 copy.png",
+        "5 validation images are equal to training images: validation/good/001 copy.png = train/good/001 copy.png, "
+        "validation/good/001.png = train/good/001 copy.png, validation/good/002.png = train/good/002.png, ...",
+        "1 test image is equal to other test images: test/hole/023.png = test/good/011.png"]
+
+
+def test_files_of_one_size_that_differ_anywhere_are_not_equal(tmp_path):
+    images(tmp_path, "train/good", *range(8), suffix="bmp")
+    head = (tmp_path / "train/good/000.bmp").read_bytes()
+    for position in (60, len(head) // 2, len(head) - 1):
+        data = bytearray(head)
+        data[position] ^= 1
+        (tmp_path / f"train/good/x{position}.bmp").write_bytes(data)
+    assert len({path.stat().st_size for path in (tmp_path / "train/good").iterdir()}) == 1
+    assert heard(tmp_path)[1] == []
+
+
+def test_linked_folders_are_entered_and_each_real_folder_once(tmp_path):
+    images(tmp_path, "share/line1", 1)
+    images(tmp_path, "share/line1/2026-11-25", 2, 3)
+    images(tmp_path, "own/train/good", 4)
+    for link, target in (("own/train/good/line1", "share/line1"), ("share/line1/again", "share"),
+                         ("own/train/good/back", "own/train")):
+        os.symlink(tmp_path / target, tmp_path / link, target_is_directory=True)
+    data, said = heard(tmp_path / "own")
+    assert sorted(levels(data.train)) == [1, 2, 3, 4] and said == []
+
+
+def test_a_link_beside_the_folder_that_is_read_is_not_left_out(mvtec):
+    os.symlink(mvtec / "train/good", mvtec / "backup", target_is_directory=True)
+    assert heard(mvtec)[1] == []
+
+
+def test_folders_by_role_say_what_they_leave_out(tmp_path):
+    masks(tmp_path / "hidden/.cache", "masks", 3)
+    images(tmp_path, "a", 1, 2)
+    images(tmp_path, "b", 3)
+    (tmp_path / "b/x.gif").touch()
+    images(tmp_path, "elsewhere", 9)
+    with pytest.warns(UserWarning) as caught:
+        data = folder_dataset(good=tmp_path / "a", defective=tmp_path / "b", masks=tmp_path / "hidden/.cache/masks",
+                              size=32)
+    assert [str(entry.message) for entry in caught if entry.category is UserWarning] == [
+        f"folder:{tmp_path.name}: left out: 1 .gif file in b: this format is not read. Convert to PNG"]
+    assert data.test.has_masks
