@@ -70,17 +70,18 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
     few, ends = len(codes) <= FEW, not middle and codes[1:] and codes[-2] > white * 7 / 8
     if not codes or clean and len(codes) == 1 and (pixels[0] or codes[0] in (1, white)):
         return MaskRule(0)
+    dark = pixels.most_common(1)[0][0] == 0
     if clean and codes[-1] in (255, 65535) and max(codes[:-1], default=FEW) < FEW:
-        if void:
+        if void and dark:
             return MaskRule(0, codes[-1])
     elif (ends or lossy or not few) and high and middle <= min(low, 4 * high) and len(whites) == 1 and not lost:
         return MaskRule(white / 2)
-    elif few and not lossy and pixels.most_common(1)[0][0] == 0:
+    elif few and not lossy and dark:
         return MaskRule(0)
     shares = [f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
               for value, number in pixels.most_common(8) if number]
     raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: "
-                    f"{', '.join(shares)}{', ...' * (len(codes) > 8)}. Save masks as black and white, or give "
+                    f"{', '.join(shares)}{', ...' * (len(pixels) > 8)}. Save masks as black and white, or give "
                     "mask_threshold= (threshold= of read_mask): values above it are defect.")
 
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
-from sklearn.metrics import roc_auc_score
+from scipy.ndimage import gaussian_filter, label
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from test_metrics import elsewhere
 from test_training import equal, images, weights
 from torch.utils.data import ConcatDataset, DataLoader, Subset
@@ -16,7 +16,9 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from rdlib import ForwardStudent, MemoryBank, Report, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.datasets.items import check_dataset
 from rdlib.datasets.samples import AnomalyDataset, Item
+from rdlib.evaluation.bootstrap import bootstrap_intervals, pixel_counts, pixel_metrics
 from rdlib.evaluation.report import ALL_METRICS
+from rdlib.metrics import PixelRanking
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError
 
@@ -66,6 +68,98 @@ def test_per_defect_judges_one_kind_against_all_good(data, report):
     chosen = (report.defect_types == "stain") | (report.labels == 0)
     expected = roc_auc_score(report.labels[chosen], report.scores[chosen])
     assert table.loc["stain", "image_auroc"] == expected
+
+
+@pytest.fixture(scope="module")
+def blots():
+    """Predictions of six images: four with regions in their left half, one of a defect whose mask is unknown."""
+    draw = np.random.default_rng(3)
+    masks = np.zeros((6, 32, 40), bool)
+    for i, mask in enumerate(masks[:4]):
+        mask[3:9, 2 + i:9] = mask[20:26 + i, 4:19] = True
+    maps = gaussian_filter(draw.normal(size=masks.shape) + masks, (0, 1, 1)).round(2).astype(np.float32)
+    unknown = np.zeros_like(masks)
+    unknown[:, :, 20:] = unknown[5] = True
+    masks[2, 4:20, 25:33] = True  # what is said of unknown pixels does not count
+    dataset = SimpleNamespace(labels=[1, 1, 1, 1, 0, 1], defect_types=["a", "a", "b", "b", "good", "b"], has_masks=True,
+                              subset=lambda index: SimpleNamespace(
+                                  labels=[[1, 1, 1, 1, 0, 1][i] for i in index], has_masks=True,
+                                  defect_types=[["a", "a", "b", "b", "good", "b"][i] for i in index]))
+    return Report(dataset, maps, maps.max((1, 2)), masks, 0.3, 0.0, unknown=unknown)
+
+
+def test_unknown_pixels_are_left_out_of_all_pixel_metrics(blots):
+    known = ~blots.unknown
+    truth, scores = blots.masks[known], blots.maps[known]
+    assert blots.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert blots.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    assert blots.pixel_f1_max == pytest.approx((2 * precision * recall / (precision + recall)).max(), abs=1e-12)
+    regions = [(i, label(mask, np.ones((3, 3)))[0] == number) for i, mask in enumerate(blots.masks & known)
+               for number in range(1, label(mask, np.ones((3, 3)))[1] + 1)]
+    assert len(regions) == 8
+    normal, curve = known & ~blots.masks, [(0, 0)]
+    for threshold in np.unique(blots.maps)[::-1]:
+        marked = blots.maps >= threshold
+        curve.append(((marked & normal).sum() / normal.sum(), np.mean([marked[i][region].mean() for i, region in
+                                                                       regions])))
+    fpr, pro = np.array(curve).T
+    inside = fpr <= 0.3
+    fpr, pro = np.append(fpr[inside], 0.3), np.append(pro[inside], np.interp(0.3, fpr, pro))
+    assert blots.aupro == pytest.approx(np.trapezoid(pro, fpr) / 0.3, abs=1e-9)
+
+
+def test_unknown_pixels_are_as_good_as_cut_off(blots):
+    """The report of the left halves of the known images has the same metrics and intervals."""
+    rest = np.s_[:5, :, :20]
+    cut = Report(SimpleNamespace(labels=[1, 1, 1, 1, 0], defect_types=list("aabb") + ["good"], has_masks=True),
+                 blots.maps[rest], blots.scores[:5], blots.masks[rest], 0.3, 0.0)
+    for name in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_per_image"):
+        assert getattr(blots, name) == getattr(cut, name) and 0 < getattr(cut, name) < 1
+    weights = np.vstack([np.ones(5), np.random.default_rng(0).multinomial(5, [0.2] * 5, 20)])
+    counts = [pixel_metrics(pixel_counts(report.masks[:5], report.maps[:5], report.unknown[:5]), weights, 0.3)
+              for report in (blots, cut)]
+    np.testing.assert_array_equal(*counts)
+    assert len(bootstrap_intervals(blots, 10)) == 3
+    exact = bootstrap_intervals(blots, 10).loc["aupro"]
+    assert exact["value"] == blots.aupro and exact["binning"] < 0.01
+
+
+def test_known_pixels_give_the_same_numbers_as_without_a_mask_of_unknown_ones(report):
+    other = replace(report, unknown=np.zeros_like(report.masks))
+    assert other.metrics == report.metrics and repr(other) == repr(report)
+    assert not report.unknown.any() and other.per_defect().equals(report.per_defect())
+
+
+def test_a_report_counts_images_with_unknown_pixels_and_judges_each_type_by_the_known_ones(blots):
+    assert "unknown: masks of 6 images, in part or whole" in repr(blots)
+    table = blots.per_defect()
+    index = [2, 3, 4, 5]
+    known = ~blots.unknown[index]
+    assert table.loc["b", "images"] == 3 and table.loc["b", "pixel_auroc"] == pytest.approx(
+        roc_auc_score(blots.masks[index][known], blots.maps[index][known]), abs=1e-12)
+    blind = replace(blots, unknown=np.ones_like(blots.masks))
+    assert np.isnan(blind.pixel_auroc) and np.isnan(blind.aupro) and np.isnan(blind.aupro_per_image)
+    with pytest.raises(ValueError, match="same shape"):
+        PixelRanking(blots.masks, blots.maps, blots.unknown[:, :5])
+
+
+def test_a_saved_report_keeps_unknown_pixels(model, data, tmp_path):
+    def some(index):
+        item = data[index]
+        return item if index % 3 else Named(item.image, item.label)
+
+    report = evaluate(model, [some(index) for index in range(16)], progress=False)
+    assert report.unknown.any((1, 2)).sum() == 4  # 6, 9, 12 and 15 are defective; 0 and 3 are good
+    report.save(tmp_path / "report.npz")
+    again = Report.load(tmp_path / "report.npz")
+    assert np.array_equal(again.unknown, report.unknown) and again.metrics == report.metrics
+    assert again.dataset.has_masks
+
+
+class Named:
+    def __init__(self, image, label):
+        self.image, self.label = image, label
 
 
 def test_a_report_shows_itself_in_a_few_lines_without_arrays_or_times(report):
@@ -233,7 +327,7 @@ def test_no_test_images(model):
 
 @pytest.mark.parametrize("images, message", [
     (torch.zeros(64, 64), r"\(B, 3, H, W\)"), (torch.zeros(1, 2, 64, 64), "1 channel if they are gray"),
-    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "Divide"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
+    (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "white"), (torch.zeros(1, 3, 64, 100), "multiples of 32")])
 def test_images_of_the_wrong_kind(model, images, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images)
@@ -281,7 +375,7 @@ def test_images_without_a_finite_score_are_named(model, data, value):
     with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
         evaluate(model, test, batch_size=2, progress=False)
     assert caught.value.indices == [3]
-    silent = SimpleNamespace(threshold=None, image_size=None,
+    silent = SimpleNamespace(threshold=None, image_size=None, white=None,
                              predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
     with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
         evaluate(silent, test, progress=False)

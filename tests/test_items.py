@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from test_training import Images, equal, train, weights
 from torch.utils.data import (
     BatchSampler,
@@ -361,11 +362,43 @@ def test_items_of_others_are_evaluated_like_our_own(name, num_workers, model, re
     assert len(set(other.table()["name"])) == 6
 
 
-def test_without_a_mask_of_every_defective_image_there_are_no_pixel_metrics(model, report):
-    for items in (tuples(with_masks=False), tuples()[:5] + tuples(with_masks=False)[5:]):
+def test_without_any_mask_there_are_no_pixel_metrics(model, report):
+    for items in (tuples(with_masks=False), [item[:2] if item[1] else item for item in tuples()]):
         other = evaluate(model, items, progress=False)
-        assert np.isnan(other.pixel_auroc) and np.isnan(other.aupro)
+        assert np.isnan(other.pixel_auroc) and np.isnan(other.aupro) and "unknown" not in repr(other)
         assert other.image_auroc == pytest.approx(report.image_auroc)
+
+
+@pytest.mark.parametrize("missing", [[5], [1, 3]])
+def test_an_anomalous_item_without_a_mask_is_unknown(missing, model, report):
+    items = [item[:2] if i in missing else item for i, item in enumerate(tuples())]
+    for dataset in (items, [Named(*item) for item in items], ConcatDataset([items[:2], items[2:]])):
+        other = evaluate(model, dataset, progress=False)
+        assert np.flatnonzero(other.unknown.any((1, 2))).tolist() == missing and other.unknown[missing].all()
+        rest = [i for i in range(6) if i not in missing]
+        assert other.pixel_auroc == pytest.approx(
+            roc_auc_score(report.masks[rest].ravel(), report.maps[rest].ravel()), abs=1e-6)
+        assert f"masks of {len(missing)} images" in repr(other)
+
+
+def test_items_say_themselves_what_is_unknown(model):
+    half = torch.zeros(SIZE, dtype=torch.bool)
+    half[:, 32:] = True
+    items = [item._replace(unknown=half) for item in known(FLOATS, DEFECTS)]
+    other = evaluate(model, items, progress=False)
+    assert torch.equal(torch.tensor(other.unknown), half.expand(6, -1, -1))
+    assert not (other.masks & other.unknown).any() and other.masks[5].any()
+    with pytest.raises(ValueError, match=r"mask of item 0 .* is \(32, 32\).*Resize them together"):
+        evaluate(model, [items[0]._replace(unknown=half[:32, :32])], progress=False)
+
+
+def test_defects_of_a_data_set_without_masks_are_unknown(model):
+    """Also where they are joined with images that have masks."""
+    blind = AnomalyDataset(known(FLOATS, DEFECTS).samples[:4], SIZE, has_masks=False)
+    assert [item.unknown.all().item() for item in blind] == [False, True, False, True]
+    joined = ConcatDataset([blind, known(FLOATS, DEFECTS, transform=torch.clone).subset([4, 5])])
+    other = evaluate(model, joined, progress=False)
+    assert other.unknown[[1, 3]].all() and not other.unknown[[0, 2, 4, 5]].any() and not np.isnan(other.pixel_auroc)
 
 
 @pytest.mark.parametrize(("items", "words"), [
@@ -404,7 +437,7 @@ def test_a_loader_with_a_usual_collate_fn_is_evaluated(options, model, report):
 class Asked:
     """A model that notes how many images it is given at a time."""
 
-    threshold = image_size = None
+    threshold = image_size = white = None
 
     def __init__(self):
         self.sizes = []

@@ -220,7 +220,7 @@ UNCLEAR = {
                                                                                       background=(255, 255, 255)),
     "strokes on white": colors((ONE, (200, 0, 0)), (TWO, (0, 0, 0)), background=(255, 255, 255)),
     "gray strokes on white": np.where(ONE > 0, 100, np.where(TWO > 0, 0, 255)).astype(np.uint8),
-    "heat map": HEAT, "numbered regions": ndimage.label(np.indices((SIDE, SIDE)).max(0) % 4 > 0)[0].astype(np.uint8)
+    "codes on white": np.where(KINDS > 0, KINDS - np.uint8(1), 255).astype(np.uint8), "heat map": HEAT, "numbered regions": ndimage.label(np.indices((SIDE, SIDE)).max(0) % 4 > 0)[0].astype(np.uint8)
     + np.kron(np.arange(144, dtype=np.uint8).reshape(12, 12), np.pad(np.ones((6, 6), np.uint8), 1)),
     "photograph": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8),
     "color photograph": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)}

@@ -120,9 +120,8 @@ class ArraySample:
     defect: str = GOOD
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Load image and mask as `Sample.load` does. The mask of an anomalous image is unknown."""
-        mask = torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
-        return to_pixels(Image.fromarray(self.pixels), size), mask
+        """Load image and mask as `Sample.load` does. The mask is empty: the image is anomalous as a whole, or good."""
+        return to_pixels(Image.fromarray(self.pixels), size), torch.zeros(size, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,8 @@ class AnomalyDataset(Shown, Dataset[Item]):
             self._kept[index] = image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
         image = self.transform(image) if self.transform else image
-        return Item(image, int(self.samples[index].defect != GOOD), mask == 1, index, mask == UNKNOWN)
+        label = int(self.samples[index].defect != GOOD)
+        return Item(image, label, mask == 1, index, (mask == UNKNOWN) | bool(label and not self.has_masks))
 
 
 @dataclass(frozen=True, repr=False)

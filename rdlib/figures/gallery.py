@@ -112,7 +112,8 @@ def _gallery_row(row: Sequence[Axes], report: Report, i: int, value: float, scal
         axis.set_axis_off()
     row[0].set_title(f"{report.defect_types[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
     if report.pixels:
-        row[1].imshow(report.masks[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        truth = np.where(report.unknown[i], 0.5, report.masks[i])
+        row[1].imshow(truth, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         outline(row[-1], report.masks[i], TRUTH)
     outline(row[-1], report.maps[i] >= value, MARKED)
     return row[-2].imshow(report.maps[i], norm=scale)
@@ -125,7 +126,7 @@ def _gallery_summary(report: Report, indices: list[int], threshold: str, marked:
     if not bad.all():
         counts.append(f"marks pixels in {marked[~bad].any(axis=(1, 2)).sum()} of {counted((~bad).sum(), 'good image')}")
     if report.pixels:
-        hits = hits & report.masks[indices][bad]
+        hits, bad = hits & report.masks[indices][bad], bad & ~report.unknown[indices].all((1, 2))
     if bad.any():
         verb = "meets the true region in" if report.pixels else "marks pixels in"
         counts.append(f"{verb} {hits.any(axis=(1, 2)).sum()} of {counted(bad.sum(), 'defective image')}")

@@ -153,16 +153,17 @@ def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     if not isinstance(model, Distillation):
         return {MAIN: evaluate(model, test, progress=False)}
     began, sigma, score = time.perf_counter(), model.config.sigma, model.config.score
-    parts = [(model.scale_maps(item.image).cpu(), item.mask)  # the networks run only once
+    parts = [(model.scale_maps(item.image).cpu(), item.mask, item.unknown)  # the networks run only once
              for item in DataLoader(test, 32, generator=torch.Generator())]
-    maps, masks = (torch.cat(part) for part in zip(*parts, strict=True))
+    maps, masks, unknown = (torch.cat(part) for part in zip(*parts, strict=True))
     check_finite(maps)
     seconds = time.perf_counter() - began
 
     def report(scales: tuple[int, ...] = SCALES, fusion: str = "add", sigma: float = sigma,
                score: str = score) -> Report:
         fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
-        return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks.numpy(), FPR_LIMIT, seconds)
+        return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks.numpy(), FPR_LIMIT, seconds,
+                      unknown=unknown.numpy())
 
     other = "sum" if score == "max" else "max"
     return {name: report(scales) for name, scales in SCALE_SETS.items()} | {
