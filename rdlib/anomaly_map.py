@@ -5,7 +5,9 @@ Everything here, the smoothing included, runs in batches on the device of the fe
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
@@ -108,7 +110,8 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 def blur_matrix(n: int, sigma: float) -> Tensor:
     """Compute the matrix that blurs a line of pixels. Row i contains the Gaussian weights of pixel i.
 
-    Weights outside the line are mirrored at its ends, as often as the kernel needs: d c b a | a b c d | d c b a.
+    Column j is a line that is 1 at pixel j and else 0, blurred by scipy. Weights outside the line are mirrored at its
+    ends, as often as the kernel needs: d c b a | a b c d | d c b a.
 
     Args:
         n: number of pixels, 1 or more.
@@ -117,13 +120,7 @@ def blur_matrix(n: int, sigma: float) -> Tensor:
     Returns:
         (n, n) float64; every row sums to 1.
     """
-    radius = int(4 * sigma + 0.5)
-    offset = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offset.double() / sigma) ** 2)
-    source = (torch.arange(n)[:, None] + offset) % (2 * n)  # one period of the mirrored line is 2n long
-    source = torch.minimum(source, 2 * n - 1 - source)
-    weights = (kernel / kernel.sum()).expand(n, -1).contiguous()
-    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, weights)
+    return torch.from_numpy(gaussian_filter1d(np.eye(n), sigma, axis=0))
 
 
 def image_score(maps: Tensor, score: str = "max") -> Tensor:

@@ -23,7 +23,7 @@ from rdlib.training.checkpoint import fingerprint
 from rdlib.training.loop import fit
 from rdlib.training.run import Run
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import CheckpointError
+from rdlib.utils.errors import CheckpointError, check_choice
 from rdlib.utils.hardware import best_device, resolve_precision
 
 SHOWING = ("figures", "widgets", "reproduction", "deploy", "cli.py", "__main__.py")  # neither train nor map
@@ -52,8 +52,7 @@ PROFILES = {profile.name: profile for profile in (
 def profile() -> Profile:
     """Return the profile that `RDLIB_PROFILE` names. Raises ValueError for an unknown name."""
     name = os.environ.get("RDLIB_PROFILE") or "cpu"
-    if name not in PROFILES:
-        raise ValueError(f"RDLIB_PROFILE is '{name}'. Set it to one of: {', '.join(PROFILES)}.")
+    check_choice("RDLIB_PROFILE", name, PROFILES)
     return PROFILES[name]
 
 

@@ -1,7 +1,7 @@
 """Build the teacher E: a frozen ResNet, cut after its third stage, that extracts features at three scales.
 
-The stages consist of torchvision's residual blocks under torchvision's keys, so its weights load unchanged. The paper
-does not use layer4 and the classifier; they are not built.
+It is torchvision's ResNet with torchvision's keys, so its weights load unchanged. The paper
+does not use layer4 and the classifier; they are removed.
 """
 import zlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import check_choice
@@ -50,47 +50,17 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def residual_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-    """Build one stage of a ResNet: (B, in_channels, H, W) -> (B, planes * e, H / stride, W / stride).
-
-    The first residual block changes resolution and channels. The teacher has three stages, and OCE is a fourth.
-
-    Args:
-        backbone: the row of the teacher in the backbone table.
-        in_channels: channels of the stage's input.
-        planes: base width of the blocks; the output has `planes` times e channels, e = the block's expansion.
-        blocks: number of residual blocks, 1 or more.
-        stride: factor by which the resolution is divided, 1 or 2.
-
-    Returns:
-        The stage, with torch's default weights.
-    """
-    out_channels = planes * backbone.block.expansion
-    shortcut = None if stride == 1 and in_channels == out_channels else nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
-    width = {"base_width": backbone.base_width}
-    first = backbone.block(in_channels, planes, stride, shortcut, **width)
-    return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
-
-
-class CutResNet(nn.Module):
+class CutResNet(ResNet):
     """A torchvision ResNet without layer4 and classifier, built with uninitialized weights.
 
     The teacher is a frozen `CutResNet`. The forward baseline's student is a trainable one.
     """
 
     def __init__(self, backbone: str):
-        super().__init__()
         spec = get_backbone(backbone)
-        c1, c2, _ = spec.channels
         with torch.device("meta"):  # no memory yet, and nothing drawn from torch's global generator
-            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-            self.bn1 = nn.BatchNorm2d(64)
-            self.relu = nn.ReLU(inplace=True)
-            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-            self.layer1 = residual_stage(spec, 64, 64, spec.blocks[0], stride=1)
-            self.layer2 = residual_stage(spec, c1, 128, spec.blocks[1], stride=2)
-            self.layer3 = residual_stage(spec, c2, 256, spec.blocks[2], stride=2)
+            super().__init__(spec.block, [*spec.blocks, 1], width_per_group=spec.base_width)
+        del self.layer4, self.avgpool, self.fc
         self.channels = spec.channels
         self.to_empty(device="cpu")
 

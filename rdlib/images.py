@@ -42,15 +42,16 @@ def subfolders(folder: Path) -> list[Path]:
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
     """List the images in `folder` and its subfolders without those in `skip`.
 
-    Linked folders come last. Each real folder is read once, so a link that leads back adds nothing.
+    Linked folders come last. Each real folder is read once, so a link that leads back, or into `skip`, adds nothing.
     """
-    found, seen, waiting, links = list[Path](), set[str](), [folder], list[Path]()
+    found, waiting, links = list[Path](), [folder], list[Path]()
+    seen = {os.path.realpath(path) for path in skip} - {os.path.realpath(folder)}
     while waiting or links:
         place = (waiting or links).pop()
         if (real := os.path.realpath(place)) not in seen:
             seen.add(real)
             found += list_images(place)
-            for path in reversed([path for path in subfolders(place) if path not in skip]):
+            for path in reversed(subfolders(place)):
                 (links if path.is_symlink() else waiting).append(path)
     return found
 

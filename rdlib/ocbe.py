@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rdlib.encoder import Backbone, Frozen, TeacherEncoder, get_backbone, residual_stage
+from rdlib.encoder import Backbone, Frozen, TeacherEncoder, get_backbone
 from rdlib.utils.errors import WeightsError
 from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly, read_teacher
 
@@ -43,8 +43,11 @@ class OneClassEmbedding(nn.Sequential):
     """
 
     def __init__(self, backbone: Backbone, in_channels: int):
-        blocks = 2 if backbone.blocks == (2, 2, 2) else 3
-        super().__init__(*residual_stage(backbone, in_channels, planes=512, blocks=blocks, stride=2))
+        planes, blocks, width = 512, 2 if backbone.blocks == (2, 2, 2) else 3, {"base_width": backbone.base_width}
+        out_channels = planes * backbone.block.expansion
+        shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
+        super().__init__(backbone.block(in_channels, planes, 2, shortcut, **width),
+                         *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
 
 
 class OneClassBottleneckEmbedding(nn.Module):

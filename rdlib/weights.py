@@ -234,24 +234,22 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if problems:
         raise WeightsError(f"{source}{problems[0]}. These weights belong to another network: choose the backbone that "
                            "they were trained with.")
-    for key in [key for key in own if key in state]:
-        check_values(key, state[key].to(own[key].dtype), source)  # a large float64 is infinite in float32
+    check_values({key: state[key].to(own[key].dtype) for key in own if key in state}, source)  # 1e40: inf as float32
 
 
-def check_values(key: str, value: Tensor, source: str) -> None:
-    """Check that a tensor is finite.
+def check_values(state: dict[str, Tensor], source: str) -> None:
+    """Check that all tensors of a state dict are finite.
 
     Args:
-        key: the tensor's name in the state dict.
-        value: the tensor.
-        source: name of the state dict for messages.
+        state: the state dict.
+        source: its name for messages.
 
     Raises:
-        WeightsError: the tensor contains NaN or infinity.
+        WeightsError: a tensor contains NaN or infinity.
     """
-    if not value.isfinite().all():
-        raise WeightsError(f"{source}: '{key}' holds NaN or infinity. If training has diverged, train again with a "
-                           "smaller lr. If the file is damaged, get it again.")
+    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise WeightsError(f"{source}: '{wrong[0]}' holds NaN or infinity. If training has diverged, train again with "
+                           "a smaller lr. If the file is damaged, get it again.")
 
 
 def check_state_dict(state: object, source: str) -> None:

@@ -109,6 +109,7 @@ def test_equal_scores_are_no_drift():
 
 def table(scores, threshold, errors=()):
     frame = pd.DataFrame({"score": [*scores, *[np.nan] * len(errors)], "error": [*[""] * len(scores), *errors]})
+    frame["file"] = [f"{i}.png" for i in range(len(frame))]
     frame["anomalous"] = (frame["score"] >= threshold.score).astype("Int64") if threshold else pd.NA
     return frame
 
@@ -118,8 +119,13 @@ def test_the_messages_summarize_and_warn(tmp_path):
     scored = table(np.full(40, 5.0), threshold, [NOT_FINITE, "torn"])
     message, warnings = scoring_messages(scored, threshold, Path("out"))
     assert message.startswith("42 files, 2 with an error; 40 anomalous (score at least ")
-    assert message.endswith(f": {Path('out') / 'scores.csv'}")
+    first, *rest = message.splitlines()
+    assert first.endswith(f": {Path('out') / 'scores.csv'}")
+    assert rest == [f"40.png: {NOT_FINITE}", "41.png: torn"], "the first names and reasons"
     assert [text[:12] for text in warnings] == ["1 of them ha", "40 of 40 ima"]
+    message, _ = scoring_messages(table([5.0], threshold, ["torn"] * 9), threshold, Path("out"))
+    assert message.splitlines()[1:] == ["1.png: torn", "2.png: torn", "3.png: torn",
+                                        "6 more files have an error, see the table."]
     message, warnings = scoring_messages(table(good(40, 6), threshold), threshold, Path("out"))
     assert warnings == []
     message, warnings = scoring_messages(table(np.full(40, 5.0), None), None, Path("out"))

@@ -144,6 +144,13 @@ def test_the_size_comes_from_somewhere(model, tmp_path):
         export_onnx(model, tmp_path / "model.onnx", 64, images=torch.rand(1, 3, 32, 32))
 
 
+def test_sides_that_are_no_multiples_of_32_are_refused(model, tmp_path):
+    for size in (100, (64, 80)):
+        with pytest.raises(ValueError, match="multiples of 32, got .*(100|80)"):
+            export_onnx(model, tmp_path / "x.onnx", size)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("other", [lambda: MemoryBank("resnet18", None), lambda: torch.nn.Linear(2, 2), lambda: None])
 def test_other_classes_are_not_exported(other, tmp_path):
     name = type(other()).__name__

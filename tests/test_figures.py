@@ -1,5 +1,7 @@
 """Figures say what the data say: summaries, labels and shapes on reports small enough to work out by hand."""
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
@@ -91,6 +93,54 @@ def test_a_dark_style_of_the_caller_changes_nothing(report):
         figure = figures.score_histogram(report)
     assert figure.get_facecolor() == (1, 1, 1, 1)
     assert figure.axes[0].xaxis.label.get_color() == "black"
+
+
+def texts(figure, words):
+    return [text for text in figure.findobj(matplotlib.text.Text) if words in text.get_text()]
+
+
+@pytest.mark.parametrize("setting", [{"font.family": ["STIXGeneral"]}, {"font.sans-serif": ["STIXGeneral"]}])
+def test_names_are_drawn_in_the_callers_font(setting):
+    with matplotlib.rc_context({**setting, "font.size": 30, "axes.unicode_minus": False}):
+        figure = figures.gallery(report_of([("good", 0.2), ("划痕", 0.9)]))
+        (title,) = texts(figure, "划痕")
+        assert title.get_fontproperties().get_name() == "STIXGeneral" and title.get_fontsize() == 9
+    assert "划痕" in figure.summary
+
+
+@pytest.mark.parametrize("name", ["worth_$5_to_$9", "$\\frac{$", "_{^}", "\\alpha $x$", "a\nb$c$"])
+def test_a_name_is_no_formula(name):
+    figure = figures.gallery(report_of([("good", 0.2), (name, 0.9)]))
+    for text in texts(figure, name):
+        assert not text.get_parse_math() and text._preprocess_math(name)[1] is False
+    assert texts(figure, name) and stored(figure)
+
+
+def test_the_quickstart_draws_names_as_text():
+    cells = json.loads((Path(__file__).parents[1] / "notebooks/00_quickstart.ipynb").read_text("utf-8"))["cells"]
+    (source,) = ["".join(cell["source"]) for cell in cells if "plt.subplots" in "".join(cell["source"])]
+    report = report_of([("good", 0.2), ("worth_$5_to_$9", 0.9)])
+    names = {"data": SimpleNamespace(test=report.dataset), "kinds": [*report.defect_types], "plt": plt,
+             "figures": figures}
+    exec(source, names)
+    assert len(texts(names["fig"], "worth_$5_to_$9")) == 1 and stored(names["fig"])
+
+
+def test_letters_that_the_font_lacks_come_from_a_fallback_without_warnings(monkeypatch, recwarn, caplog):
+    name = "\U0001D63C"  # in STIX, not in DejaVu
+    plain = figures.gallery(report_of([("good", 0.2), (name, 0.9)]))
+    monkeypatch.setattr("rdlib.figures.canvas.FALLBACKS", ("No Such Font", "STIXGeneral"))
+    figure = figures.gallery(report_of([("good", 0.2), (name, 0.9)]))
+    stored(figure)
+    assert not recwarn.list and "findfont" not in caplog.text
+    assert texts(figure, name)[0].get_fontfamily() == [*texts(plain, name)[0].get_fontfamily(), "STIXGeneral"]
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    figure = figures.loss_curve(run_of([3.0, 0.4, 0.02, 1e-5], 1))
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels(which="both") if label.get_text()]
+    assert {"1", "0.01", "0.0001"} <= {*labels} and not [label for label in labels if "$" in label]
 
 
 @pytest.mark.parametrize("n, expected", [

@@ -328,8 +328,15 @@ def test_the_command_runs_reports_and_exits_by_what_failed(tmp_path, capsys):
 
 
 def test_executing_twice_gives_the_same_bits(config):
-    assert same(execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)),
-                execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)))
+    first, second = (execute(replace(config, ema=0.9, schedule="cosine", curve_every=1)) for _ in range(2))
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_metrics_by_epoch_are_stored_and_end_with_those_of_the_run(config, ema):
+    found = execute(replace(config, ema=ema, curve_every=1))
+    assert list(found["curve"]) == ["1", "2"] and found["curve"]["1"] != found["curve"]["2"]
+    assert found["curve"]["2"] == {name: found["metrics"][name] for name in METRICS}
 
 
 def test_a_run_gives_torchs_threads_back(config):

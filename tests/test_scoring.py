@@ -29,6 +29,8 @@ THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=
 class Brightness(Scorer):
     """Its map is the image's red channel, so the maximum lies where the picture is brightest."""
 
+    white = None
+
     def __init__(self, threshold=THRESHOLD, stops_after=10**9):
         self.threshold, self.batches, self.stops_after = threshold, [], stops_after
 
@@ -64,8 +66,7 @@ def folder(tmp_path):
     picture(64, 128, 40, mode="RGB").save(folder / "a.png")
     picture(128, 256, 40, (96, 200)).save(folder / "b.jpg", quality=95)
     picture(64, 256, 40, (8, 16), mode="RGBA").save(folder / "line 2" / "c.png")
-    deep = np.array(picture(96, 128, 40, (40, 60)), np.uint16) * 257
-    Image.fromarray(deep).save(folder / "line 2" / "d.tif")
+    picture(96, 128, 40, (40, 60)).save(folder / "line 2" / "d.tif")
     whole = (folder / "a.png").read_bytes()
     (folder / "torn.png").write_bytes(whole[:len(whole) // 2])
     (folder / "words.png").write_text("no picture")

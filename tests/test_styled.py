@@ -1,6 +1,7 @@
 """Comparisons of stored results, and tables that read without their colors."""
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from rdlib.reproduction import (
 )
 from rdlib.reproduction.results import METRICS, NOT_RUN
 from rdlib.reproduction.store import KEYS
+from rdlib.utils.errors import DataError
 
 
 def file(store: ResultStore, config: RunConfig, value: float, resampled=(0.0, 0.0), scored_by: float | None = None):
@@ -193,6 +195,26 @@ def test_a_table_says_in_words_what_its_colours_say():
 def test_lines_may_share_a_label():
     page = styled(FRAME.set_axis(["one", "one"]).rename_axis("who"), "A table", ["change"]).to_html()
     assert page.count(">one<") == 2 and ">who<" in page and "#fadcc3" in page
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_text_from_outside_is_escaped_in_html_and_plain_in_text():
+    for value in (HOSTILE, Path(HOSTILE), DataError(HOSTILE)):
+        frame = pd.DataFrame({HOSTILE: [0.5, np.nan], "text": ["a & b", value], "d": [0.1, -0.1]},
+                             index=pd.Index([HOSTILE, "second"], name=HOSTILE)).rename_axis(columns=HOSTILE)
+        for table in (frame, frame.set_axis([HOSTILE] * 2), frame.set_index([HOSTILE, "text"])):
+            page = styled(table, HOSTILE, ["d"])
+            assert "<img" not in page._repr_html_() + page.to_html() and "&lt;img src=x" in page._repr_html_()
+            assert "&lt;" not in repr(page) and "&amp;" not in repr(page) and HOSTILE in repr(page)
+    page = styled(frame, "Tom & Jerry", ["d"])
+    assert "a & b" in repr(page) and "a &amp; b" in page.to_html() and "0.500" in page.to_html()
+    assert NOT_RUN in page.to_html() and "▲ +0.100" in page.to_html()
+
+
+def test_a_name_that_is_no_utf_8_has_a_table():
+    assert "0.500" in repr(styled(pd.DataFrame({"a": [0.5]}, index=["caf\udce9"]), "A table"))
 
 
 def test_a_page_is_the_same_every_time_and_two_tables_do_not_share_their_colours():

@@ -76,8 +76,9 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
         raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
-    for key, value in model.state_dict().items():
-        check_values(key, value, f"{path} was not written")
+    if height % 32 or width % 32:
+        raise ValueError(f"An image's sides must be multiples of 32, got {height} x {width}. Pass another size.")
+    check_values(model.state_dict(), f"{path} was not written")
     if images is None:
         low, high = accepted_range(model.config.value_range)
         images = low + (high - low) * torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))

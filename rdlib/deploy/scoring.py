@@ -1,8 +1,10 @@
 """Score a folder of images: write a table of scores, and overlays that show where each image is anomalous."""
 import csv
-import os
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from rdlib.datasets.leftover import left_out
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
-from rdlib.deploy.table import COLUMNS, begin_table, finished_table, listed_name
+from rdlib.deploy.table import COLUMNS, SHOWN, begin_table, cell, finished_table, listed_name, remove_outdated
 from rdlib.detector import Scorer
-from rdlib.images import list_images, read_image
+from rdlib.images import as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import DataError, NotFiniteError, check_choice
@@ -34,12 +37,13 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     """Score every image file below a folder, and write a table and overlays.
 
     OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. Each row is written as
-    soon as its image is scored, so a stopped run keeps its rows. Outdated overlays of an earlier run are removed.
+    soon as its image is scored, so a stopped run keeps its rows. At the end, overlays of rows that an earlier run wrote
+    there are removed. Nothing else is removed.
 
     Args:
         model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
-        folder: folder of images of any size, in a format that `rdlib.images` reads. Hidden folders and `out` are
-            skipped.
+        folder: folder of images of any size, in a format that `rdlib.images` reads. Linked folders are searched too;
+            hidden and system folders and `out` are skipped.
         out: folder for the results; created if necessary.
         size: (H, W) or the side of a square, in pixels, to resize images to; default: the size that the model knows.
         overlays: images to draw: "anomalous", "all" or "none".
@@ -54,9 +58,10 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
         image. `height` and `width` are the size of this image in pixels. `error` describes what is wrong with the file,
         its score or its overlay; it is empty if nothing is. Without a score, only `file` and `error` have values.
+        `table.attrs["notes"]` lists in words what was left out in `folder` and what was left in OUT/overlays.
 
     Raises:
-        DataError: the folder does not exist or holds no image file.
+        DataError: `folder` is missing, a file, or inside `out`, or it holds no image file.
         ValueError: `size` is missing, invalid or not the model's, `overlays` is unknown, or the rows in `out` are of
             another model, folder or size and `resume` is set.
         OSError: the table cannot be written.
@@ -67,70 +72,75 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     names = {listed_name(path, folder): path for path in images}
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
     done = begin_table(out, run, names, resume)
-    files = _Files([path for name, path in names.items() if name not in done], size)
-    scored = _scored(model, files, batch_size, num_workers)
-    # Buffering of 1 writes each line at once. The words of an error may name a file whose name is no UTF-8.
-    with (out / "scores.csv").open("a", 1, "utf-8", "backslashreplace", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    files = [path for name, path in names.items() if name not in done]
+    scored = _scored(model, files, size, batch_size, num_workers)
+    with (out / "scores.csv").open("a", 1, "utf-8", newline="") as file:  # buffering of 1 writes each line at once
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            _draw(path, target, row, values, model, overlays)
-            table.writerow(row | {"file": listed_name(path, folder), "error": " ".join(row["error"].split())})
-    return finished_table(out)
+            if values is not None and _selected(row.get("anomalous"), overlays):
+                _draw(path, target, row, values, model)
+            writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
+    table = finished_table(out)
+    wanted = table["file"][(table["error"] == "") & _selected(table["anomalous"], overlays)]
+    skipped = chain(*left_out([folder], folder, images, [*out.rglob("*")]))
+    table.attrs["notes"] = [*map(cell, skipped), *remove_outdated(out, {*wanted}, done)]
+    return table
 
 
 def find_images(folder: Path, out: Path) -> list[Path]:
     """Find all image files in a folder and below, sorted by name in the same way on every system.
 
-    Hidden files and folders, and those in `out`, are skipped. Raises DataError if the folder does not exist or no image
-    is left.
+    Linked folders are searched too. Hidden files, hidden and system folders, and files in `out` are skipped. Raises
+    DataError if the folder is missing or inside `out`, or if no image is left.
     """
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}. Check the path.")
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    found = [path for part in folders if not any(name.startswith(".") for name in part.relative_to(folder).parts)
-             and not part.resolve().is_relative_to(out.resolve()) for path in list_images(part)]
+        raise DataError(f"{folder} is a file, but a folder is wanted. Put the file into a folder of its own."
+                        if folder.exists() else f"There is no folder {folder}. Check the path.")
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise DataError(f"OUT holds FOLDER; name another. OUT is {out.resolve()}, FOLDER is {folder.resolve()}.")
+    found = images_below(folder, skip=[out])
     if not found:
-        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp).")
+        others = "; ".join(map(cell, chain(*left_out([folder], folder, []))))
+        raise DataError(f"{folder} and its subfolders hold no images. Put some there (png, jpg, bmp, tif or webp). "
+                        f"{others}".strip())
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-class _Files(Dataset):
-    """Image files as index, image (3, H, W) uint8, height and width of the file, and error ("" if none)."""
-
-    def __init__(self, paths: list[Path], size: tuple[int, int]):
-        self.paths, self.size = paths, size
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor, int, int, str]:
-        try:
-            image, (height, width) = read_image(self.paths[index], self.size)
-        except DataError as error:
-            return index, torch.zeros(3, *self.size, dtype=torch.uint8), 0, 0, str(error)
-        return index, image, height, width, ""
-
-
-def _scored(model: Scorer, files: _Files, batch_size: int, num_workers: int) -> Iterator[tuple]:
+def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:
     """Yield the path of every file, its row of the table, and its map, or None without a map."""
-    loader = DataLoader(files, batch_size, num_workers=num_workers, generator=torch.Generator())  # not the global one
-    for indices, images, heights, widths, errors in loader:
-        predicted = iter(_predicted(model, images[[not error for error in errors]]))
-        for i, height, width, error in zip(indices, heights.tolist(), widths.tolist(), errors, strict=True):
-            values, score = (None, np.nan) if error else next(predicted)
-            row = {"error": error or NOT_FINITE} if values is None else _row(values, score, (height, width), model)
-            yield files.paths[i], row, values
+    loader = DataLoader(cast(Dataset, paths), batch_size, num_workers=workers, generator=torch.Generator(),  # its own
+                        collate_fn=partial(_read, size=size, white=model.white))
+    for batch in loader:
+        predicted = iter(_predicted(model, [image for _, image, *_ in batch if image is not None]))
+        for path, image, own, error in batch:
+            values, score = (None, np.nan) if image is None else next(predicted)
+            yield path, {"error": error or NOT_FINITE} if values is None else _row(values, score, own, model), values
 
 
-def _predicted(model: Scorer, images: Tensor) -> list[tuple[NDArray | None, float]]:
+def _read(paths: list[Path], size: tuple[int, int], white: float | None) -> list[tuple]:
+    """Read files. Return path, image (3, H, W), height and width of each, and None and the error where it has one.
+
+    Images are uint8, or float32 in [0, 1] for a model of deep images, whose folders may hold 8-bit files too.
+    """
+    batch: list[tuple] = []
+    for path in paths:
+        try:
+            image, own = read_image(path, size, white)
+            batch.append((path, image if white is None else as_images(image)[0], own, ""))
+        except Exception as error:  # one odd file must not stop the others
+            batch.append((path, None, (0, 0), str(error) or type(error).__name__))
+    return batch
+
+
+def _predicted(model: Scorer, images: list[Tensor]) -> list[tuple[NDArray | None, float]]:
     """Predict map and score of each image. An image whose map or score is not finite gets None and NaN."""
-    if not len(images):
+    if not images:
         return []
     try:
-        maps, scores = model.predict(images)
+        maps, scores = model.predict(torch.stack(images))
     except NotFiniteError as error:
-        rest = iter(_predicted(model, images[[i not in error.indices for i in range(len(images))]]))
+        rest = iter(_predicted(model, [image for i, image in enumerate(images) if i not in error.indices]))
         return [(None, np.nan) if i in error.indices else next(rest) for i in range(len(images))]
     return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
 
@@ -146,20 +156,22 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
             **decision}
 
 
-def _draw(path: Path, target: Path, row: dict, values: NDArray | None, model: Scorer, overlays: str) -> None:
-    """Write the overlay of a file if `overlays` selects it, else remove an earlier one. Add what failed to the row."""
+def _selected(anomalous: Any, overlays: str) -> Any:
+    """Return whether `overlays` selects an image, or a column of them, by its value in `anomalous`."""
+    return {"all": True, "anomalous": anomalous == 1, "none": False}[overlays]
+
+
+def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -> None:
+    """Write the overlay of a file. If that fails, add the reason to the row."""
     from rdlib.figures.overlay import overlay, overlay_size  # here: matplotlib is slow to import
     try:
-        if values is not None and {"all": True, "anomalous": row.get("anomalous"), "none": False}[overlays]:
-            pixels, _ = read_image(path, overlay_size(row["height"], row["width"]))
-            drawn = overlay(pixels.permute(1, 2, 0).numpy(), values, float(row["score"]), model.threshold,
-                            getattr(model, "roi", None))
-            with written_atomically(target) as temporary:
-                drawn.save(temporary)
-        elif os.path.exists(target):  # False, unlike Path.exists, for a name that is too long
-            target.unlink()
-    except (OSError, ValueError) as error:
-        row["error"] += f" The overlay could not be written or removed: {error}"
+        pixels, _ = read_image(path, overlay_size(row["height"], row["width"]), model.white)
+        pixels = (as_images(pixels)[0].permute(1, 2, 0) * 255).round().byte()
+        drawn = overlay(pixels.numpy(), values, float(row["score"]), model.threshold, getattr(model, "roi", None))
+        with written_atomically(target) as temporary:
+            drawn.save(temporary)
+    except Exception as error:  # for instance, the file is gone, or the name is too long
+        row["error"] += f" The overlay could not be written: {error or type(error).__name__}"
 
 
 def load_scorer(path: str | Path) -> Scorer:
@@ -167,17 +179,22 @@ def load_scorer(path: str | Path) -> Scorer:
 
     Raises WeightsError if the file is missing or unreadable, and ImportError if onnxruntime is not installed.
     """
-    if Path(path).suffix.lower() == ".onnx":
-        return OnnxDetector(path)
-    return load(path).to(best_device())
+    return OnnxDetector(path) if Path(path).suffix.lower() == ".onnx" else load(path).to(best_device())
 
 
 def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, list[str]]:
-    """Summarize the result of `score_folder` in a line, and in warnings of scores that are not finite and of drift."""
-    not_finite, errors = int((table["error"] == NOT_FINITE).sum()), int((table["error"] != "").sum())
+    """Summarize the result of `score_folder`: in lines, and in warnings of scores that are not finite and of drift.
+
+    The lines count files and errors, give the first errors, and say what was left out and what was left in `out`.
+    """
+    bad = table[table["error"] != ""]
+    not_finite, more = int((bad["error"] == NOT_FINITE).sum()), len(bad) - SHOWN
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else
                "no threshold was saved with the model, so none is called anomalous")
     warnings = [f"{not_finite} of them have no score: {NOT_FINITE}"] if not_finite else []
     if threshold:
         warnings += drift_warnings(table["score"].dropna().to_numpy(), threshold)
-    return f"{len(table)} files, {errors} with an error; {verdict}: {out / 'scores.csv'}", warnings
+    lines = [f"{len(table)} files, {len(bad)} with an error; {verdict}: {out / 'scores.csv'}",
+             *(f"{name}: {error}" for name, error in zip(bad["file"][:SHOWN], bad["error"], strict=False)),
+             *[f"{more} more files have an error, see the table."] * (more > 0), *table.attrs.get("notes", [])]
+    return "\n".join(lines), warnings

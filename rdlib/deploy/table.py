@@ -1,10 +1,13 @@
 """Keep the table of scores on disk while it grows, so that a stopped run keeps its rows and can go on.
 
-OUT/scores.csv has the rows, a line each. OUT/run.json says which model, settings and folder they belong to.
+OUT/scores.csv has the rows, a line each. OUT/run.json says which model, settings and folder they belong to. Until the
+table is complete, OUT/earlier.json has the names of rows that are no longer in it.
 """
 import json
+import os
+import re
+from contextlib import suppress
 from io import BytesIO
-from os.path import getctime, getmtime  # ctime: also of a copy that keeps its time
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +17,21 @@ from rdlib.utils.files import written_atomically
 TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"),
          "error": str}
 COLUMNS = tuple(TYPES)
+UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last are bytes that are no UTF-8
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # what a spreadsheet would calculate
+EARLIER = "earlier.json"
+SHOWN = 3  # names in a message
+
+
+def cell(text: str) -> str:
+    """Escape characters that do not print, and begin with ./ what a spreadsheet would take for a formula."""
+    text = UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return f"./{text}" if FORMULA.match(text) else text
 
 
 def listed_name(path: Path, folder: Path) -> str:
-    """Return a file's path below `folder` for the table. Line breaks and bytes that are no UTF-8 are escaped."""
-    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
-    return name.replace("\n", "\\n").replace("\r", "\\r")
+    """Return a file's path below `folder` for the table, see `cell`. A backslash becomes two, so that names differ."""
+    return cell(path.relative_to(folder).as_posix().replace("\\", "\\\\"))
 
 
 def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
@@ -29,38 +41,73 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
     ValueError if the table belongs to another run. `run` is what all rows depend on.
     """
     table, note = out / "scores.csv", out / "run.json"
-    text, kept = json.dumps(run, indent=1), pd.DataFrame(columns=COLUMNS)
+    old, kept = _read(table), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
-        content = table.read_bytes()
-        kept = _read(content[:content.rfind(b"\n") + 1])  # without a torn last line
-        earlier, now = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}, json.loads(text)
-        other = [name for name in now if name not in earlier or now[name] != earlier[name]]
-        if other or tuple(kept.columns) != COLUMNS:
+        now, before = json.loads(json.dumps(run)), _load(note, {})
+        other = [name for name in now if name not in before or now[name] != before[name]]
+        if other or tuple(old.columns) != COLUMNS:
             raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
                              "Write to another folder, or leave resume out to score all images again.")
-        began = getmtime(note)
-        changed = {name for name, path in paths.items() if max(getmtime(path), getctime(path)) > began}
-        kept = kept[~kept["file"].isin(changed) & (kept["error"] == "")]
-    else:
+        began = os.path.getmtime(note)
+        changed = {name for name, path in paths.items() if not os.path.exists(path)
+                   or max(os.path.getmtime(path), os.path.getctime(path)) > began}  # ctime: also a copy with its time
+        kept = old[~old["file"].isin(changed) & (old["error"] == "")]
+    if gone := {*_load(out / EARLIER, [])} | ({*old.get("file", ())} - {*kept["file"]}):
+        _write(sorted(gone), out / EARLIER)
+    if not resume:
         note.unlink(missing_ok=True)  # first, since it does not describe the next table
     _write(kept, table)
-    with written_atomically(note) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _write(run, note)
     return set(kept["file"])
 
 
 def finished_table(out: Path) -> pd.DataFrame:
     """Return the table of a complete run, and sort its file by name where a resumed run has not."""
-    table = _read((out / "scores.csv").read_bytes())
+    table = _read(out / "scores.csv")
     if not table["file"].is_monotonic_increasing:
         _write(table := table.sort_values("file", ignore_index=True), out / "scores.csv")
     return table
 
 
-def _read(content: bytes) -> pd.DataFrame:
-    return pd.read_csv(BytesIO(content), dtype=TYPES, keep_default_na=False, na_values=dict.fromkeys(COLUMNS[1:-1], ""))
+def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
+    """Remove the overlays of rows that earlier tables had, except those of `wanted` files. Say what is left.
+
+    Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
+    """
+    overlays, outdated, left = out / "overlays", {*_load(out / EARLIER, [])} - wanted, []
+    linked = overlays.is_symlink()
+    files = () if linked else sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in files:
+        name = listed_name(path, overlays)
+        image = name[:-4] if name.endswith(".png") else ""
+        with suppress(OSError):
+            if image in outdated and path.is_file() and not path.is_symlink():
+                path.unlink()
+        if image not in wanted | kept and os.path.lexists(path):
+            left.append(name)
+    (out / EARLIER).unlink(missing_ok=True)
+    if linked and outdated:
+        return [f"{overlays} is a link. Overlays of earlier scorings were left there."]
+    names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
+    return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {names}"] * bool(left)
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def _load(path: Path, default: dict | list) -> dict | list:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a table without a torn last line. It has no columns if the file is missing or no such table."""
+    content = path.read_bytes() if path.exists() else b""
+    try:
+        return pd.read_csv(BytesIO(content[:content.rfind(b"\n") + 1]), dtype=TYPES, keep_default_na=False,
+                           na_values=dict.fromkeys(COLUMNS[1:-1], ""))
+    except ValueError:
+        return pd.DataFrame()
+
+
+def _write(content: pd.DataFrame | dict | list, path: Path) -> None:
+    text = (content.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+            if isinstance(content, pd.DataFrame) else json.dumps(content, indent=1))
     with written_atomically(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.9g", encoding="utf-8", lineterminator="\n")
+        temporary.write_bytes(text.encode())

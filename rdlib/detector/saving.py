@@ -72,8 +72,7 @@ class Saved(Scorer, nn.Module):
         """
         self.check_layers("saved")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        for key, value in state.items():
-            check_values(key, value, f"{path} was not written")
+        check_values(state, f"{path} was not written")
         with written_atomically(path) as temporary:
             save_file(state, temporary, metadata={"rdlib": json.dumps(self.describe())})
 

@@ -11,12 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from rdlib.evaluation.report import Report
 from rdlib.figures.picture import border
-from rdlib.figures.style import HALO, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
+from rdlib.figures.style import FALLBACKS, HALO, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
 from rdlib.utils.arrays import as_finite
 
 
@@ -28,15 +29,22 @@ class Figure(matplotlib.figure.Figure):
 
 @contextmanager
 def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple[Figure, NDArray]]:
-    """Open a figure with (rows, columns) axes in the kit's style, independent of the caller's style.
+    """Open a figure with (rows, columns) axes in the kit's style, independent of the caller's style but for its fonts.
 
     The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
     """
-    with plt.style.context(["default", STYLE]):
+    with plt.style.context(["default", _fonts(), STYLE]):
         figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),
                                     **options)
         plt.close(figure)
         yield cast(Figure, figure), axes
+
+
+def _fonts() -> dict:
+    """Return the caller's settings of fonts, with fallbacks that are installed for letters that these fonts lack."""
+    own = {name: plt.rcParams[name] for name in plt.rcParams if name.startswith(("font.", "axes.unicode_minus"))}
+    installed = {font.name for font in fontManager.ttflist}
+    return own | {"font.family": [*own["font.family"], *(name for name in FALLBACKS if name in installed)]}
 
 
 def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:

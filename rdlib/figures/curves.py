@@ -114,6 +114,7 @@ def loss_curve(run: Run) -> Figure:
                       label="mean of an epoch, at its middle")
         if steps.min() > 0 and steps.max() > 10 * steps.min():
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")  # the default is a formula
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="epoch", ylabel="loss (sum of 3 cosine distances)",
                  title=f"Training loss over {counted(run.step, 'step')}")

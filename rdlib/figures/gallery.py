@@ -32,21 +32,19 @@ def examples(report: Report, n: int = 6) -> list[int]:
     """
     if n < 1:
         raise ValueError(f"n, the number of images, must be 1 or more, got n={n}.")
-    good: list[list[int]] = []
-    kinds: list[list[int]] = []
+    groups: dict[str, list[int]] = {}  # the typical image of each type, then its hardest ones
     for kind in sorted(set(report.defect_types)):
         members = np.flatnonzero(report.defect_types == kind)
         members = members[np.argsort(report.scores[members], kind="stable")]
         typical = members[(len(members) - 1) // 2]
         hardest = members[::-1] if kind == GOOD else members
-        (good if kind == GOOD else kinds).append([int(i) for i in (typical, *hardest[hardest != typical])])
-    room = n - len(good)
-    if len(kinds) > room:
+        groups[kind] = [int(i) for i in (typical, *hardest[hardest != typical])]
+    good, kinds = [groups.pop(GOOD)] if GOOD in groups else [], list(groups.values())
+    if len(kinds) > (room := n - len(good)):
         kinds.sort(key=lambda group: report.scores[group[0]])
         kinds = [kinds[i] for i in np.linspace(0, len(kinds) - 1, room).round().astype(int)]
-    places = [(rank, g) for g, group in enumerate(good + kinds) for rank in range(len(group))]
-    chosen = sorted(sorted(places)[:n], key=lambda place: (place[1], place[0]))
-    return [(good + kinds)[g][rank] for rank, g in chosen]
+    chosen = sorted((rank, g) for g, group in enumerate(good + kinds) for rank in range(len(group)))[:n]
+    return [(good + kinds)[g][rank] for g, rank in sorted((g, rank) for rank, g in chosen)]
 
 
 def contour_threshold(report: Report) -> tuple[float, str]:

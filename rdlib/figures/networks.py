@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -133,14 +132,13 @@ def shapes(blocks: Mapping[str, tuple[int, int, int]], title: str = "") -> Figur
     """
     if not blocks:
         raise ValueError("No blocks to draw, got an empty mapping. Give the shapes by name: {'f1': (C, H, W)}.")
-    tallest = max(h for _, h, _ in blocks.values()) ** 0.5
-    widest = max(c for c, _, _ in blocks.values()) ** 0.5
+    wide, tall, _ = np.sqrt([*blocks.values()]).T
+    wide, tall = 0.15 + 0.6 * wide / wide.max(), tall / tall.max()
     with canvas(1, 1, 2.6) as (figure, ((axis,),)):
+        axis.bar(range(len(blocks)), tall, wide, -tall / 2, facecolor=(BLUE, 0.25), edgecolor=BLUE)
         for x, (name, (c, h, w)) in enumerate(blocks.items()):
-            tall, wide = h**0.5 / tallest, 0.15 + 0.6 * c**0.5 / widest
-            axis.add_patch(Rectangle((x - wide / 2, -tall / 2), wide, tall, facecolor=(BLUE, 0.25), edgecolor=BLUE))
-            axis.text(x, tall / 2 + 0.05, name, ha="center", va="bottom", fontsize=9)
-            axis.text(x, -tall / 2 - 0.05, f"{c}\n{h} x {w}", ha="center", va="top", fontsize=8)
+            axis.text(x, tall[x] / 2 + 0.05, name, ha="center", va="bottom", fontsize=9)
+            axis.text(x, -tall[x] / 2 - 0.05, f"{c}\n{h} x {w}", ha="center", va="top", fontsize=8)
             if x:
                 axis.annotate("", (x - 0.42, 0), (x - 0.58, 0), arrowprops={"arrowstyle": "->", "color": GREY})
         axis.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(-0.95, 0.75), title=title)

@@ -4,7 +4,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rdlib.figures.canvas import number
-from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
+from rdlib.figures.picture import draw_outlines, enlarged, heat
 from rdlib.threshold import Threshold
 from rdlib.utils.arrays import as_array, as_finite
 
@@ -14,7 +14,8 @@ FONT, GAP = 20, 8  # pixels: smallest height of the letters, width of the gap be
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
     """Compute the (height, width) at which `overlay` is drawn: in proportion, longer side 320 to 1024 pixels."""
-    return proportional(height, width, float(np.clip(max(height, width), *SIDES)))
+    scale = float(np.clip(max(height, width), *SIDES)) / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def overlay(image: NDArray, values: ArrayLike, score: float, threshold: Threshold | None,

@@ -17,12 +17,6 @@ from rdlib.figures.style import ORANGE
 DASH = 14.0  # pixels
 
 
-def proportional(height: int, width: int, side: float) -> tuple[int, int]:
-    """Compute the (height, width) at which an image has a longer side of `side` pixels."""
-    scale = side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def enlarged(values: NDArray, size: tuple[int, int]) -> NDArray:
     """Resize the values of an (H, W) map to the (width, height) of a PIL image. Colors are added afterwards."""
     return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
@@ -37,12 +31,11 @@ def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask:
     """Outline on an image, in place, where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
     draw = ImageDraw.Draw(picture)
     scale = np.array(picture.size) / values.shape[::-1]
-    if mask is not None and mask.any():
+    if mask is not None:
         for line in border(mask.astype(np.float32), 0.5):
             _stroke(draw, line * scale, [line * scale], "white")
-    if values.max() >= threshold:
-        for line in border(values, threshold):
-            _stroke(draw, line * scale, dashes(line * scale), ORANGE)
+    for line in border(values, threshold):  # none if no value reaches it
+        _stroke(draw, line * scale, dashes(line * scale), ORANGE)
     return picture
 
 

@@ -75,12 +75,11 @@ class Results:
         """
         found, points = {}, [point for point in self.points if point.row is row and point.category in categories]
         for seed in dict.fromkeys(point.config.seed for point in points):
-            configs = [point.config for point in points if point.config.seed == seed]
-            results = [self.runs[config] for config in configs if config in self.runs]
+            results = [self.runs.get(point.config) for point in points if point.config.seed == seed]
             values = [(result["metrics"] if row.scored_by == MAIN else result["scored_by"].get(row.scored_by, {}))
-                      .get(metric, np.nan) for result in results]
-            resampled = [result["bootstrap"].get(row.scored_by, {}).get(metric) for result in results]
-            if len(results) == len(configs) and not np.isnan(values).any():
+                      .get(metric, np.nan) if result else np.nan for result in results]
+            resampled = [result["bootstrap"].get(row.scored_by, {}).get(metric) for result in results if result]
+            if not np.isnan(values).any():
                 found[seed] = float(np.mean(values)), np.mean(resampled if all(resampled) else [np.nan], axis=0)
         return found
 

@@ -1,7 +1,7 @@
 """Execute one run: load the data, build, train and evaluate the model, and return the result."""
 import time
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
@@ -96,42 +96,39 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         NotFiniteError: anomaly maps or scores are NaN or infinite.
         CheckpointError: the run's checkpoint is damaged or belongs to another run.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        return _execute(config, machine)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _execute(config: RunConfig, machine: Machine) -> dict:
-    began, device = time.perf_counter(), torch.device(machine.device)
-    origin = provenance(device)
-    start_counting_memory(device)
-    data, model = load(config, machine), build(config, machine)
-    assert data.test is not None, "every benchmark has a test set"
-    losses, curve, earlier = [], {}, 0.0  # earlier: seconds before the run was resumed
-    if isinstance(model, MemoryBank):
-        model.fit(data.train)
-    elif isinstance(model, Distillation):
-        here = time.perf_counter()
-        run = train(config, machine, model, data.train, data.test)
-        curve = {str(epoch): metrics for epoch, metrics in run.notes.get("metrics", {}).items()}
-        losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
-    reports = evaluate_all(model, data.test)
-    report = reports[MAIN]
-    shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
-    resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
-                        resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
-    return {"config": asdict(config), "metrics": report.metrics,
-            "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
-            "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
-            "peak_memory_mb": round(peak_memory_mib(device)), **origin}
+    with ExitStack() as at_end:
+        at_end.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(config.threads)
+        began, device = time.perf_counter(), torch.device(machine.device)
+        origin = provenance(device)
+        start_counting_memory(device)
+        data, model = load(config, machine), build(config, machine)
+        assert data.test is not None, "every benchmark has a test set"
+        losses, curve, earlier = [], {}, 0.0  # earlier: seconds before the run was resumed
+        if isinstance(model, MemoryBank):
+            model.fit(data.train)
+        elif isinstance(model, Distillation):
+            here = time.perf_counter()
+            run, history = train(config, machine, model, data.train, data.test)
+            curve = {str(epoch): metrics for epoch, metrics in history.items()}
+            losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
+        reports = evaluate_all(model, data.test)
+        report = reports[MAIN]
+        shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
+        resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
+                            resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
+        return {"config": asdict(config), "metrics": report.metrics,
+                "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
+                "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
+                "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
 def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset,
-          test: AnomalyDataset) -> Run:
-    """Train the run's student, and evaluate it every `curve_every` epochs. A killed run resumes from its checkpoint."""
+          test: AnomalyDataset) -> tuple[Run, dict[int, dict[str, float]]]:
+    """Train the run's student. Return the run, and the metrics by epoch, measured every `curve_every` epochs.
+
+    A killed run resumes from its checkpoint.
+    """
     callbacks = [EvaluateEvery(test, config.curve_every)] if config.curve_every else []
     checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if machine.checkpoints else None
     with warnings.catch_warnings():
@@ -141,7 +138,7 @@ def train(config: RunConfig, machine: Machine, model: Distillation, images: Anom
                   ema=config.ema, checkpoint=checkpoint, callbacks=callbacks, progress=False)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return run
+    return run, callbacks[0].history if callbacks else {}
 
 
 def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:

@@ -1,6 +1,7 @@
 """Format tables for notebooks: differences in words, signs and colors; "not run here" where a result is missing."""
 from collections.abc import Sequence
 from hashlib import sha256
+from html import escape, unescape
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -19,11 +20,11 @@ class TextStyler(Styler):
     """A Styler that prints as text, so that a stored notebook is the same every time."""
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.to_string(delimiter='  ')}"
+        return unescape(f"{self.caption}\n{self.to_string(delimiter='  ')}")
 
 
 def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digits: int = 3) -> Styler:
-    """Format a table of numbers and texts.
+    """Format a table of numbers and texts. In HTML, texts, labels and the title are escaped.
 
     Args:
         frame: numbers and texts; NaN becomes "not run here". If rows share a label, the labels become a column.
@@ -45,6 +46,9 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"
         return f"{sign}{abs(value):.{digits}f}"
 
+    def safe(label: object) -> object:
+        return label and escape(str(label))  # None, the name of most axes, stays None
+
     def colour(value: float) -> str:
         return "" if pd.isna(value) or not round(value, digits) else MORE if value > 0 else LESS
 
@@ -52,9 +56,11 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
     frame = frame if named else frame.reset_index()
     changes = [column for column in frame if column in differences]
     others = [column for column in frame if column not in differences]
-    table = TextStyler(frame, uuid=sha256(f"{title}\n{frame.to_string()}".encode()).hexdigest()[:8], caption=title,
-                       table_attributes=SCROLL).set_table_styles(LOOK)
-    table.format(precision=digits, na_rep=NOT_RUN, subset=others)
+    key = sha256(f"{title}\n{frame.to_string()}".encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    table = TextStyler(frame.rename_axis(index=safe, columns=safe), uuid=key, caption=escape(title),
+                       table_attributes=SCROLL).set_table_styles(LOOK).format_index(safe).format_index(safe, axis=1)
+    table.format(lambda value: f"{value:.{digits}f}" if pd.api.types.is_float(value) else escape(str(value)),
+                 na_rep=NOT_RUN, subset=others)
     table.map(lambda value: ABSENT if pd.isna(value) or value == NOT_RUN else "", subset=others)
     table.format(difference, na_rep="–", subset=changes).map(colour, subset=changes)
     return table if named else table.hide(axis="index")

@@ -1,11 +1,13 @@
 """Define the paper's tables as grids of runs: a table defines the rows to compare, a benchmark the data."""
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdlib.datasets import downloads
 from rdlib.reproduction.config import RunConfig
-from rdlib.reproduction.single import MAIN, SCALE_SETS
+from rdlib.reproduction.single import MAIN
 from rdlib.synthetic import CATEGORIES
 from rdlib.utils.errors import check_choice
 
@@ -73,58 +75,20 @@ class GridPoint(NamedTuple):
     config: RunConfig
 
 
-def _rows(setting: str, values: dict[str, str]) -> tuple[Row, ...]:
-    """Return a row for each label that gives the setting its value."""
-    return tuple(Row(label, {setting: value}) for label, value in values.items())
+def _read(name: str) -> dict[str, dict]:
+    """Read a list that ships with this package: tables or benchmarks by their names."""
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-TABLES = {table.name: table for table in (
-    Table("main", "Anomaly detection and localization, by backbone",
-          _rows("backbone", {"WRN-50-2": "wide_resnet50_2", "ResNet-18": "resnet18", "ResNet-50": "resnet50"}),
-          {"WRN-50-2": "wide_resnet50_2"}),
-    Table("ocbe", "Parts of the bottleneck",
-          _rows("bottleneck", {"teacher's layer4, frozen": "pre", "OCE on f3, random, frozen": "pre_random",
-                               "OCE on f3, trained": "oce", "MFF + OCE (OCBE)": "mff_oce"})),
-    Table("scales", "Scales in training and in the anomaly map",
-          (*(Row(f"trained and scored: M{' + M'.join(name)}", {"train_scales": scales}, name)
-             for name, scales in SCALE_SETS.items()),
-           *(Row(f"all trained, scored: M{' + M'.join(name)}", {}, name) for name in SCALE_SETS if name != MAIN))),
-    Table("readout", "Loss, fusion, smoothing",
-          (Row("flattened loss, added, smoothed (default)"), Row("loss by position (eq. 2)", {"loss": "positional"}),
-           Row("maps multiplied", scored_by=f"{MAIN} multiply"),
-           Row("maps not smoothed", scored_by=f"{MAIN} unsmoothed"))),
-    Table("teacher", "Weights of the teacher",
-          _rows("weights", {"random": "random", "random, BatchNorm calibrated": "random_calibrated",
-                            "procedural images (embedded)": "embedded", "ImageNet": "imagenet"})),
-    Table("novelty", "One-class novelty detection",
-          (Row("sum of the map"), Row("maximum of the map", scored_by=f"{MAIN} max")), {"sum of the map": ""}),
-    Table("baselines", "Reverse distillation and its baselines",
-          (Row("reverse distillation"),
-           Row("forward student (loss by position)", {"method": "forward", "loss": "positional"}),
-           Row("memory bank (nearest neighbour)", {"method": "memory"}))),
-    Table("stability", "Learning-rate schedule and averaged student, by epoch",
-          (Row("constant rate (official)", {"curve_every": 1}),
-           Row("cosine schedule", {"curve_every": 1, "schedule": "cosine"}),
-           Row("averaged student, 0.99", {"curve_every": 1, "ema": 0.99}),
-           Row("cosine and averaged", {"curve_every": 1, "schedule": "cosine", "ema": 0.99}))),
-)}
+def _row(label: str, scored_by: str = MAIN, **change: Any) -> Row:
+    return Row(label, {name: tuple(x) if isinstance(x, list) else x for name, x in change.items()}, scored_by)
 
-_SMALL: dict[str, Any] = {"backbone": "resnet18", "size": 128, "sigma": 2.0, "precision": "bf16", "epochs": 10}
-_TINY: dict[str, Any] = {"backbone": "resnet18", "size": 32, "score": "sum"}
-_CLASSES = tuple("0123456789")
-BENCHMARKS = {benchmark.base.dataset: benchmark for benchmark in (
-    Benchmark("MVTec AD", downloads.CATEGORIES["mvtec"], RunConfig("mvtec")),
-    Benchmark("VisA", downloads.CATEGORIES["visa"], RunConfig("visa")),
-    Benchmark("BTAD", downloads.CATEGORIES["btad"], RunConfig("btad")),
-    Benchmark("procedural benchmark", ("weave", "wood", "gear", "connector"),  # two textures and two objects
-              RunConfig("synthetic", weights="embedded", n_train=100, batch_size=4, **_SMALL), (0, 1, 2)),
-    Benchmark("magnetic tiles", ("",), RunConfig("magnetic_tile", **_SMALL)),
-    Benchmark("digits of scikit-learn", _CLASSES,
-              RunConfig("digits", weights="embedded", epochs=20, normalize=False, **_TINY)),
-    Benchmark("MNIST", _CLASSES, RunConfig("mnist", epochs=4, normalize=False, **_TINY)),
-    Benchmark("Fashion-MNIST", _CLASSES, RunConfig("fashion_mnist", epochs=4, normalize=False, **_TINY)),
-    Benchmark("CIFAR-10", _CLASSES, RunConfig("cifar10", epochs=4, **_TINY)),
-)}
+
+TABLES = {name: Table(name, table["title"], tuple(_row(label, **row) for label, row in table["rows"].items()),
+                      table.get("published", {})) for name, table in _read("tables.toml").items()}
+BENCHMARKS = {family: Benchmark(data["title"], tuple(data.get("categories") or downloads.CATEGORIES[family]),
+                                RunConfig(family, **data.get("base", {})), tuple(data.get("seeds", [0])))
+              for family, data in _read("benchmarks.toml").items()}
 
 
 def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = None,

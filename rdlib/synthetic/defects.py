@@ -18,8 +18,7 @@ def seen(strength: float) -> float:
 
 def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
     """Draw a scratch: a dark groove with a bright burr on the side that faces the lamp."""
-    x, y = s.spot(rng)
-    points = curve(rng, x, y, uniform(rng, 0.16, 0.24) + 0.14 * strength, 0.08)
+    points = curve(rng, *s.spot(rng), uniform(rng, 0.16, 0.24) + 0.14 * strength, 0.08)
     distance, place = stroke(s, points)
     taper = 0.35 + 2.6 * place * (1 - place)
     groove = inside(distance - (0.003 + 0.007 * strength) * taper)
@@ -31,8 +30,7 @@ def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
 
 def crack(s: Surface, rng: Generator, strength: float) -> Layers:
     """Draw a jagged crack with a branch. It shows the material inside, mostly dark, pale in stressed plastic."""
-    x, y = s.spot(rng)
-    trunk = curve(rng, x, y, uniform(rng, 0.2, 0.3) + 0.15 * strength, 0.12)
+    trunk = curve(rng, *s.spot(rng), uniform(rng, 0.2, 0.3) + 0.15 * strength, 0.12)
     start = trunk[int(rng.integers(10, 22))]
     branch = curve(rng, float(start[0]), float(start[1]), 0.22, 0.1)[16:]
     jag = uniform(rng, -0.006, 0.006, (33, 2))
@@ -47,8 +45,7 @@ def crack(s: Surface, rng: Generator, strength: float) -> Layers:
 
 def cut(s: Surface, rng: Generator, strength: float) -> Layers:
     """Draw a gaping slit, wide in the middle."""
-    x, y = s.spot(rng)
-    distance, place = stroke(s, curve(rng, x, y, uniform(rng, 0.18, 0.24) + 0.08 * strength, 0.06))
+    distance, place = stroke(s, curve(rng, *s.spot(rng), uniform(rng, 0.18, 0.24) + 0.08 * strength, 0.06))
     return torn(s, rng, distance - 0.001 - (0.032 + 0.055 * strength) * place * (1 - place), strength)
 
 
@@ -95,8 +92,7 @@ def contamination(s: Surface, rng: Generator, strength: float) -> Layers:
 
 def thread(s: Surface, rng: Generator, strength: float) -> Layers:
     """Draw a loose twisted thread on the surface, with its shadow on the side away from the lamp."""
-    x, y = s.spot(rng)
-    points, radius = curve(rng, x, y, uniform(rng, 0.35, 0.55), 0.8), 0.0045 + 0.0045 * strength
+    points, radius = curve(rng, *s.spot(rng), uniform(rng, 0.35, 0.55), 0.8), 0.0045 + 0.0045 * strength
     dye = ((176, 40, 44), (238, 226, 190), (40, 44, 70))[int(rng.integers(3))]
     fallen = stroke(s, points - 0.008 * np.array(s.light, np.float32))[0]
     distance, place = stroke(s, points)
@@ -117,8 +113,7 @@ def scuff(s: Surface, rng: Generator, strength: float) -> Layers:
 
 def fold(s: Surface, rng: Generator, strength: float) -> Layers:
     """Draw a crease: a ridge with a lit and a shaded flank."""
-    x, y = s.spot(rng)
-    distance, place = stroke(s, curve(rng, x, y, uniform(rng, 0.35, 0.5), 0.1), 0.06)
+    distance, place = stroke(s, curve(rng, *s.spot(rng), uniform(rng, 0.35, 0.5), 0.1), 0.06)
     width = 0.018 + 0.016 * strength
     ridge = bell(distance * (1 / width)) * np.minimum(12 * place * (1 - place), 1)
     shading = relief((0.007 + 0.02 * strength) * blur(ridge, 0.012), s.light, 1.0)

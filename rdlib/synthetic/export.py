@@ -42,8 +42,6 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
     with folder_written_atomically(folder) as partial:
-        for path in {partial / name for _, *names in plan for name in names}:
-            path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs) as pool:
             work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
             for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None):
@@ -51,23 +49,24 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     return folder
 
 
-def _plan(category: str, seed: int) -> list[tuple[Scene, str, str]]:
-    """List each scene with the file names of its image and its mask. A good scene has the image's name twice."""
-    plan: list[tuple[Scene, str, str]] = []
-    numbers: Counter[tuple[str, str]] = Counter()
+def _plan(category: str, seed: int) -> list[tuple[Scene, str, int]]:
+    """List each scene with the folder of its image, and with its number in this folder."""
+    plan: list[tuple[Scene, str, int]] = []
+    counts: Counter[str] = Counter()
     for part in ("train", "test"):
         for scene in scene_list(category, part, seed):
-            kind = scene.defect or "good"
-            number = f"{numbers[part, kind]:03d}"
-            numbers[part, kind] += 1
-            image = f"{part}/{kind}/{number}.png"
-            plan.append((scene, image, f"ground_truth/{kind}/{number}_mask.png" if scene.defect else image))
+            folder = f"{part}/{scene.defect or 'good'}"
+            plan.append((scene, folder, counts[folder]))
+            counts[folder] += 1
     return plan
 
 
-def _write(job: tuple[Path, int, Scene, str, str]) -> None:
-    folder, size, scene, image_name, mask_name = job
+def _write(job: tuple[Path, int, Scene, str, int]) -> None:
+    root, size, scene, folder, number = job
     image, mask = scene.render(size)
-    Image.fromarray(image).save(folder / image_name)
+    files = {root / folder / f"{number:03d}.png": Image.fromarray(image)}
     if scene.defect:
-        Image.fromarray(mask).convert("L").save(folder / mask_name)
+        files[root / "ground_truth" / scene.defect / f"{number:03d}_mask.png"] = Image.fromarray(mask).convert("L")
+    for path, picture in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)

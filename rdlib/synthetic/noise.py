@@ -13,6 +13,7 @@ import zlib
 from collections import abc
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,11 @@ def cosine(turns: np.ndarray | float) -> np.ndarray:
 def direction(turns: float) -> tuple[float, float]:
     """Compute the unit vector at an angle in full turns: x right, y down."""
     return float(cosine(turns)), float(cosine(turns - 0.25))
+
+
+def norm(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Compute the lengths of vectors, of any shape, since numpy.hypot differs between machines."""
+    return np.sqrt(x * x + y * y)
 
 
 def cells(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,13 +155,12 @@ def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float =
     (i, a), (j, b) = cells(u), cells(v)
     base = j * 128 + i
     first, second = np.full(u.shape, 9, np.float32), np.full(u.shape, 9, np.float32)
-    for row in (-1, 0, 1):
-        for column in (-1, 0, 1):
-            index = base + (row * 128 + column)
-            dx, dy = points[0].take(index) + (column - a), points[1].take(index) + (row - b)
-            square = dx * dx + dy * dy
-            np.minimum(second, np.maximum(first, square), out=second)
-            np.minimum(first, square, out=first)
+    for row, column in product((-1, 0, 1), repeat=2):
+        index = base + (row * 128 + column)
+        dx, dy = points[0].take(index) + (column - a), points[1].take(index) + (row - b)
+        square = dx * dx + dy * dy
+        np.minimum(second, np.maximum(first, square), out=second)
+        np.minimum(first, square, out=first)
     return np.sqrt(first), np.sqrt(second)
 
 

@@ -1,8 +1,10 @@
 """Draw manufactured objects seen from above. Every seed changes their place, angle and light a little."""
+from functools import partial
+
 import numpy as np
 from numpy.random import Generator
 
-from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, rough_noise, smooth_noise, uniform
+from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, norm, rough_noise, smooth_noise, uniform
 from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, in_box, in_ring, inside, mix, relief, shadow
 
 
@@ -10,16 +12,15 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a steel gear with six round openings, at any angle, on a rubber mat."""
     x, y, turn, n = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, 0, 1), 16
     dx, dy = s.x - x, s.y - y
-    radius = np.sqrt(dx * dx + dy * dy) + np.float32(1e-6)
+    radius = norm(dx, dy) + np.float32(1e-6)
     theta = angle(dx, dy) + turn
     which, off = cells(theta * n)
     which, off = which % n, np.abs(off - 0.5)  # from the middle of the tooth, in its pitches
     heights = np.full(n, 0.07, np.float32)
     if fault and fault.kind == "broken_tooth":
         heights[fault.which(n)] *= np.float32(0.55 - 0.55 * fault.strength)
-    root = 0.335
     flank = np.clip((0.31 - off) * 7, 0, 1)
-    outline = radius - root - heights[which] * flank
+    outline = radius - 0.335 - heights[which] * flank
     if fault and fault.kind == "broken_tooth":  # the break is ragged
         outline = outline + 0.01 * smooth_noise(fault.rng, s.size, 45) * (heights[which] < 0.065)
     outline = np.maximum(outline, 0.075 - radius)
@@ -29,7 +30,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     openings = np.full(6, 0.05, np.float32)
     if fault and fault.kind == "missing_hole":
         openings[fault.which(6)] = -0.05
-    outline = np.maximum(outline, openings[k] - np.sqrt(u * u + v * v))
+    outline = np.maximum(outline, openings[k] - norm(u, v))
     bevel = np.maximum(1 + outline * (1 / 0.012), 0)
     rings = line_noise(rng, 1024, 160).take(np.minimum(radius * 1400, 1023).astype(np.int32))
     facing = (s.light[0] * dx + s.light[1] * dy) / radius  # turned metal shines where the light crosses its rings
@@ -41,7 +42,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     mat = colour(52, 80, 90) * (1 + 0.2 * smooth_noise(rng, s.size, 120) + 0.08 * smooth_noise(rng, s.size, 6))
     s.image = mix(mat * shadow(s, body, 0.018), steel, body)
     s.part, s.beneath, s.flesh, s.edge = body, mat, colour(60, 62, 68), 0.004
-    s.spot = in_ring(x, y, 0.12, 0.3)
+    s.spot = partial(in_ring, x, y, 0.12, 0.3)
 
 
 def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
@@ -66,7 +67,7 @@ def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
     gel = gel * (lit * seam * cloudy) + colour(255, 252, 246) * glint
     s.image = mix(felt * shadow(s, solid, 0.03), gel, solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(92, 74, 58), colour(150, 120, 90), 0.004
-    s.spot = in_box(turns, x, y, 0.26, 0.08)
+    s.spot = partial(in_box, turns, x, y, 0.26, 0.08)
 
 
 def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
@@ -84,9 +85,7 @@ def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
         else:
             dots[0][1] = 0.075
     marks = [box(u - at, v, 0.015, 0.075, 0.012) for at in bars]
-    for at, aside in dots:
-        du, dv = u - at, v - aside
-        marks.append(np.sqrt(du * du + dv * dv) - 0.026)
+    marks += [norm(u - at, v - aside) - 0.026 for at, aside in dots]
     return np.minimum.reduce(marks)
 
 
@@ -97,8 +96,7 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     pitch, rows, columns = 0.1, 2, 6
     shell, well = box(u, v, 0.355, 0.19, 0.03), box(u, v, 0.315, 0.145, 0.02)
     ears = np.minimum(box(u, v, 0.44, 0.075, 0.03), shell)
-    side = np.abs(u) - 0.398
-    screws = np.sqrt(side * side + v * v) - 0.022
+    screws = norm(np.abs(u) - 0.398, v) - 0.022
     outline = np.maximum(ears, -screws)
     (i, a), (j, b) = cells(u * (1 / pitch) + columns / 2), cells(v * (1 / (1.3 * pitch)) + rows / 2)
     here = (i >= 0) & (i < columns) & (j >= 0) & (j < rows)
@@ -126,7 +124,7 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     bench = colour(166, 160, 148) * (1 + 0.045 * rough_noise(rng, s.size, 30, 3))
     s.image = mix(bench * shadow(s, solid, 0.025), mix(plastic, gold, pin), solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(16, 17, 20), colour(225, 228, 235), 0.004
-    s.spot = in_box(turns, x, y, 0.27, 0.14)
+    s.spot = partial(in_box, turns, x, y, 0.27, 0.14)
 
 
 def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
@@ -153,15 +151,14 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     floor = foil * (0.72 + 0.1 * bell(dome * 12))
     pocket = mix(floor, chalk, inside(tablet) * present)
     rim = relief(0.02 * rise, s.light, 0.5)
-    gu, gv = a + 0.034 * (-s.light[0]), b + 0.05 * (-s.light[1])
-    glint = 0.5 * bell(np.sqrt(gu * gu + gv * gv) * 34)
+    glint = 0.5 * bell(norm(a - 0.034 * s.light[0], b - 0.05 * s.light[1]) * 34)
     pocket = pocket * (0.5 + 0.5 * rim) + glint
     strip = inside(card)
     pack = mix(foil, pocket, inside(dome))
     table = colour(88, 74, 66) * (1 + 0.07 * rough_noise(rng, s.size, 26, 3))
     s.image = mix(table * shadow(s, strip, 0.02), pack, strip)
     s.part, s.beneath, s.flesh, s.edge = strip, colour(70, 60, 54), colour(160, 158, 154), 0.004
-    s.spot = in_box(turns, x, y, 0.36, 0.26)
+    s.spot = partial(in_box, turns, x, y, 0.36, 0.26)
 
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from rdlib.synthetic.noise import blur, direction, rough_noise, uniform
+from rdlib.synthetic.noise import blur, cosine, direction, norm, rough_noise, uniform
 
 Spots = Callable[[Generator], tuple[float, float]]  # draws a place (x, y)
 Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linear light), from the bottom up
@@ -117,34 +117,24 @@ def shadow(s: Surface, cover: np.ndarray, height: float, darkness: float = 0.65)
 def box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, corner: float = 0.0) -> np.ndarray:
     """Compute the signed distance to a rectangle with rounded corners, in the units of u and v."""
     across, down = np.abs(u) - (half_u - corner), np.abs(v) - (half_v - corner)
-    ax, ay = np.maximum(across, 0), np.maximum(down, 0)
-    return np.sqrt(ax * ax + ay * ay) + np.minimum(np.maximum(across, down), 0) - corner
-
-
-def disc(s: Surface, x: float, y: float, radius: float) -> np.ndarray:
-    """Compute the signed distance to a circle."""
-    dx, dy = s.x - x, s.y - y
-    return np.sqrt(dx * dx + dy * dy) - radius
+    outside = norm(np.maximum(across, 0), np.maximum(down, 0))
+    return outside + np.minimum(np.maximum(across, down), 0) - corner
 
 
 def blob(s: Surface, rng: Generator, x: float, y: float, radius: float, roughness: float) -> np.ndarray:
     """Approximate the signed distance to the outline of a disc that noise deforms."""
-    return disc(s, x, y, radius) - radius * roughness * rough_noise(rng, s.size, 9, 3)
+    return norm(s.x - x, s.y - y) - radius - radius * roughness * rough_noise(rng, s.size, 9, 3)
 
 
-def curve(rng: Generator, x: float, y: float, length: float, bend: float, heading: float | None = None) -> np.ndarray:
+def curve(rng: Generator, x: float, y: float, length: float, bend: float) -> np.ndarray:
     """Draw the points (33, 2) of a random smooth line around (x, y). `bend` is how far it winds, in turns."""
-    knots = uniform(rng, -1, 1, (5,)).tolist()
-    heading = uniform(rng, 0, 1) if heading is None else heading
-    point, points, turned = [0.0, 0.0], [], 0.0
-    for k in range(33):
-        i, t = min(k // 8, 3), k / 8 - min(k // 8, 3)
-        turned += (knots[i] * (1 - t) + knots[i + 1] * t) / 8
-        step = direction(heading + bend * turned)
-        point = [point[0] + step[0] * length / 32, point[1] + step[1] * length / 32]
-        points.append(point)
-    middle = points[16]
-    return np.array([(x + p[0] - middle[0], y + p[1] - middle[1]) for p in points], np.float32)
+    knots = uniform(rng, -1, 1, (5,)).astype(np.float64)
+    i = np.minimum(np.arange(33) // 8, 3)
+    t = np.arange(33) / 8 - i
+    turns = uniform(rng, 0, 1) + bend * np.cumsum((knots[i] * (1 - t) + knots[i + 1] * t) / 8)
+    steps = np.stack([cosine(turns), cosine(turns - 0.25)], axis=1).astype(np.float64) * length / 32
+    points = np.cumsum(steps, axis=0)
+    return ((x, y) + points - points[16]).astype(np.float32)
 
 
 def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
@@ -158,8 +148,7 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
         window, (a, b) = (slice(top, bottom), slice(left, right)), q - p
         dx, dy = s.x[:, left:right] - p[0], s.y[top:bottom] - p[1]
         t = np.clip((a * dx + b * dy) / (a * a + b * b), 0, 1)
-        ex, ey = dx - t * a, dy - t * b
-        d = np.sqrt(ex * ex + ey * ey)
+        d = norm(dx - t * a, dy - t * b)
         np.copyto(place[window], (k + t) / (len(points) - 1), where=d < distance[window])
         np.minimum(distance[window], d, out=distance[window])
     return distance, place
@@ -170,19 +159,13 @@ def anywhere(rng: Generator) -> tuple[float, float]:
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
 
 
-def in_ring(x: float, y: float, low: float, high: float) -> Spots:
-    """Return a function that draws places for defects between two distances from (x, y)."""
-    def spot(rng: Generator) -> tuple[float, float]:
-        (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
-        return x + radius * right, y + radius * down
-    return spot
+def in_ring(x: float, y: float, low: float, high: float, rng: Generator) -> tuple[float, float]:
+    """Draw a random place between two distances from (x, y)."""
+    (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
+    return x + radius * right, y + radius * down
 
 
-def in_box(turns: float, x: float, y: float, half_u: float, half_v: float) -> Spots:
-    """Return a function that draws places in a rectangle around (x, y) whose long side points at `turns`."""
-    right, down = direction(turns)
-
-    def spot(rng: Generator) -> tuple[float, float]:
-        u, v = uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
-        return x + right * u - down * v, y + down * u + right * v
-    return spot
+def in_box(turns: float, x: float, y: float, half_u: float, half_v: float, rng: Generator) -> tuple[float, float]:
+    """Draw a random place in a rectangle around (x, y) whose long side points at `turns`."""
+    (right, down), u, v = direction(turns), uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
+    return x + right * u - down * v, y + down * u + right * v

@@ -6,13 +6,17 @@ from rdlib.synthetic.noise import blur, cell_distances, cells, cosine, direction
 from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, inside, mix, relief
 
 
+def lattice(s: Surface, rng: Generator, pitch: float, tilt: float, start: tuple[float, float]) -> list[np.ndarray]:
+    """Compute coordinates in cells of side `pitch`, tilted by up to `tilt` turns and shifted by a number in `start`."""
+    right, down = (way / pitch for way in direction(uniform(rng, -tilt, tilt)))
+    left, top = uniform(rng, *start), uniform(rng, *start)
+    return [right * s.x + down * s.y + left, right * s.y - down * s.x + top]
+
+
 def weave(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a plain weave: vertical warp and horizontal weft yarns that pass over and under each other in turn."""
     pitch = 1 / 24
-    right, down = direction(uniform(rng, -0.01, 0.01))
-    left, top = uniform(rng, 3, 5), uniform(rng, 3, 5)
-    u = (right / pitch) * s.x + (down / pitch) * s.y + left + 0.25 * smooth_noise(rng, s.size, 5)
-    v = (right / pitch) * s.y - (down / pitch) * s.x + top + 0.25 * smooth_noise(rng, s.size, 5)
+    u, v = (axis + 0.25 * smooth_noise(rng, s.size, 5) for axis in lattice(s, rng, pitch, 0.01, (3, 5)))
     (i, a), (j, b) = cells(u), cells(v)  # which yarn, and where across it:
     a, b = a - 0.5, b - 0.5  # from its axis
     over = (1 - 2 * ((i + j) & 1)).astype(np.float32)
@@ -47,11 +51,7 @@ def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
 def tiles(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw small glazed tiles, each with its own tone and speckles, between sandy joints."""
     pitch = 0.2
-    right, down = direction(uniform(rng, -0.006, 0.006))
-    left, top = uniform(rng, 2, 3), uniform(rng, 2, 3)
-    u = (right / pitch) * s.x + (down / pitch) * s.y + left
-    v = (right / pitch) * s.y - (down / pitch) * s.x + top
-    (i, a), (j, b) = cells(u), cells(v)
+    (i, a), (j, b) = map(cells, lattice(s, rng, pitch, 0.006, (2, 3)))
     offsets, tone = uniform(rng, -0.02, 0.02, (2, 16, 16)), uniform(rng, 0.92, 1.08, (16, 16))
     a, b = a - 0.5 + offsets[0][i, j], b - 0.5 + offsets[1][i, j]
     outline = box(a, b, 0.44, 0.44, 0.07) + 0.008 * smooth_noise(rng, s.size, 40)
@@ -85,9 +85,8 @@ def wood(s: Surface, rng: Generator, fault: Fault | None) -> None:
 def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a perforated steel sheet over a dark hollow: rows of round holes, each row shifted by half a step."""
     pitch = 0.118
-    right, down = direction(uniform(rng, -0.008, 0.008))
+    u, v = s.along(uniform(rng, -0.008, 0.008), 0, 0)
     left, top = uniform(rng, 4, 6), uniform(rng, 4, 6)
-    u, v = right * s.x + down * s.y, right * s.y - down * s.x
     row = v * (1 / (0.866 * pitch)) + top
     j, b = cells(row)
     column = u * (1 / pitch) + left + 0.5 * (j & 1).astype(np.float32)
@@ -95,8 +94,7 @@ def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
     a, b = (a - 0.5) * pitch, (b - 0.5) * (0.866 * pitch)
     radius = np.full((32, 32), 0.3 * pitch, np.float32) + uniform(rng, -0.0006, 0.0006, (32, 32))
     if fault:  # "blocked": a hole that the punch has left closed, or half closed
-        near_x, near_y = uniform(fault.rng, 0.2, 0.8), uniform(fault.rng, 0.2, 0.8)
-        m, n = int(near_y * s.size), int(near_x * s.size)
+        n, m = (int(s.size * uniform(fault.rng, 0.2, 0.8)) for _ in "xy")
         radius[j[m, n], i[m, n]] *= np.float32(max(0.0, 0.8 - fault.strength))
     rim = radius[j, i] - np.sqrt(a * a + b * b)  # above 0 in the hole
     steel = inside(rim)

@@ -53,11 +53,12 @@ def shipped(folder: str, name: str) -> Path:
 def written_atomically(path: str | Path) -> Generator[Path, None, None]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
 
-    If the block fails or the process is killed, `path` is unchanged. Missing folders are created.
+    If the block fails or the process is killed, `path` is unchanged. Missing folders are created. The temporary name is
+    short, since the name of `path` may be as long as the system allows.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix or '.part'}")  # torch: never without
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix[:20] or '.part'}")  # torch: never without
     try:
         yield temporary
         os.replace(temporary, path)

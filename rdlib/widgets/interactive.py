@@ -5,6 +5,7 @@ set. The model has seen the training images, so such a threshold is a little low
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -127,8 +128,8 @@ class InteractiveModel:
         self.model, self.data = model, data
         images = [data.train[i].image for i in range(min(reference, len(data.train)))]
         self.reference = torch.stack([self.ask(image) for image in images])  # (R, 3, H, W)
-        self._scales: dict[int, Tensor] = {}
-        self._normal: dict[tuple, float] = {}
+        self._scales = cache(lambda index: self.ask(self.test[index].image))
+        self._normal = cache(lambda *settings: weighted_map(self.reference, *settings).max().item())
 
     @property
     def settings(self) -> Settings:
@@ -146,9 +147,7 @@ class InteractiveModel:
 
     def scales(self, index: int) -> Tensor:
         """Compute the (3, H, W) distances of a test image. Later calls return the stored distances."""
-        if index not in self._scales:
-            self._scales[index] = self.ask(self.test[index].image)
-        return self._scales[index]
+        return self._scales(index)
 
     def ask(self, image: Tensor) -> Tensor:
         """Compute the (3, H, W) distances of a (3, H, W) image in [0, 1]. Raises NotFiniteError for NaN or infinity."""
@@ -158,10 +157,7 @@ class InteractiveModel:
 
     def normal(self, settings: Settings) -> float:
         """Compute the highest value of the maps of the reference images."""
-        key = (settings.weights, settings.sigma, settings.fusion)
-        if key not in self._normal:
-            self._normal[key] = weighted_map(self.reference, *key).max().item()
-        return self._normal[key]
+        return self._normal(settings.weights, settings.sigma, settings.fusion)
 
     def view(self, index: int, settings: Settings) -> View:
         """Compute the view of a test image with these settings."""

@@ -1,18 +1,21 @@
 """Provide the parts of the explorers: labeled sliders, images with a caption, a color bar, a readout."""
 from collections.abc import Callable, Sequence
+from html import escape
 from io import BytesIO
+from pathlib import Path
 from typing import TypeVar
 
 import ipywidgets as widgets
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from rdlib.figures.picture import draw_outlines, enlarged, heat, proportional
+from rdlib.figures.picture import draw_outlines, enlarged, heat
 from rdlib.widgets.interactive import View
 
 Control = TypeVar("Control", bound=widgets.Widget)
+BAR = Path(__file__).with_name("bar.html")
 TOP = 2.0  # end of the color scale, in multiples of normal
 SIDE = 448  # pixels of an image's longer side, shown at half that size or more
 
@@ -37,9 +40,8 @@ def side_by_side(*parts: widgets.Widget) -> widgets.Box:
 
 def photo(image: NDArray) -> Image.Image:
     """Resize an (H, W, 3) image in [0, 1] to a longer side of `SIDE` pixels."""
-    height, width = proportional(image.shape[0], image.shape[1], SIDE)
     pixels = Image.fromarray((image * 255 + 0.5).clip(0, 255).astype(np.uint8))
-    return pixels.resize((width, height), Image.Resampling.BICUBIC)
+    return ImageOps.contain(pixels, (SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image) -> bytes:
@@ -85,25 +87,16 @@ class MapPanels(widgets.VBox):
         self.outlined.show(picture)
         self.map.show(heat(enlarged(view.map, picture.size), TOP * view.normal))
         self.bar.value = colour_bar(view)
-        self.words.value = f"<div role='status' class='rdlib-words'>{before}{view.verdict}</div>"
+        self.words.value = f"<div role='status' class='rdlib-words'>{escape(before)}{view.verdict}</div>"
 
 
 def colour_bar(view: View) -> str:
     """Draw a color bar from 0 to twice `normal` as HTML, with marks at the threshold and the image score."""
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, 9), bytes=True)[:, :3].tolist()
-    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours)
-    top = TOP * view.normal
-
-    def mark(value: float, sign: str) -> str:
-        left = min(98, 100 * value / top)  # keeps the whole sign visible
-        return f"<span style='position:absolute;left:{left:.1f}%;transform:translateX(-50%)'>{sign}</span>"
-
-    ticks = "".join(f"<span>{value:.2f}</span>" for value in (0, view.normal, top))
-    return (f"<div style='line-height:1.3;font-size:12px'><div style='position:relative;height:16px'>"
-            f"{mark(view.threshold, '▼')}{mark(view.score, '◆')}</div>"
-            f"<div style='height:10px;background:linear-gradient(to right,{stops})'></div>"
-            f"<div style='display:flex;justify-content:space-between'>{ticks}</div>"
-            "<div>▼ threshold &nbsp; ◆ score &nbsp; in the middle: normal</div></div>")
+    stops, top = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours), TOP * view.normal
+    threshold, score = (min(98, 100 * value / top) for value in (view.threshold, view.score))  # % of the width
+    return BAR.read_text(encoding="utf-8").format(stops=stops, threshold=threshold, score=score, low=0,
+                                                  normal=view.normal, top=top)
 
 
 def follow(controls: Sequence[widgets.Widget], answer: Callable[[], None]) -> None:
