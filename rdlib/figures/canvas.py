@@ -43,8 +43,8 @@ def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple
 def _fonts() -> dict:
     """Return the caller's settings of fonts, with fallbacks that are installed for letters that these fonts lack."""
     own = {name: plt.rcParams[name] for name in plt.rcParams if name.startswith(("font.", "axes.unicode_minus"))}
-    installed = {font.name for font in fontManager.ttflist}
-    return own | {"font.family": [*own["font.family"], *(name for name in FALLBACKS if name in installed)]}
+    more = [name for name in FALLBACKS if name in fontManager.get_font_names()]
+    return own | {"font.family": own["font.family"] + more}
 
 
 def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
