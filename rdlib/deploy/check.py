@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import Subset, TensorDataset
 
 from rdlib.datasets.check import Findings
 from rdlib.datasets.samples import AnomalyData, Sample
 from rdlib.deploy.page import embedded, render
 from rdlib.deploy.train import Estimate, usual_epochs
-from rdlib.figures.picture import draw_outlines, proportional
+from rdlib.figures.picture import draw_outlines
 from rdlib.images import as_images
 from rdlib.model import ReverseDistillation
 from rdlib.training import fit
@@ -65,7 +65,7 @@ def _picture(sample: Sample, size: tuple[int, int]) -> str:
     except DataError:
         return ""
     pixels = (255 * as_images(image)[0].movedim(0, -1)).round().byte().numpy()
-    drawn = Image.fromarray(pixels).resize(proportional(*size, SIDE)[::-1])
+    drawn = ImageOps.contain(Image.fromarray(pixels), (SIDE, SIDE))
     draw_outlines(drawn, np.zeros(size), 1, (mask == 1).numpy())
     drawn.save(content := io.BytesIO(), "jpeg", quality=85)
     return embedded(content.getvalue())
