@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
-from rdlib.datasets import load_dataset
+from rdlib.datasets import check, load_dataset
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import written_atomically
 
@@ -102,17 +103,19 @@ def page_of(notebook: nbformat.NotebookNode, folder: Path) -> str:
     return str(soup)
 
 
-def unfit(name: str) -> str | None:
-    """Return why the quickstart cannot use a data set, which needs good and defective test images; None if it can."""
-    try:
-        data = load_dataset(name)
-    except DataError as error:
-        return str(error)
+def checked(folder: str) -> str:
+    """Check a folder of images as `rdlib check` does, at the size that the quickstart takes. Return the text.
+
+    Raises:
+        DataError: the folder cannot be read, or lacks good or defective test images, which the quickstart needs.
+    """
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the text says the same
+        data = load_dataset(f"folder:{folder}", size="fit")
     if data.test is None or len(set(data.test.labels)) < 2:
-        train = shlex.join(["rdlib", "train", name.removeprefix("folder:"), "-o", "model.safetensors"])
-        return ("it needs test images, good ones in test/good and defective ones in test/NAME_OF_DEFECT. Good images "
-                f"alone are enough to train and to score: {train}")
-    return None
+        train = shlex.join(["rdlib", "train", folder, "-o", "model.safetensors"])
+        raise DataError("it needs test images, good ones in test/good and defective ones in test/NAME_OF_DEFECT. Good "
+                        f"images alone are enough to train and to score: {train}")
+    return f"{check(data)}\nThe size is chosen to keep the images' shape."
 
 
 def drop_example(notebook: nbformat.NotebookNode) -> None:
@@ -163,9 +166,11 @@ def main() -> int:
     if args.data:
         tilde = args.data.startswith("~/") and not Path(args.data).exists()  # most shells leave DATA=~/x alone
         folder = str((Path(args.data).expanduser() if tilde else Path(args.data)).resolve())
-        os.environ["RDLIB_DEMO_DATA"] = name = f"folder:{folder}"
-        if problem := unfit(name):
-            sys.exit(f"The demo cannot use {args.data}: {problem}")
+        os.environ["RDLIB_DEMO_DATA"] = f"folder:{folder}"
+        try:
+            print(checked(folder))
+        except DataError as error:
+            sys.exit(f"The demo cannot use {args.data}: {error}")
     os.environ["RDLIB_DEMO_MODEL"] = str(model)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     if os.environ.get("RDLIB_DEMO_DATA"):

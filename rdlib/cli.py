@@ -1,6 +1,6 @@
 """Run the command line: parse the arguments, call the function that does the work, print its result.
 
-    rdlib {train,score,export,data,reproduce,synthetic,doctor} --help
+    rdlib {check,train,score,export,data,reproduce,synthetic,doctor} --help
 
 Each command is a function below. Its parameters are the command's arguments, and its docstring is the command's help.
 It imports what it needs when it runs, so `rdlib --help` is quick.
@@ -14,21 +14,64 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptio
 from collections.abc import Callable, Sequence
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from rdlib.utils.errors import CheckpointError, WeightsError
 
 EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
 
+def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (), defective: Sequence[str] = (),
+          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: str = "fit",
+          white: float | None = None, mask_threshold: float | None = None, keep_defects: bool = False,
+          epochs: int | None = None, batch_size: int = 16, backbone: str = "resnet18", seed: int = 0) -> None:
+    """Read all images and say what looks wrong, before anything trains.
+
+    Says which layout it has recognized, what it has left out, and what training would take. What it finds changes
+    nothing, neither the files nor the exit status.
+
+    Examples:
+      rdlib check images --page check.html
+      rdlib check --good photos/ok --defective photos/scratch photos/dent --size 128
+
+    Args:
+        folder: folder of images in a known layout, or the name of a data set, such as mvtec/bottle
+        page: .html file to write, with images beside the text
+        good: folders of good images to train on, instead of FOLDER
+        defective: folders of defective test images, one for each defect type
+        masks: folders of their masks
+        test_good: folders of good test images; by default, a share of the good images
+        validation: folders of good images for the threshold
+        size: size in pixels that images are resized to, N or HxW, multiples of 32; fit keeps the images' shape, at
+            about the cost of 256
+        white: value of white in files of more than 8 bits; by default, found from the training images
+        mask_threshold: values of masks above it are defect; by default, decided from all masks
+        keep_defects: keep at least one pixel of every outlined defect when masks shrink
+        epochs: epochs to train; by default, what rdlib train takes
+        batch_size: images in a step
+        backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
+        seed: seed of the choice of good test images
+    """
+    from rdlib.datasets.check import check as find
+    from rdlib.deploy.check import expected, write_check
+    data = _data(**locals())
+    findings, words = find(data), expected(data, epochs, batch_size, backbone)
+    print(f"{findings}\n{words}")
+    if page:
+        write_check(page, data, findings, words)
+        print(f"Page: {page}")
+
+
 def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective: Sequence[str] = (),
-          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: int = 256,
+          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: str = "fit",
+          white: float | None = None, mask_threshold: float | None = None, keep_defects: bool = False,
           epochs: int | None = None, batch_size: int = 16, teacher: str = "best", backbone: str = "resnet18",
           roi: str = "", seed: int = 0, quiet: bool = False) -> None:
     """Train a model on good images, choose its threshold, and write a report page beside it.
 
     Some good images are not trained on, and choose the threshold: those of a folder validation/good, or else 20 %, at
-    least 20 images, and never more than half. The time that the training takes is estimated after its first steps.
+    least 20 images, and never more than half. Before the training, it prints what rdlib check finds. The time that the
+    training takes is estimated after its first steps.
 
     Examples:
       rdlib train images -o model.safetensors
@@ -44,7 +87,11 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
         masks: folders of their masks
         test_good: folders of good test images; by default, a share of the good images
         validation: folders of good images for the threshold; by default, a share of the training images
-        size: side in pixels that images are resized to, a multiple of 32
+        size: size in pixels that images are resized to, N or HxW, multiples of 32; fit keeps the images' shape, at
+            about the cost of 256
+        white: value of white in files of more than 8 bits; by default, found from the training images
+        mask_threshold: values of masks above it are defect; by default, decided from all masks
+        keep_defects: keep at least one pixel of every outlined defect when masks shrink
         epochs: epochs to train; by default, what a CPU can do: about 300 steps, at least 10 epochs. The paper uses 200
         batch_size: images in a step
         teacher: best, auto, embedded, imagenet, or a file of weights; best is imagenet where these weights are on disk
@@ -53,15 +100,16 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
         roi: region of interest: X0,Y0,X1,Y1 in pixels of the images, or a mask image, white inside. Nothing outside
             has an effect. The model keeps it, so rdlib score needs no such option
         seed: seed of the split, the weights and the order of the images
-        quiet: print only the result
+        quiet: check nothing, and print only the result
     """
     from tqdm import tqdm
 
+    from rdlib.datasets.check import check
     from rdlib.deploy.train import train_model
-    data = _data(folder, size, seed, good=good, defective=defective, masks=masks, test_good=test_good,
-                 validation=validation)
+    data = _data(**locals())
     say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
-    say(repr(data))
+    if not quiet:
+        say(repr(check(data)))
     model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
                         roi=roi, seed=seed, progress=not quiet, say=say)
     assert model.threshold is not None
@@ -69,15 +117,25 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
           f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")
 
 
-def _data(folder: str, size: int, seed: int, **roles: Sequence[str]):
-    """Read the images that the arguments of `train` name: by role, in a folder, or a data set by its name."""
+def _data(folder: str, size: str, quiet: bool = False, **options):
+    """Read the images that the arguments of `check` or `train` name: by role, in a folder, or a data set by its name.
+
+    Unless `quiet`, the warnings are left to the check that follows.
+    """
     from rdlib.datasets import folder_dataset, load_dataset
-    if roles["good"] and not folder:
-        return folder_dataset(**{role: [Path(folder).absolute() for folder in folders]
-                                 for role, folders in roles.items() if folders}, size=size, seed=seed)
-    if any(roles.values()) or not folder:
-        raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See rdlib train --help.")
-    return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, size=size)
+    if not (sides := re.fullmatch(r"(\d+)(?:x(\d+))?|fit", size)):
+        raise ArgumentTypeError(f"--size is N, HxW or fit, such as 256 or 160x416; got {size}.")
+    how: dict[str, Any] = {name: options[name] for name in ("seed", "white", "mask_threshold", "keep_defects")}
+    how["size"] = (int(sides[1]), int(sides[2] or sides[1])) if sides[1] else size
+    roles: dict[str, Any] = {
+        role: [Path(place).absolute() for place in options[role]]
+        for role in ("good", "defective", "masks", "test_good", "validation") if options[role]}
+    if not folder and "good" not in roles or folder and roles:
+        raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See --help.")
+    with warnings.catch_warnings(action="default" if quiet else "ignore", category=UserWarning):
+        if roles:
+            return folder_dataset(**roles, **how)
+        return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, **how)
 
 
 def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
@@ -250,7 +308,7 @@ def doctor() -> None:
     print("\n".join(report_lines()))
 
 
-COMMANDS: list[Callable] = [train, score, export, data, reproduce, synthetic, doctor]
+COMMANDS: list[Callable] = [check, train, score, export, data, reproduce, synthetic, doctor]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from rdlib import cli
 from rdlib.deploy import doctor
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "score", "export", "data", "reproduce", "synthetic", "doctor")
+COMMANDS = ("check", "train", "score", "export", "data", "reproduce", "synthetic", "doctor")
 
 
 def shown(capsys, *arguments):
@@ -43,6 +43,8 @@ def test_every_command_explains_itself_with_examples(command, capsys):
                                        ["train", "images", "--good", "images", "-o", "m.safetensors"],
                                        ["train", "--defective", "images", "-o", "m.safetensors"],
                                        ["train", "images", "-o", "m.safetensors", "--size", "large"],
+                                       ["check"], ["check", "images", "--size", "64x"],
+                                       ["check", "images", "--masks", "images"],
                                        ["data", "pack", "archive.zip"]])
 def test_wrong_arguments_end_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -69,6 +69,8 @@ def test_demo_on_a_folder(folder, tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "image_auroc" in done.stdout and "aupro" in done.stdout and "quickstart.html" in done.stdout
+    first, _, rest = done.stdout.partition("The size is chosen to keep the images' shape.")
+    assert "layout: MVTec AD" in first and "size of files: 90 x 70" in first and "image_auroc" in rest
     page = (tmp_path / "out/quickstart.html").read_text(encoding="utf-8")
     assert "3 good images to train; 2 to test: good, rust" in page and "widget-view" not in page
     soup = BeautifulSoup(page, "html.parser")
@@ -97,7 +99,7 @@ def test_demo_leaves_a_model_and_says_how_to_score_with_it(folder, tmp_path):
                           env={**os.environ, "RDLIB_DEMO_FOLDER": str(images), "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     model = load(out / "model.safetensors")
-    assert model.threshold.size == (128, 128) and model.threshold.promise() in done.stdout
+    assert model.threshold.size == (288, 224) and model.threshold.promise() in done.stdout
     command = done.stdout.splitlines()[-1].strip()
     scored = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True,
                             env={**os.environ, "PYTHONPATH": str(ROOT)})

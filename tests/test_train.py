@@ -80,8 +80,9 @@ def test_it_trains_a_model_and_says_what_it_did(trained):
     n = int(re.search(r"(\d+) choose the threshold", out)[1])
     assert model.threshold.good == n and model.threshold.size == (64, 64)
     assert model.threshold.confidence == 0.95 and model.threshold.promise() in out
-    assert "good" in out and "bad" in out, "the layout is named"
-    assert "trained on drawn images only" in out and "Less than a minute more" in out and "GiB free" in out
+    assert "layout: good and defective folders side by side" in out and "size of files: 80 x 60 (34)" in out
+    assert out.index("differ most from the other training images") < out.index("choose the threshold"), "checked first"
+    assert "trained on drawn images only" in out and "Less than a minute for 1 epochs" in out and "GiB free" in out
     assert f"rdlib score {Path('new/model.safetensors')} FOLDER OUT" in out
     assert {file.name for file in path.parent.iterdir()} == {"model.safetensors", "model.html"}
 
@@ -105,14 +106,14 @@ def test_the_estimate_comes_before_the_time_is_spent(monkeypatch):
         run.seconds += 600 if run.step == 1 else 60  # the first step is slow
         estimate(run)
         assert len(said) == (run.step >= 4)
-    assert "About 96 min more for 5 epochs and 200 images to score" in said[0]  # 46 steps, and 50 batches
+    assert "About 96 min for 5 epochs and 200 images to score" in said[0]  # 46 steps, and 50 batches
     before = peak_memory_mib(torch.device("cpu")) / 1024
     assert 3.8 < float(re.search(r"Memory: about (\d+\.\d) GiB", said[0])[1]) - before < 4.0, "with maps and masks"
     quick, run.seconds = [], 0.0
     for run.step in range(1, 5):
         run.seconds += 0.1
         Estimate(4, 64, quick.append)(run) if run.step == 4 else None
-    assert quick[0].startswith("Less than a minute more for 5 epochs")
+    assert quick[0].startswith("Less than a minute for 5 epochs")
 
 
 def test_one_step_is_estimated_as_well():
@@ -123,7 +124,7 @@ def test_one_step_is_estimated_as_well():
     Run.model.device = torch.device("cpu")
     said = []
     Estimate(40, 64**2, said.append)(Run())
-    assert "About 10 min more" in said[0]
+    assert "About 10 min for" in said[0]
 
 
 @pytest.mark.parametrize("n, held", [(300, 60), (101, 21), (60, 20), (40, 20), (31, 15), (2, 1)])
@@ -305,7 +306,7 @@ def test_ctrl_c_leaves_the_old_model_and_no_new_one(images, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "rdlib", "train", str(images), "-o", "m.safetensors",
                                 "--size", "64", "--epochs", "10000", "--teacher", "embedded"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-    while "min more" not in process.stdout.readline():
+    while "epochs and" not in process.stdout.readline():
         assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -360,7 +361,8 @@ def test_folders_by_role_and_quiet(tmp_path, capfd):
 
 def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
     folders = [str(fill(tmp_path / "ok", range(20))), str(fill(tmp_path / "dent", range(100, 103), defect=True))]
-    data = cli._data("", 64, 0, good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=())
+    data = cli._data("", "64", good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=(), seed=0,
+                     white=None, mask_threshold=None, keep_defects=False)
     assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
 
 

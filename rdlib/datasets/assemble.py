@@ -84,8 +84,8 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     if loud:
         more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)
         warnings.warn("\n".join(f"{name}: {line}" for line in [*loud[:SHOWN], *more]), stacklevel=4)
-    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*loud, *quiet),
-                       validation=AnomalyDataset(held, size) if held else None)
+    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*quiet, *loud),
+                       warned=tuple(loud), validation=AnomalyDataset(held, size) if held else None)
 
 
 def _check_files(samples: Sequence[FileSample]) -> None:

@@ -259,6 +259,7 @@ class AnomalyData(Shown):
         validation: further good images, to choose the threshold; None: hold out a part of `train`.
         layout: how the folder was read, in words.
         notes: what was held out or left out, in words, with numbers.
+        warned: those of the notes that a warning has told.
     """
 
     name: str
@@ -268,6 +269,7 @@ class AnomalyData(Shown):
     validation: AnomalyDataset | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, object]:
         """Return layout, numbers of images, defect types and notes."""

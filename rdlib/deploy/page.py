@@ -1,4 +1,4 @@
-"""Write the report page of a training: one HTML file that needs neither other files nor a network."""
+"""Write pages that need neither other files nor a network, and among them the report page of a training."""
 import base64
 from pathlib import Path
 
@@ -35,19 +35,27 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
     figures = [loss_curve(run), histogram]
     if len(good) and len(bad):
         figures.append(roc_and_pro(report))
-    template = jinja2.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
-    text = template.render(
-        data=data, split=split, run=run, report=report, threshold=threshold,
-        counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
-        figures=map(_encoded, figures),
-        worst=[(_encoded(gallery(report, indices=part, threshold=threshold.pixel)), table.iloc[part])
-               for part in (good[:WORST], bad[:WORST]) if len(part)])
+    render(path, "page.html", data=data, split=split, run=run, report=report, threshold=threshold,
+           counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
+           figures=map(_encoded, figures),
+           worst=[(_encoded(gallery(report, indices=part, threshold=threshold.pixel)), table.iloc[part])
+                  for part in (good[:WORST], bad[:WORST]) if len(part)])
+
+
+def render(path: Path, template: str, **values: object) -> None:
+    """Write a page from a template beside this file, with the values that it names. Every text is escaped."""
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+    text = templates.get_template(template).render(values)
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
 
 
+def embedded(content: bytes) -> str:
+    """Return a PNG or JPEG file as a source for a page."""
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
 def _encoded(figure: Figure) -> tuple[str, str]:
     """Encode a figure for the page: its picture's source, and its summary."""
-    content = stored(figure)
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", figure.summary
+    return embedded(stored(figure)), figure.summary

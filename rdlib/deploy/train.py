@@ -62,9 +62,10 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     mask = read_roi(roi, data.train) if roi else None
     weights, cost = choose_teacher(teacher, backbone)
     say(f"{split}\nTeacher: {cost}")
-    model = ReverseDistillation(backbone, weights, sigma=max(train.size) / 64, seed=seed).to(best_device())
+    sigma = math.sqrt(math.prod(train.size)) / 64
+    model = ReverseDistillation(backbone, weights, sigma=sigma, seed=seed).to(best_device())
     model.set_roi(mask)
-    epochs = epochs if epochs is not None else max(EPOCHS, math.ceil(STEPS / math.ceil(len(train) / batch_size)))
+    epochs = usual_epochs(len(train), batch_size) if epochs is None else epochs
     estimate = Estimate(len(held) + len(data.test or ()), math.prod(train.size), say)
     run = fit(model, train, epochs, batch_size=batch_size, seed=seed, callbacks=[estimate], progress=progress)
     good = evaluate(model, held, progress=progress)
@@ -73,6 +74,11 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     model.save(path)
     write_page(page, data, split, run, evaluate(model, data.test, progress=progress) if data.test else good)
     return model
+
+
+def usual_epochs(images: int, batch_size: int) -> int:
+    """Return how many epochs make about `STEPS` steps, and at least `EPOCHS`."""
+    return max(EPOCHS, math.ceil(STEPS / math.ceil(images / batch_size)))
 
 
 def check_target(path: Path) -> Path:
@@ -165,5 +171,5 @@ class Estimate:
             time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
             # a pixel takes 20 bytes in maps, masks and metrics
             memory = peak_memory_mib(run.model.device) / 2**10 + 20 * self.images * self.pixels / 2**30
-            self.say(f"{time} more for {run.epochs} epochs and {self.images} images to score. Memory: about "
+            self.say(f"{time} for {run.epochs} epochs and {self.images} images to score. Memory: about "
                      f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
