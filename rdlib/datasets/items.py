@@ -86,8 +86,8 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
             raise ValueError("This DataLoader's collate_fn would not be called. Let the data set do its work.")
     kind, indexed = type(dataset).__name__, hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if isinstance(dataset, IterableDataset | Tensor | np.ndarray | str) or not indexed:
-        raise ValueError(f"This {kind} has no length and indices of images. Of load_dataset(...), pass .train or "
-                         f".test; of a DataLoader, pass loader.dataset; of a batch of images, list(batch). {CONTRACT}")
+        raise ValueError(f"This {kind} has no length and indices of images. Of load_dataset(...), pass data.train or "
+                         f"data.test; of a DataLoader, loader.dataset; of a batch of images, list(batch). {CONTRACT}")
     if not len(dataset) and as_item is labelled_item:
         raise ValueError("The test set has no images. Put them in test/good and test/NAME_OF_DEFECT beside train/good.")
     if not len(dataset):
