@@ -27,8 +27,11 @@ White = float | Callable[[], float | None] | None  # a function is called for de
 
 def list_images(folder: Path) -> list[Path]:
     """List the image files in `folder`, sorted by name, without hidden files and subfolders."""
-    files = (path for path in folder.iterdir()
-             if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."))
+    try:
+        files = [path for path in folder.iterdir()
+                 if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")]
+    except PermissionError as error:
+        raise DataError(f"{folder} cannot be read. Ask for the right to read it, or move it elsewhere.") from error
     return sorted(files, key=lambda path: path.name)  # a Path sorts differently on Windows
 
 

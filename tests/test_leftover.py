@@ -2,6 +2,7 @@
 import os
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 from test_datasets import levels, paint, paint_mask
@@ -203,6 +204,24 @@ def test_linked_folders_are_entered_and_each_real_folder_once(tmp_path):
         os.symlink(tmp_path / target, tmp_path / link, target_is_directory=True)
     data, said = heard(tmp_path / "own")
     assert sorted(levels(data.train)) == [1, 2, 3, 4] and said == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(mvtec, monkeypatch):
+    images(mvtec, "train/good/closed", 5)
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(DataError, match="train/good/closed cannot be read. Ask for the right to read it"):
+        heard(mvtec)
+    (mvtec / "train/good/closed").rename(mvtec / "closed")
+    (mvtec / "closed/005.png").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "closed")
+    assert heard(mvtec)[1] == [f"left out: 1 folder in {mvtec.name} that cannot be read: closed"]
 
 
 def test_a_link_beside_the_folder_that_is_read_is_not_left_out(mvtec):

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rdlib.datasets.depth import Depth
-from rdlib.datasets.equal import equal_notes
-from rdlib.datasets.holdout import hold_out
+from rdlib.datasets.holdout import equal_notes, hold_out
 from rdlib.datasets.leftover import left_out
 from rdlib.datasets.names import place_in
 from rdlib.datasets.outlines import outline_notes
@@ -72,9 +71,8 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     size = fitting_size(sizes) if how.size == "fit" else as_size(how.size)
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
     used = [file for sample in every for file in (sample.path, *sample.masks)]
-    loud, quiet = left_out(places or [root], root, used, roles.seen)
-    if how.size == "fit":
-        quiet.append(f"size: {size[0]} x {size[1]} pixels, to fit the images' shape")
+    loud, quiet = left_out(places or [root], root, [*used, *roles.seen])
+    quiet += [f"size: {size[0]} x {size[1]} pixels, to fit the images' shape"] * (how.size == "fit")
     if roles.holds_out:
         good, part, words = hold_out(good, max(1, round(SHARE * len(good))), how.seed)
         test.samples = sorted([*part.samples, *tested], key=lambda sample: sample.name.split("/"))

@@ -1,7 +1,10 @@
-"""Hold out a part of a data set, with near-duplicates on one side."""
+"""Find copies in a data set, and hold out a part of it with near-duplicates on one side."""
 import random
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -12,6 +15,7 @@ from rdlib.utils.errors import DataError
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
 NEAR = 0.25  # images are near-duplicates if their distance is below this share of the typical distance
+PIECE = 4096  # bytes in the middle of a file that are compared before all of it
 EQUAL, FAR = 1e-3, 1e5  # images this near are equal; no image is as far from others as an unreadable one
 
 
@@ -75,3 +79,33 @@ def _thumbnail(sample: Sample, i: int) -> np.ndarray:
         return np.full(32 * 32, FAR * (i + 1), np.float32)
     sums = image.numpy().astype(np.float32).reshape(3, 32, 2, 32, 2).sum((0, 2, 4)).ravel()
     return sums - np.rint(sums.mean())
+
+
+def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Group files with the same bytes. Only files of one size are opened; only those with one middle are read whole."""
+    groups = [list(paths)]
+    for key in (lambda path: path.stat().st_size, _middle, lambda path: sha256(path.read_bytes()).digest()):
+        parts = defaultdict(list)
+        for number, group in enumerate(groups):
+            for path in group:
+                parts[number, key(path)].append(path)
+        groups = [part for part in parts.values() if len(part) > 1]
+    return groups
+
+
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(PIECE)
+
+
+def equal_notes(parts: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Count and name equal files of file samples, within the parts of a data set and across them."""
+    pairs, found = defaultdict(list), {sample.path: (part, sample.name) for part in parts for sample in parts[part]
+                                       if isinstance(sample, FileSample)}
+    for (origin, first), *others in ([found[path] for path in group] for group in equal_files(found)):
+        for part, name in others:
+            pairs[part, origin].append(f"{name} = {first}")
+    return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
+            f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
+            for (part, origin), names in pairs.items()]

@@ -112,8 +112,7 @@ def _with_masks(part: Path) -> list[Entry]:
     found = [(path, "", mask_of(path, {place: masks for place, masks in index.get(path.stem, {}).items()
                                        if place != path})) for path in images]
     if missing := [path for path, _, masks in found if not masks and not labels]:
-        raise DataError(f"{missing[0]} has no mask {missing[0].stem}_GT.png beside it. Add it, all black if the image "
-                        "is good.")
+        raise DataError(f"{missing[0]} has no mask {missing[0].stem}_GT.png beside it. Add it, black for a good image.")
     return found
 
 
@@ -127,12 +126,11 @@ def _not_read(folder: Path, fitting: Iterable[str]) -> str:
     """Say why a folder is not read, what it holds, and which command by role would fit."""
     images = images_below(folder)
     labels = [path for path in folder.rglob("*.txt") if place_role(path.relative_to(folder).parent) == "masks"]
-    if not images and not labels:
+    if not images:
         return f"{folder} holds no images. Put images without defects there ({', '.join(sorted(EXTENSIONS))})."
     why = (f"can be read as {' or as '.join(fitting)}, so it is not read" if fitting else
            "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
-    if labels:
-        why += f". It has {len(labels)} text files of labels, but boxes are not masks"
+    why += f". It has {len(labels)} text files of labels, but boxes are not masks" * bool(labels)
     counts = Counter(("/".join(path.relative_to(folder).parts[:-1][:2]) or ".", path.suffix.lower())
                      for path in images + labels)
     tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]

@@ -13,16 +13,15 @@ NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
 
 
-def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Sequence[Path] = ()) -> tuple[
-        list[str], list[str]]:
-    """Count the files below `places` that are neither `used` nor `seen`; folders are named relative to `root`.
+def left_out(places: Sequence[Path], root: Path, used: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Count the files below `places` that are not `used`; folders are named relative to `root`.
 
     Returns:
         What a user must hear, and what is only noted: hidden images, masks of good images, files of other kinds.
     """
-    real = {folder: folder.resolve() for folder in {path.parent for path in (*used, *seen)}}
-    known = {real[path.parent] / path.name for path in (*used, *seen)}
-    stems, found = {path.stem for path in used}, defaultdict(list)
+    real = {folder: folder.resolve() for folder in {path.parent for path in used}}
+    known, stems = {real[path.parent] / path.name for path in used}, {path.stem for path in used}
+    found = defaultdict(list)
     for start, folder, names in walk(places):
         place, files = place_in(root, folder), [folder.resolve() / name for name in names]
         pictures = {*without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])}

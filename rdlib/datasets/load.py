@@ -5,11 +5,10 @@ from pathlib import Path
 
 from rdlib import synthetic
 from rdlib.datasets import novelty
-from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
+from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data
 from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
 from rdlib.datasets.layouts import own_folder, read, train_and_test
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
-from rdlib.datasets.shapes import Size
 from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError, check_choice, nearest
@@ -59,7 +58,9 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     if name.startswith("folder:"):
         data = own_folder(Path(name.removeprefix("folder:")).expanduser(), how)
     elif family == "synthetic":
-        data = _synthetic(category, square, seed)
+        data = AnomalyData(name, *(AnomalyDataset([
+            SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}")
+            for i, scene in enumerate(synthetic.scene_list(category, part, seed))], square) for part in ("train", "test")))
     elif family in ("mvtec", "visa", "btad"):
         data = _category(family, category, root, how)
     elif name == "magnetic_tile":
@@ -72,13 +73,6 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
                          f"{nearest(family, ['synthetic', *CATEGORIES, 'magnetic_tile'])}")
     data.train.samples = data.train.samples[:n_train]
     return data
-
-
-def _synthetic(category: str, size: tuple[int, int], seed: int) -> AnomalyData:
-    train, test = (AnomalyDataset([SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}") for i, scene
-                                   in enumerate(synthetic.scene_list(category, part, seed))], size)
-                   for part in ("train", "test"))
-    return AnomalyData(f"synthetic/{category}", train, test)
 
 
 def _category(family: str, category: str, root: str | Path | None, how: Settings) -> AnomalyData:
@@ -138,11 +132,10 @@ def _magnetic_tile(root: Path, how: Settings) -> AnomalyData:
     places = [paths[0].parent for paths in images.values()]
     good: list[Entry] = [(path, GOOD, ()) for path in images.pop("Free")]
     random.Random(0).shuffle(good)
-    cut = int(0.8 * len(good))
     test: list[Entry] = [(path, kind.lower(), (path.with_suffix(".png"),)) for kind, paths in images.items()
                          for path in paths]
-    if missing := [(path, mask) for path, _, masks in test for mask in masks if not mask.is_file()]:
-        raise DataError(f"{missing[0][0]} has no mask {missing[0][1]}. Download the folder again.")
-    black = [path.with_suffix(".png") for path, *_ in good]
+    if missing := [path for path, *_ in test if not path.with_suffix(".png").is_file()]:
+        raise DataError(f"{missing[0]} has no mask {missing[0].with_suffix('.png')}. Download the folder again.")
+    cut, black = int(0.8 * len(good)), [path.with_suffix(".png") for path, *_ in good]
     roles = Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True)
     return as_data("magnetic_tile", "", roles, root, how, places)

@@ -4,10 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
+from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data
 from rdlib.datasets.names import MASK_WORD, SPLIT, role_of, without_labels
 from rdlib.datasets.samples import GOOD, AnomalyData
-from rdlib.datasets.shapes import Size
 from rdlib.images import images_below
 from rdlib.utils.errors import DataError
 
@@ -94,8 +93,7 @@ def entries(folders: Mapping[Path, str], masks: Masks | None = None, *, subfolde
 def mask_of(image: Path, masks: Mapping[Path, tuple[Path, ...]]) -> tuple[Path, ...]:
     """Return the files of the only mask of an image, if any. Raises DataError if it has two."""
     if len(masks) > 1:
-        first, second = [*masks][:2]
-        raise DataError(f"{image} has two masks: {first} and {second}. Keep the one that outlines the defect.")
+        raise DataError(f"{image} has two masks: {' and '.join(map(str, [*masks][:2]))}. Keep the right one.")
     return next(iter(masks.values()), ())
 
 

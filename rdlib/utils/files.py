@@ -115,14 +115,13 @@ def provide(source: Source, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if any(folder.glob("*")):  # another process was faster
-                return
-            archives = [download(url, sha256, folder.parent) for url, sha256, _ in source.archives]
-            with folder_written_atomically(folder) as content:
+            if not any(folder.glob("*")):  # else another process was faster
+                archives = [download(url, sha256, folder.parent) for url, sha256, _ in source.archives]
+                with folder_written_atomically(folder) as content:
+                    for archive in archives:
+                        unpack(archive, content)
                 for archive in archives:
-                    unpack(archive, content)
-            for archive in archives:
-                archive.unlink()
+                    archive.unlink()
     except Exception as error:  # the errors of servers and of damaged archives share no base class
         raise source.missing(folder, error or type(error).__name__) from error
 
