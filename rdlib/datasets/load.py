@@ -58,9 +58,11 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     if name.startswith("folder:"):
         data = own_folder(Path(name.removeprefix("folder:")).expanduser(), how)
     elif family == "synthetic":
-        data = AnomalyData(name, *(AnomalyDataset([
-            SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}")
-            for i, scene in enumerate(synthetic.scene_list(category, part, seed))], square) for part in ("train", "test")))
+        train, test = (
+            AnomalyDataset([SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}")
+                            for i, scene in enumerate(synthetic.scene_list(category, part, seed))], square)
+            for part in ("train", "test"))
+        data = AnomalyData(name, train, test)
     elif family in ("mvtec", "visa", "btad"):
         data = _category(family, category, root, how)
     elif name == "magnetic_tile":
