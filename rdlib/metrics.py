@@ -11,11 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label as connected_components
 
+from rdlib.masks import numbered_regions
 from rdlib.utils.arrays import as_finite, as_truth
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -159,7 +157,7 @@ def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
         The number of regions.
         Shares, (P,) float64: 1 / (area in pixels) of each True pixel's region, in the order of `image[mask]`.
     """
-    components, count = connected_components(mask, EIGHT_NEIGHBOURS)
+    components, count = numbered_regions(mask)
     return components, count, 1 / np.bincount(components.ravel())[components[mask]]
 
 
