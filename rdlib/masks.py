@@ -90,10 +90,9 @@ def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
     whether the values are colors; and whether the file's compression changes values.
     """
     image = open_image(path)
-    with path.open("rb") as file:
-        head = file.read(65536)
+    head = path.read_bytes()
     packed = "jpeg" in str(image.info.get("compression"))  # inside a TIFF
-    lossy = packed or head.startswith(b"\xff\xd8") or head[8:12] == b"WEBP" and b"VP8L" not in head
+    lossy = packed or head.startswith(b"\xff\xd8") or head[8:12] == b"WEBP" and b"VP8L" not in head[:65536]
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these to 8 bits
         values = np.asarray(image)
         if not np.isfinite(values).all() or values.min() < 0:
