@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from rdlib.anomaly_map import check_finite
 from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
@@ -233,7 +234,8 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
             try:
-                maps[where], scores[where] = map(as_array, model.predict(item.image, batch_size, precision))
+                check_finite(*(predicted := model.predict(item.image, batch_size, precision)))
+                maps[where], scores[where] = map(as_array, predicted)
             except NotFiniteError as error:
                 bad = [int(where[i]) for i in error.indices]
                 raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None
