@@ -162,13 +162,11 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
         resume: go on where an earlier run into OUT stopped
         quiet: show no progress bar
     """
-    from rdlib.deploy.scoring import NOT_FINITE, load_scorer, score_folder, scoring_messages
+    from rdlib.deploy.scoring import NOT_FINITE, in_words, load_scorer, score_folder
     scorer = load_scorer(model)
     table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
                          num_workers=num_workers, resume=resume, progress=not quiet)
-    message, warnings = scoring_messages(table, scorer.threshold, out)
-    print(message)
-    sys.stderr.writelines(f"{warning}\n" for warning in warnings)
+    print(in_words(table, scorer.threshold, out))
     return int((table["error"] == NOT_FINITE).any())
 
 

@@ -26,7 +26,7 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
     real = {folder: folder.resolve() for folder in {path.parent for path in (*used, *seen)}}
     known = {real[path.parent] / path.name for path in (*used, *seen)}
     stems, found = {path.stem for path in used}, defaultdict(list)
-    for start, folder, names in _walk(places):
+    for start, folder, names in walk(places):
         files, home = [folder / name for name in names], folder.resolve()
         pictures = {*without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])}
         beside = any(home / path.name in known for path in pictures)
@@ -64,9 +64,12 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
     return True, f"{suffix} file".strip(), ""
 
 
-def _walk(places: Sequence[Path]) -> Iterator[tuple[Path, Path, list[str]]]:
-    """Yield the places, every folder below them once, also behind links, and the names of its files."""
-    entered = set()
+def walk(places: Sequence[Path], skip: Sequence[Path] = ()) -> Iterator[tuple[Path, Path, list[str]]]:
+    """Yield the places, every folder below them once, also behind links, and the names of its files.
+
+    The folders `skip` and what lies below them are left out.
+    """
+    entered = set(map(os.path.realpath, skip))
     for start in places:
         for folder, below, names in os.walk(start, followlinks=True):
             if (real := os.path.realpath(folder)) in entered:
