@@ -184,12 +184,7 @@ def export(model: Path, out: Path, *, size: int | None = None) -> None:
         size: side in pixels; only for a model that does not know its size
     """
     from rdlib import export_onnx, load
-    from rdlib.detector import Distillation
-    detector = load(model)
-    if out.suffix != ".onnx" or not isinstance(detector, Distillation):
-        raise ValueError(f"A teacher-student model is exported to an .onnx file; got a {type(detector).__name__} and "
-                         f"{out}.")
-    difference = export_onnx(detector, out, size)
+    difference = export_onnx(load(model), out, size)
     print(f"{out} agrees with PyTorch to {difference:.1g}. A text file beside it says how to use it.")
 
 
@@ -345,12 +340,9 @@ def _add(commands, command: Callable) -> None:
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
         usual = "" if needed or default in ("", (), None, False) else f"; default {default}"
-        settings: dict = {"help": re.sub(r"\s+", " ", words[name]) + usual, "default": None if needed else default}
-        if kind is bool:
-            settings["action"] = "store_true"
-        else:
-            many = get_origin(parameter.annotation) is Sequence
-            settings |= {"type": kind, "metavar": name.upper(),
-                         "nargs": "+" if many else None if needed or option else "?"}
+        many = get_origin(parameter.annotation) is Sequence
+        settings: dict = {"action": "store_true"} if kind is bool else {
+            "type": kind, "metavar": name.upper(), "nargs": "+" if many else None if needed or option else "?"}
         flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
-        parser.add_argument(*flags, **settings, **({"required": needed} if option else {}))
+        parser.add_argument(*flags, **settings, **({"required": needed} if option else {}),
+                            default=None if needed else default, help=re.sub(r"\s+", " ", words[name]) + usual)

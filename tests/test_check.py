@@ -13,7 +13,7 @@ from PIL import Image
 from rdlib import load_dataset
 from rdlib.cli import main
 from rdlib.datasets import ArraySample, check
-from rdlib.datasets.check import MOST, outliers
+from rdlib.datasets.check import outliers
 from rdlib.deploy.check import expected, write_check
 
 KIND = "划痕 $x_1$ & <b>"

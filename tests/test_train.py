@@ -18,8 +18,7 @@ from rdlib import cli, folder_dataset, load, load_dataset
 from rdlib.cli import main
 from rdlib.datasets import ArraySample
 from rdlib.deploy import train
-from rdlib.deploy.roi import read_roi
-from rdlib.deploy.train import choose_teacher, choose_threshold, estimate, split_good, train_model
+from rdlib.deploy.train import choose_teacher, choose_threshold, estimate, read_roi, split_good, train_model
 from rdlib.threshold import rate_bound
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.hardware import peak_memory_mib

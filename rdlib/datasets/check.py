@@ -62,22 +62,21 @@ def check(data: AnomalyData) -> Findings:
     Returns:
         The findings; `print` them.
     """
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    every = [(part, sample) for part, dataset in parts.items() if dataset for sample in dataset.samples]
-    bar = tqdm(every, "read the images", leave=False, delay=3, disable=None)
-    table = pd.DataFrame([_row(sample, data.train.size) for _, sample in bar]).reindex(columns=COLUMNS)
+    samples = [sample for part in (data.train, data.validation, data.test) if part for sample in part.samples]
+    bar = tqdm(samples, "read the images", leave=False, delay=3, disable=None)
+    table = pd.DataFrame([_row(sample, data.train.size) for sample in bar]).reindex(columns=COLUMNS)
     facts, wrong = _words(table, data)
-    read = [one for one, fine in zip(every, table["error"].isna(), strict=True) if fine]
-    train = [sample for part, sample in read if part == "train"]
+    fine = table["error"].isna()
+    read = [sample for sample, readable in zip(samples, fine, strict=True) if readable]
+    train = read[:fine[:len(data.train)].sum()]
     some = [train[i] for i in np.linspace(0, len(train) - 1, min(len(train), MOST)).round().astype(int)]
     unusual = [some[i] for i in outliers(some, min(UNUSUAL, len(some) // 5))] if len(some) >= LEAST else []
     if len(some) < len(train):
         facts["unusual images"] = f"looked for among {len(some)} of {len(train)} training images"
     if len(read) > COMPARED:
         facts["near-duplicates"] = f"not looked for, since {len(read)} images are more than {COMPARED}"
-    groups = near_duplicates([sample for _, sample in read]) if 0 < len(read) <= COMPARED else []
-    twins = [(first, read[i][1]) for group in groups for first in [read[i][1] for i in group if read[i][0] == "train"][:1]
-             for i in group if read[i][0] != "train"]
+    groups = near_duplicates(read) if 0 < len(read) <= COMPARED else []
+    twins = [(read[group[0]], read[i]) for group in groups for i in group if group[0] < len(train) <= i]
     if twins:
         wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like "
                      f"training images, such as {twins[0][1].name} and {twins[0][0].name}. Results on them are too "
@@ -96,8 +95,8 @@ def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
     except DataError as error:
         return row | {"error": str(error)}
     known = (mask[mask != UNKNOWN] == 1).float()  # the mean of none is NaN
-    covered = np.nan if sample.defect == GOOD else known.mean().item()
-    return row | {"peak": as_images(image).max().item(), "covered": covered}
+    return row | {"peak": as_images(image).max().item(),
+                  "covered": known.mean().item() if sample.defect != GOOD else None}
 
 
 def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], list[str]]:
@@ -112,8 +111,8 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
                      f"white, such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
     for what, words in (("size", "size"), ("kind", "color mode or format")):
         counts = table[what].value_counts()
-        more = f" and {len(counts) - 4} others" * (len(counts) > 4)
-        facts[f"{what} of files"] = ", ".join(f"{kind} ({n})" for kind, n in counts.head(4).items()) + more
+        first = [f"{kind} ({n})" for kind, n in counts.head(4).items()]
+        facts[f"{what} of files"] = ", ".join(first + ["..."] * (len(counts) > 4))
         if len(counts) > 1:
             rare = table["name"][table[what] == counts.index[-1]].iloc[0]
             wrong.append(f"The images differ in {words}: {len(counts)} occur, {counts.index[-1]} of {rare} most rarely "

@@ -53,8 +53,7 @@ def write_check(path: Path, data: AnomalyData, findings: Findings, expected: str
         findings: what `datasets.check` found.
         expected: what training would take, in words.
     """
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    render(path, "check.html", findings=findings, expected=expected, parts=parts, shown=SHOWN,
+    render(path, "check.html", data=data, findings=findings, expected=expected, shown=SHOWN,
            picture=partial(_picture, size=data.train.size))
 
 

@@ -51,7 +51,7 @@ class Pipeline(nn.Module):
 
 
 @neutral()
-def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, int] | None = None, *,
+def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
@@ -70,12 +70,14 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: `size` is missing, invalid or not the model's, or `images` is empty or has another size.
+        ValueError: another kind of model or file, `size` is missing, invalid or not the model's, or `images` is empty
+            or has another size.
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
-    if not isinstance(model, Distillation):
-        raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
+    if not isinstance(model, Distillation) or Path(path).suffix != ".onnx":
+        raise ValueError("A ReverseDistillation or ForwardStudent can be exported, to an .onnx file; got a "
+                         f"{type(model).__name__} and {path}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
     if height % 32 or width % 32:

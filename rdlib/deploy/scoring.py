@@ -29,7 +29,7 @@ from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
 
-OVERLAYS = ("anomalous", "all", "none")
+DRAWN: dict[str, Any] = {"anomalous": lambda value: value == 1, "all": lambda value: True, "none": lambda value: False}
 NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
@@ -70,7 +70,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         OSError: the table cannot be written.
     """
     folder, out = Path(folder), Path(out)
-    check_choice("choice of overlays", overlays, OVERLAYS)
+    check_choice("choice of overlays", overlays, DRAWN)
     images, size = find_images(folder, out), agreed_size(model.image_size, size)
     names = {listed_name(path, folder): path for path in images}
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
@@ -81,11 +81,11 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            if values is not None and _selected(row.get("anomalous"), overlays):
+            if values is not None and DRAWN[overlays](row.get("anomalous")):
                 _draw(path, target, row, values, model)
             writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
     table = finished_table(out)
-    wanted = table["file"][(table["error"] == "") & _selected(table["anomalous"], overlays)]
+    wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
     notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
     if notes:
         warnings.warn("\n".join(notes), stacklevel=2)
@@ -112,14 +112,13 @@ def find_images(folder: Path, out: Path) -> list[Path]:
 
 def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
     """Count the files below `folder`, but not in `out`, that look like images and are not among `images`."""
-    homes = {path.parent: os.path.realpath(path.parent) for path in images}
-    scored = {(homes[path.parent], path.name) for path in images}
+    scored = {(os.path.realpath(path.parent), path.name) for path in images}
     left = [place / name for _, place, names in walk([folder], [out]) for name in names
             if (os.path.realpath(place), name) not in scored]
-    hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS)
+    hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS or path.is_dir())
     unread = Counter(path.suffix.lower() for path in left if path.suffix.lower() in UNREAD)
     kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
-    lines = {f"Left out, since hidden, in a hidden folder or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
+    lines = {f"Left out, since hidden, not accessible or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
              f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}
     return [line for line, found in lines.items() if found]
 
@@ -152,8 +151,10 @@ def _read(paths: list[Path], size: tuple[int, int], white: float | None) -> list
 
 def _predicted(model: Scorer, images: list[Tensor]) -> list[tuple[NDArray | None, float]]:
     """Predict map and score of each image. An image whose map or score is not finite gets None and NaN."""
+    if not images:
+        return []
     try:
-        maps, scores = model.predict(torch.stack(images)) if images else ([], [])
+        maps, scores = model.predict(torch.stack(images))
         return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
     except NotFiniteError:
         return [(None, np.nan)] if len(images) == 1 else [_predicted(model, [image])[0] for image in images]
@@ -168,11 +169,6 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
     decision = {"anomalous": int(score >= model.threshold.score)} if model.threshold else {}
     return {"score": f"{score:.9g}", "row": row, "column": column, "height": size[0], "width": size[1], "error": "",
             **decision}
-
-
-def _selected(anomalous: Any, overlays: str) -> Any:
-    """Return whether `overlays` selects an image, or a column of them, by its value in `anomalous`."""
-    return {"all": True, "anomalous": anomalous == 1, "none": False}[overlays]
 
 
 def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -> None:

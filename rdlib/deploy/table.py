@@ -47,8 +47,7 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
     table, note = out / "scores.csv", out / "run.json"
     old, before, kept = _read(table), _load(note), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
-        now = json.loads(json.dumps(run))
-        other = [name for name in now if name not in before or now[name] != before[name]]
+        other = [name for name, value in json.loads(json.dumps(run)).items() if before.get(name, ...) != value]
         if other or tuple(old.columns) != COLUMNS:
             raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
                              "Write to another folder, or leave resume out to score all images again.")
@@ -63,10 +62,8 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
 
 
 def finished_table(out: Path) -> pd.DataFrame:
-    """Return the table of a complete run, and sort its file by name where a resumed run has not."""
-    table = _read(out / "scores.csv")
-    if not table["file"].is_monotonic_increasing:
-        _write(table := table.sort_values("file", ignore_index=True), out / "scores.csv")
+    """Return the table of a complete run, and sort its file by name."""
+    _write(table := _read(out / "scores.csv").sort_values("file", ignore_index=True), out / "scores.csv")
     return table
 
 
@@ -76,9 +73,10 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
     """
     overlays, run, left = out / "overlays", _load(out / "run.json"), []
-    linked, outdated, known = overlays.is_symlink(), {*run["earlier"]} - wanted, wanted | kept
-    files = () if linked else sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir())
-    for path in files:
+    outdated, known = {*run["earlier"]} - wanted, wanted | kept
+    if overlays.is_symlink():
+        return [f"{overlays} is a link. Overlays of earlier scorings were left there."] * bool(outdated)
+    for path in sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = listed_name(path, overlays)
         image = name[:-4] if name.endswith(".png") else ""
         with suppress(OSError):
@@ -87,8 +85,6 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
         if image not in known and os.path.lexists(path):
             left.append(name)
     _write(run | {"earlier": []}, out / "run.json")
-    if linked and outdated:
-        return [f"{overlays} is a link. Overlays of earlier scorings were left there."]
     return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
 
 

@@ -3,17 +3,22 @@
 The images that choose the threshold are not trained on. Copies promise nothing, so each image counts once.
 """
 import math
+import re
 import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.page import write_page
-from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
+from rdlib.images import header
+from rdlib.masks import read_mask
 from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, distinct, images_needed, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
@@ -120,22 +125,56 @@ def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
     return [sha256(dataset[i].image.numpy().tobytes()).digest() for i in range(len(dataset))] if dataset else []
 
 
+def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
+    """Read a region of interest in the pixels of the image files, and resize it to the size of the data set.
+
+    Args:
+        text: "X0,Y0,X1,Y1", a box that ends before X1 and Y1; or the path of a mask image, white inside.
+        dataset: images that the region belongs to, all of one size as files.
+
+    Returns:
+        (H, W) bool, True inside.
+
+    Raises:
+        DataError: the images differ in size, or the mask cannot be read or has another size.
+        ValueError: the box does not lie in the images, no pixel is inside, or the text is neither a box nor a file.
+    """
+    sizes = {header(sample.path)[:2] for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
+    if len(sizes) > 1:
+        raise DataError(f"A region needs images of one size; these have {len(sizes)}. Leave --roi out, or cut them.")
+    (height, width), = sizes
+    if re.fullmatch(r"-?\d+(,-?\d+){3}", text):
+        x0, y0, x1, y1 = map(int, text.split(","))
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(f"The box {text} is not in {width} x {height} pixels; all is --roi 0,0,{width},{height}.")
+        y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
+        roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+    elif not Path(text).is_file():
+        raise ValueError(f"--roi {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
+    else:
+        roi, size = read_mask(Path(text), dataset.size)
+        if size != (height, width):
+            raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, the images {width} x {height}.")
+    if not roi.any():
+        raise ValueError(f"--roi {text} holds no pixel at the model's size. Give a larger region, or a larger --size.")
+    return roi
+
+
 def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
     """Replace "best" by the weights to use, see `train_model`. Return the weights, and in words what they cost.
 
     Raises WeightsError if "best" finds no weights for this backbone.
     """
-    reason, url = "", get_backbone(backbone).imagenet.url
     if teacher == "best":
         try:
-            download_state_dict(url)
-            teacher = "imagenet"
+            download_state_dict(get_backbone(backbone).imagenet.url)
+            return "imagenet", TEACHERS["imagenet"]
         except WeightsError as error:
             if backbone != "resnet18":
                 raise
-            teacher, reason = "embedded", f"\nNo ImageNet weights: {error}"
+            return "embedded", f"{TEACHERS['embedded']}\nNo ImageNet weights: {error}"
     resolved = str(resolve_weights(backbone, teacher))
-    return teacher, TEACHERS.get(resolved, f"weights from {resolved}.") + reason
+    return teacher, TEACHERS.get(resolved, f"weights from {resolved}.")
 
 
 def choose_threshold(held: Report) -> Threshold:

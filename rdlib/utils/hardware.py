@@ -3,7 +3,6 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 import psutil
 import torch
@@ -13,7 +12,6 @@ from rdlib.utils.errors import check_choice
 
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
 CPU_INFO = Path("/proc/cpuinfo")
-Precision = Literal["float32", "bf16"]
 
 
 def best_device() -> torch.device:
@@ -27,7 +25,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
+def resolve_precision(precision: str, device: torch.device) -> str:
     """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for an unknown precision."""
     check_choice("precision", precision, ("float32", "bf16", "auto"))
     return "bf16" if precision == "bf16" or precision == "auto" and has_fast_bf16(device) else "float32"
