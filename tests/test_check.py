@@ -199,6 +199,17 @@ def test_few_images_are_not_called_unusual(tmp_path):
     assert list(check(load_dataset(f"folder:{clean(tmp_path, 9)}", size=64)).unusual) == []
 
 
+def test_a_large_set_is_compared_in_part_and_says_so(tmp_path, monkeypatch):
+    data = load_dataset(f"folder:{clean(tmp_path, 25)}", size=64)
+    monkeypatch.setattr("rdlib.datasets.check.MOST", 10)
+    monkeypatch.setattr("rdlib.datasets.check.COMPARED", 30)
+    found = check(data)
+    assert found.facts["compared"] == ("10 of 25 training images, to find unusual ones; 0 of 31 images, to find "
+                                       "near-duplicates")
+    assert len(found.unusual) == 2 and {sample.name for sample in found.unusual} <= {
+        data.train.samples[i].name for i in (0, 3, 5, 8, 11, 13, 16, 19, 21, 24)}, "spread evenly"
+
+
 def test_a_data_set_without_files_is_checked_as_well():
     data = load_dataset("synthetic/weave", size=64, n_train=12)
     data.test.samples = data.test.samples[::20]

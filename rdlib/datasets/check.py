@@ -69,13 +69,13 @@ def check(data: AnomalyData) -> Findings:
     fine = table["error"].isna()
     read = [sample for sample, readable in zip(samples, fine, strict=True) if readable]
     train = read[:fine[:len(data.train)].sum()]
-    some = [train[i] for i in np.linspace(0, len(train) - 1, min(len(train), MOST)).round().astype(int)]
-    unusual = [some[i] for i in outliers(some, min(UNUSUAL, len(some) // 5))] if len(some) >= LEAST else []
-    if len(some) < len(train):
-        facts["unusual images"] = f"looked for among {len(some)} of {len(train)} training images"
-    if len(read) > COMPARED:
-        facts["near-duplicates"] = f"not looked for, since {len(read)} images are more than {COMPARED}"
-    groups = near_duplicates(read) if 0 < len(read) <= COMPARED else []
+    n = min(len(train), MOST) if len(train) >= LEAST else 0
+    some = [train[i] for i in np.linspace(0, len(train) - 1, n).round().astype(int)]
+    unusual = [some[i] for i in outliers(some, min(UNUSUAL, n // 5))] if some else []
+    compared = read if len(read) <= COMPARED else []
+    groups = near_duplicates(compared) if compared else []
+    facts["compared"] = (f"{n} of {len(train)} training images, to find unusual ones; {len(compared)} of {len(table)} "
+                         "images, to find near-duplicates")
     twins = [(read[group[0]], read[i]) for group in groups for i in group if group[0] < len(train) <= i]
     if twins:
         wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like "

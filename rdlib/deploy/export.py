@@ -21,7 +21,7 @@ from rdlib.detector import Distillation, Scorer, accepted_range, checked_images
 from rdlib.images import Images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import WeightsError
+from rdlib.utils.errors import WeightsError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
 from rdlib.utils.version import __version__
@@ -149,8 +149,7 @@ class OnnxDetector(Scorer):
             DataError: a file is missing or no readable image.
             NotFiniteError: maps or scores are NaN or infinite.
         """
-        if precision not in ("float32", "auto"):
-            raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
+        check_choice("precision of an exported model", precision, ("float32", "auto"))
         batches = checked_images(images, self.image_size, self._range, self.white).float().split(batch_size)
         parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
