@@ -14,7 +14,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptio
 from collections.abc import Callable, Sequence
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from rdlib.utils.errors import CheckpointError, WeightsError
 
@@ -340,9 +340,8 @@ def _add(commands, command: Callable) -> None:
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
         usual = "" if needed or default in ("", (), None, False) else f"; default {default}"
-        many = get_origin(parameter.annotation) is Sequence
         settings: dict = {"action": "store_true"} if kind is bool else {
-            "type": kind, "metavar": name.upper(), "nargs": "+" if many else None if needed or option else "?"}
+            "type": kind, "metavar": name.upper(), "nargs": "+" if default == () else None if needed or option else "?"}
         flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
         parser.add_argument(*flags, **settings, **({"required": needed} if option else {}),
                             default=None if needed else default, help=re.sub(r"\s+", " ", words[name]) + usual)

@@ -80,9 +80,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     with (out / "scores.csv").open("a", 1, "utf-8", newline="") as file:  # buffering of 1 writes each line at once
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
-            target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
             if values is not None and DRAWN[overlays](row.get("anomalous")):
-                _draw(path, target, row, values, model)
+                _draw(path, out / "overlays" / f"{path.relative_to(folder).as_posix()}.png", row, values, model)
             writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
     table = finished_table(out)
     wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
