@@ -202,7 +202,7 @@ def data(action: str, archive: Path, *, root: Path | None = None) -> None:
         archive: archive as downloaded
         root: folder of all data sets; by default, the folder that rdlib doctor names
     """
-    from rdlib.datasets.archives import unpack_dataset
+    from rdlib.datasets.downloads import unpack_dataset
     if action != "unpack":
         raise ArgumentTypeError(f"The only action is unpack, got {action}.")
     print(*unpack_dataset(archive, root), sep="\n")
