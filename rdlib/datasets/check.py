@@ -122,7 +122,7 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
     samples = data.test.samples if data.test else ()
     if rule := next((sample.rule for sample in samples if isinstance(sample, FileSample) and sample.masks), None):
         facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void:g} is unknown" * (rule.void >= 0)
-    if len(shares := 100 * table["covered"].dropna()):
+    if len(shares := 100 * table["covered"].dropna()) and data.test and data.test.has_masks:
         facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "
                           f"{shares.min():.2g} to {shares.max():.2g} %)")
     return facts, wrong
