@@ -129,11 +129,17 @@ def test_few_images():
         assert len(rest) == number - 1 and len(held) == 1
 
 
-def test_a_damaged_image_is_named(tmp_path):
-    dataset = in_files(tmp_path, ["0.png", "1.png"])
+def test_damaged_images_are_named_when_they_are_used(tmp_path):
+    dataset = in_files(tmp_path, [f"{i}.png" for i in range(9)])
+    shutil.copy(tmp_path / "2.png", tmp_path / "3.png")
     (tmp_path / "1.png").write_bytes(b"no image")
+    (tmp_path / "4.png").write_bytes(b"no image either")
+    assert groups(dataset) == [["2.png", "3.png"]]
+    rest, held, how = hold_out(dataset, 3)
+    assert sorted(names(rest) + names(held)) == [f"{i}.png" for i in range(9)] and len(held) == 3
     with pytest.raises(DataError, match="1.png is not a readable image"):
-        hold_out(dataset, 1)
+        dataset[1]
+    assert near_duplicates(dataset.samples[1:2]) == [[0]]
 
 
 def test_drawn_images_are_held_out_too():

@@ -84,7 +84,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     if loud:
         more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)
         warnings.warn("\n".join(f"{name}: {line}" for line in [*loud[:SHOWN], *more]), stacklevel=4)
-    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*quiet, *loud),
+    return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*loud, *quiet),
                        warned=tuple(loud), validation=AnomalyDataset(held, size) if held else None)
 
 
@@ -92,11 +92,9 @@ def _check_files(samples: Sequence[FileSample]) -> None:
     """Raise DataError if a file has two roles, or if two images share a mask or a name without extension."""
     claims = defaultdict(list)
     for sample in samples:
-        for file in (sample.path, *sample.masks):
-            claims[file.resolve()].append(sample.path)  # a link is no other file
-        claims[sample.path.with_suffix("")].append(sample.path)
+        for file in (*map(Path.resolve, (sample.path, *sample.masks)), sample.path.with_suffix("")):
+            claims[file].append(sample.path)  # a link is no other file
     for file, paths in claims.items():
         if len(paths) > 1:
-            raise DataError(f"{file} has two roles: it belongs to {paths[0]} and to {paths[1]}. An image may have one "
-                            "role, a mask one image, and a name without extension one image. Move masks to a folder of "
-                            "their own, rename images, or name other folders.")
+            raise DataError(f"{file} has two roles: it belongs to {paths[0]} and to {paths[1]}. Move masks to a folder "
+                            "of their own, rename images, or name other folders.")

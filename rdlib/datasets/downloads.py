@@ -1,14 +1,18 @@
-"""Read downloads.toml, which lists the data sets by name and the downloads, and find the folders for data."""
+"""Find data sets: the lists of downloads.toml, the folders for data, and archives that are unpacked into them."""
 import os
 import tomllib
+import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from rdlib.utils.files import Source, provide
+from rdlib.utils.errors import DataError
+from rdlib.utils.files import Source, provide, unpack
 
 _records = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 CATEGORIES = {family: tuple(names) for family, names in _records.pop("categories").items()}  # or classes
 NOT_FOUND = _records.pop("not_found")  # what to do where the files of a family are missing
 SOURCES = {family: Source(**record) for family, record in _records.items()}
+INNER = {"mvtec": "train/good", "visa": "Data/Images", "btad": "train/ok"}  # a folder that each category has
 
 
 def data_root() -> Path:
@@ -28,3 +32,43 @@ def data_folder(family: str, root: str | Path | None) -> Path:
     if family in SOURCES:
         provide(SOURCES[family], home / SOURCES[family].folder)
     return home
+
+
+def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
+    """Unpack an archive of MVTec AD (all of it or one category), VisA or BTAD, recognized by what it holds.
+
+    Categories that are there already are left as they are, and a warning names them.
+
+    Args:
+        archive: the archive as downloaded, under any name.
+        root: folder for data sets; a folder for each family is made in it. Default: `data_root()`.
+
+    Returns:
+        The names of all categories in the archive, for `load_dataset`.
+
+    Raises:
+        DataError: the archive cannot be unpacked, or holds something else.
+    """
+    archive, root = Path(archive).expanduser(), root or data_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=root, prefix=".unpack-", ignore_cleanup_errors=True) as temporary:
+        top = Path(temporary)
+        try:
+            unpack(archive, top)
+        except Exception as error:  # the errors of damaged archives share no base class
+            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). Check the path and the "
+                            "space on the disk, download it again, or unpack it yourself if you trust it.") from error
+        for place in (top, *(path for path in top.iterdir() if path.is_dir())):
+            for family, inner in INNER.items():
+                if found := [name for name in CATEGORIES[family] if (place / name / inner).is_dir()]:
+                    (root / family).mkdir(exist_ok=True)
+                    if left := [name for name in found if (root / family / name).exists()]:
+                        warnings.warn(f"{root / family} has {', '.join(left)} already: left as it is. Remove a folder "
+                                      "and unpack again to replace it.", stacklevel=2)
+                    for name in [*found, "split_csv"]:
+                        if (place / name).is_dir() and not (root / family / name).exists():
+                            (place / name).rename(root / family / name)
+                    return [f"{family}/{name}" for name in found]
+        raise DataError(f"{archive} is no archive of MVTec AD, VisA or BTAD. It holds "
+                        f"{', '.join(sorted(path.name for path in top.iterdir())[:10]) or 'nothing'}. Unpack your own "
+                        "images yourself, and read them with load_dataset(\"folder:PATH\").")

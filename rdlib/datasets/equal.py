@@ -22,17 +22,16 @@ def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
 
 def _middle(path: Path) -> bytes:
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - PIECE) // 2)
+        file.seek(path.stat().st_size // 2)
         return file.read(PIECE)
 
 
 def equal_notes(parts: Mapping[str, Sequence[Any]]) -> list[str]:
     """Count and name equal files of file samples, within the parts of a data set and across them."""
-    found = {sample.path: (part, sample.name) for part, samples in parts.items() for sample in samples}
-    pairs = defaultdict(list)
-    for first, *others in equal_files(found):
-        for path in others:
-            pairs[found[path][0], found[first][0]].append(f"{found[path][1]} = {found[first][1]}")
+    found, pairs = {sample.path: (part, sample.name) for part in parts for sample in parts[part]}, defaultdict(list)
+    for (origin, first), *others in ([found[path] for path in group] for group in equal_files(found)):
+        for part, name in others:
+            pairs[part, origin].append(f"{name} = {first}")
     return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
             f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
             for (part, origin), names in pairs.items()]

@@ -7,11 +7,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
+from rdlib.utils.errors import DataError
 
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
 NEAR = 0.25  # images are near-duplicates if their distance is below this share of the typical distance
-EQUAL = 1e-3  # images this near are equal
+EQUAL, FAR = 1e-3, 1e5  # images this near are equal; no image is as far from others as an unreadable one
 
 
 def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> tuple[AnomalyDataset, AnomalyDataset, str]:
@@ -31,7 +32,6 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> tuple[AnomalyDat
 
     Raises:
         ValueError: `n` is out of range.
-        DataError: an image is unreadable.
     """
     if not 0 < n < len(dataset):
         raise ValueError(f"Cannot hold out {n} of {len(dataset)} images. Choose 1 or more, and leave at least one.")
@@ -46,25 +46,32 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> tuple[AnomalyDat
     if len(chosen) < (n + 1) // 2:
         chosen, how = order[:n], f", image by image, since {where} leave no other choice: some are not new"
     how = f"{len(chosen)} of {len(dataset)} images held out at random (seed {seed}){how}"
-    return dataset.subset(sorted({*range(len(dataset))} - {*chosen})), dataset.subset(sorted(chosen)), how
+    return dataset.subset(sorted({*order} - {*chosen})), dataset.subset(sorted(chosen)), how
 
 
 def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
-    """Group samples that are near-duplicates of each other; return the groups' indices, in order."""
+    """Group samples that are near-duplicates of each other; return the groups' indices, in order.
+
+    An unreadable image is a group of its own: it is named when it is used.
+    """
     from sklearn.cluster import DBSCAN  # here: slow to import, and few data sets need it
     from sklearn.neighbors import NearestNeighbors
-    looks = np.stack([*map(_thumbnail, tqdm(samples, "look for near-duplicates", leave=False, delay=3, disable=None))])
+    bar = tqdm(samples, "look for near-duplicates", leave=False, delay=3, disable=None)
+    looks = np.stack([_thumbnail(sample, i) for i, sample in enumerate(bar)])
     neighbors = NearestNeighbors(n_neighbors=min(NEIGHBOR + 1, len(looks))).fit(looks)  # the image itself is one
     typical = np.median(neighbors.kneighbors(looks[::len(looks) // 1000 + 1])[0][:, -1])  # 1,000 images tell
     labels = DBSCAN(max(NEAR * typical, EQUAL), min_samples=1).fit_predict(looks)
-    paths = {(sample.path.parent, sample.path.stem): i for i, sample in enumerate(samples)
-             if isinstance(sample, FileSample)}
-    for (folder, name), i in paths.items():
-        labels[labels == labels[i]] = labels[paths.get((folder, COPY.sub("", name)), i)]
+    paths = {sample.path.with_suffix(""): i for i, sample in enumerate(samples) if isinstance(sample, FileSample)}
+    for path, i in paths.items():
+        labels[labels == labels[i]] = labels[paths.get(path.parent / COPY.sub("", path.name), i)]
     return [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
 
 
-def _thumbnail(sample: Sample) -> np.ndarray:
+def _thumbnail(sample: Sample, i: int) -> np.ndarray:
     """Return a 32 x 32 thumbnail: sums of gray levels, without their mean. Equal files have equal thumbnails."""
-    sums = sample.load((64, 64))[0].numpy().astype(np.float32).reshape(3, 32, 2, 32, 2).sum((0, 2, 4)).ravel()
+    try:
+        image = sample.load((64, 64))[0]
+    except DataError:
+        return np.full(32 * 32, FAR * (i + 1), np.float32)
+    sums = image.numpy().astype(np.float32).reshape(3, 32, 2, 32, 2).sum((0, 2, 4)).ravel()
     return sums - np.rint(sums.mean())

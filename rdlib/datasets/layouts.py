@@ -1,19 +1,22 @@
-"""Recognize the layout of a folder of images. What may be read in two ways, or in none, is refused."""
+"""Recognize the layout of a folder of images. What may be read in two ways, or in none, is described and refused."""
 import re
-from pathlib import Path
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
 from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
-from rdlib.datasets.names import MASK_WORD, role_of, without_labels
+from rdlib.datasets.names import MASK_WORD, SPLIT, place_role, role_of, without_labels
 from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
-from rdlib.datasets.tree import not_read
-from rdlib.images import images_below, list_images, subfolders
+from rdlib.images import EXTENSIONS, images_below, list_images, subfolders
 from rdlib.masks import mask_codes, mask_rule
 from rdlib.utils.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
+SHOWN = 20  # lines of a folder's tree at most
 
 
 def own_folder(folder: Path, how: Settings) -> AnomalyData:
@@ -30,7 +33,7 @@ def own_folder(folder: Path, how: Settings) -> AnomalyData:
 def read(name: str, folder: Path, fitting: dict[str, Roles], how: Settings) -> AnomalyData:
     """Read a folder in the only layout that fits. Raises DataError if not exactly one layout fits."""
     if len(fitting) != 1:
-        raise DataError(not_read(folder, fitting))
+        raise DataError(_not_read(folder, fitting))
     (layout, roles), = fitting.items()
     return as_data(name, layout, roles, folder, how)
 
@@ -97,8 +100,7 @@ def _masks_beside(folder: Path, threshold: float | None) -> dict[str, Roles]:
            if (mask_codes(mask, rule) == 1).any()}
     good, tested = ([(path, GOOD, ()) if bad.isdisjoint(files) else (path, "defective", files)
                      for path, _, files in part] for part in (train, test))
-    if not (good := [entry for entry in good if entry[1] == GOOD]):
-        raise DataError(f"All masks of training images mark a defect, such as {train[0][2][0]}: no good one is left.")
+    good = [entry for entry in good if entry[1] == GOOD]
     return {"DAGM" if labels else "KolektorSDD2": Roles(good, tested, seen=masks, rule=rule)}
 
 
@@ -119,3 +121,41 @@ def _flat(folder: Path) -> dict[str, Roles]:
     """Fit good images directly in the folder."""
     good: list[Entry] = [(path, GOOD, ()) for path in without_labels(list_images(folder))]
     return {"one folder of good images": Roles(good, [])} if good and not _parts(folder, TRAIN) else {}
+
+
+def _not_read(folder: Path, fitting: Iterable[str]) -> str:
+    """Say why a folder is not read, what it holds, and which command by role would fit."""
+    images = images_below(folder)
+    labels = [path for path in folder.rglob("*.txt") if place_role(path.relative_to(folder).parent) == "masks"]
+    if not images and not labels:
+        return f"{folder} holds no images. Put images without defects there ({', '.join(sorted(EXTENSIONS))})."
+    why = (f"can be read as {' or as '.join(fitting)}, so it is not read" if fitting else
+           "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
+    if labels:
+        why += f". It has {len(labels)} text files of labels, but boxes are not masks"
+    counts = Counter(("/".join(path.relative_to(folder).parts[:-1][:2]) or ".", path.suffix.lower())
+                     for path in images + labels)
+    tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]
+    more = [f"  and {len(tree) - SHOWN} more"] * (len(tree) > SHOWN)
+    return "\n".join([f"{folder} {why}. It holds:", *tree[:SHOWN], *more,
+                      "Read one of its folders, or name the role of each, here or in rdlib.folder_dataset:",
+                      _command(folder, () if fitting else {path.relative_to(folder).parent for path in images})])
+
+
+def _command(folder: Path, places: Iterable[Path]) -> str:
+    """Write the command by role that the names suggest; a role that is needed but unknown is in capitals."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for place in places:
+        parts = place.parts or (".",)
+        splits = {i: match[1] for i, name in enumerate(parts, 1) if (match := SPLIT.fullmatch(name))}
+        role = place_role(place) or ("bad" if splits.get(1) else "good" if str(place).lower() == "train" else "")
+        depth = max(next((i for i, name in enumerate(parts, 1) if role == role_of(name) != ""), len(parts)), *splits, 0)
+        found["test-good" if role == "good" and any(splits.values()) else role].add("/".join(parts[:depth]))
+    bad = found["bad"] or (found[""] - {"."} if found["good"] else set())
+    roles = {"good": found["good"], "defective": bad, "masks": found["masks"], "test-good": found["test-good"]}
+    owner = {PurePosixPath(name): role for role, names in roles.items() for name in names}
+    nested = {(place if role == owner[outer] else outer).as_posix() for place, role in owner.items()
+              for outer in place.parents if outer in owner and (owner[outer], role) != ("defective", "masks")}
+    options = [f"--{role} {shlex.join(str(folder / place) for place in sorted(names)) or role.upper() + '_FOLDER'}"
+               for role in roles if (names := roles[role] - nested) or role in ("good", "defective")]
+    return f"  rdlib train {' '.join(options)} -o model.safetensors"

@@ -1,19 +1,16 @@
 """Count the files in a data set's folders that are not used, and say why."""
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rdlib.datasets.names import place_in, place_role, role_of, without_labels
-from rdlib.images import EXTENSIONS
+from rdlib.images import EXTENSIONS, SYSTEM_FOLDERS
 
 UNREAD = {f".{name}" for name in ("gif apng heic heif avif raw dng cr2 cr3 nef arw orf rw2 raf jp2 j2k jxl jxr pgm ppm "
                                   "pnm pbm npy npz mat exr hdr svg psd dcm tga ico fits").split()}  # formats of images
 NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
-HIDDEN = re.compile(r"\..*|__macosx|__pycache__|@eadir|\$recycle\.bin|system volume information|lost\+found",
-                    re.IGNORECASE)  # names of files and folders that hold nothing of the user's own
 
 
 def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Sequence[Path] = ()) -> tuple[
@@ -26,15 +23,14 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], seen: Seq
     real = {folder: folder.resolve() for folder in {path.parent for path in (*used, *seen)}}
     known = {real[path.parent] / path.name for path in (*used, *seen)}
     stems, found = {path.stem for path in used}, defaultdict(list)
-    for start, folder, names in _walk(places):
-        files, home = [folder / name for name in names], folder.resolve()
+    for start, folder, names in walk(places):
+        place, files = place_in(root, folder), [folder.resolve() / name for name in names]
         pictures = {*without_labels([path for path in files if path.suffix.lower() in EXTENSIONS])}
-        beside = any(home / path.name in known for path in pictures)
-        place = place_in(root, folder)
-        where = f" in {place.as_posix() if place.parts else root.name}"
+        where, beside = f" in {place.as_posix() if place.parts else root.name}", not known.isdisjoint(pictures)
+        in_system = any(map(SYSTEM_FOLDERS.fullmatch, folder.relative_to(start).parts))
         for path in files:
-            if home / path.name not in known:
-                hidden = any(map(HIDDEN.fullmatch, path.relative_to(start).parts))
+            if path not in known:
+                hidden = in_system or path.name.startswith(".")
                 reason = _reason(path, place, where, hidden, path in pictures, beside, path.stem in stems)
                 found[reason].append(path.name)
     lines: tuple[list[str], list[str]] = [], []
@@ -57,6 +53,8 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
         return False, "defective image" if role == "bad" or beside and role != "good" else "image", where
     if suffix in EXTENSIONS:
         return False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"
+    if path.is_dir():
+        return False, "folder", f"{where} that cannot be read: {NAMES}"
     if suffix in UNREAD:
         return False, f"{suffix} file", f"{where}: this format is not read. Convert to PNG"
     if suffix in TEXT and is_named:
@@ -64,14 +62,18 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
     return True, f"{suffix} file".strip(), ""
 
 
-def _walk(places: Sequence[Path]) -> Iterator[tuple[Path, Path, list[str]]]:
-    """Yield the places, every folder below them once, also behind links, and the names of its files."""
-    entered = set()
+def walk(places: Sequence[Path], skip: Sequence[Path] = ()) -> Iterator[tuple[Path, Path, list[str]]]:
+    """Yield the places, every folder below them once, also behind links, and the names of its files.
+
+    The folders `skip` and what lies below them are left out. A folder that cannot be read counts as a file.
+    """
+    entered = set(map(os.path.realpath, skip))
     for start in places:
         for folder, below, names in os.walk(start, followlinks=True):
             if (real := os.path.realpath(folder)) in entered:
                 below.clear()
-                continue
-            entered.add(real)
-            below.sort()
-            yield start, Path(folder), sorted(names)
+            else:
+                entered.add(real)
+                below.sort()
+                closed = [name for name in below if not os.access(Path(folder, name), os.R_OK | os.X_OK)]
+                yield start, Path(folder), sorted(names + closed)

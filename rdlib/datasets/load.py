@@ -1,20 +1,23 @@
-"""Load any data set by its name."""
+"""Load any data set by its name: drawn images, industrial data sets in folders, one class against the rest."""
+import csv
+import random
 from pathlib import Path
 
 from rdlib import synthetic
-from rdlib.datasets import folders, novelty
-from rdlib.datasets.assemble import Settings
-from rdlib.datasets.downloads import data_root
-from rdlib.datasets.layouts import own_folder
+from rdlib.datasets import novelty
+from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
+from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
+from rdlib.datasets.layouts import own_folder, read, train_and_test
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
 from rdlib.datasets.shapes import Size
+from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
-from rdlib.utils.errors import nearest
+from rdlib.utils.errors import DataError, check_choice, nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
 SIZE = 256  # side of the images in the official protocol, in pixels
-ON_DISK = {"mvtec": folders.mvtec, "visa": folders.visa, "btad": folders.btad}
+THRESHOLDS = {"visa": 0, "magnetic_tile": 127}  # VisA's masks hold numbers of defect types, those of the tiles noise
 
 
 def load_dataset(name: str, root: str | Path | None = None, size: Size | None = None, *, n_train: int | None = None,
@@ -24,8 +27,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
 
     Args:
         name: "synthetic/CATEGORY", see `synthetic.CATEGORIES`, needs no download. "mvtec/CATEGORY", "visa/CATEGORY",
-            "btad/CATEGORY" and "magnetic_tile": see `datasets.folders`. "folder:PATH": your own images; data/README.md
-            lists the layouts that are recognized, and `folder_dataset` reads all others.
+            "btad/CATEGORY" and "magnetic_tile" are on disk. "folder:PATH": your own images; data/README.md lists the
+            layouts that are recognized, and `folder_dataset` reads all others.
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
             "fashion_mnist/Dress" or "cifar10/cat".
         root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
@@ -49,23 +52,24 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     if n_train is not None and n_train < 1:
         raise ValueError(f"n_train must be 1 or more, got {n_train}. Leave it out for all training images.")
     family, _, category = name.partition("/")
-    how = Settings(SIZE if size is None else size, seed, white, mask_threshold, keep_defects)
     usual = novelty.SIZE if family in novelty.CLASSES else SIZE
-    square = as_size(usual if size is None or size == "fit" else size)  # where images are square
+    threshold = THRESHOLDS.get(family) if mask_threshold is None else mask_threshold
+    how = Settings(usual if size is None else size, seed, white, threshold, keep_defects)
+    square = as_size(usual if how.size == "fit" else how.size)  # where images are square
     if name.startswith("folder:"):
         data = own_folder(Path(name.removeprefix("folder:")).expanduser(), how)
     elif family == "synthetic":
         data = _synthetic(category, square, seed)
-    elif family in ON_DISK:
-        data = ON_DISK[family](category, root, how)
+    elif family in ("mvtec", "visa", "btad"):
+        data = _category(family, category, root, how)
     elif name == "magnetic_tile":
-        data = folders.magnetic_tile(root, how)
+        data = _magnetic_tile(data_folder(family, root), how)
     elif family in novelty.CLASSES:
         data = novelty.one_against_rest(family, category, root, square)
     else:
         raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
                          f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH."
-                         f"{nearest(family, ['synthetic', *ON_DISK, 'magnetic_tile', *novelty.CLASSES])}")
+                         f"{nearest(family, ['synthetic', *CATEGORIES, 'magnetic_tile'])}")
     data.train.samples = data.train.samples[:n_train]
     return data
 
@@ -75,3 +79,70 @@ def _synthetic(category: str, size: tuple[int, int], seed: int) -> AnomalyData:
                                    in enumerate(synthetic.scene_list(category, part, seed))], size)
                    for part in ("train", "test"))
     return AnomalyData(f"synthetic/{category}", train, test)
+
+
+def _category(family: str, category: str, root: str | Path | None, how: Settings) -> AnomalyData:
+    """Read a category of MVTec AD, of VisA (Zou et al., ECCV 2022) in its one-class split, or of BTAD (Mishra et al.).
+
+    Any folder in MVTec AD's root is a category; the user has to accept its license first, so nothing is downloaded.
+    VisA has the published layout, or the one like MVTec AD that the authors' script writes. Raises ValueError for an
+    unknown category of VisA or BTAD. Raises DataError if files are missing or a download failed.
+    """
+    if family in SOURCES:
+        check_choice(f"category of {SOURCES[family].title}", category, CATEGORIES[family])
+    root = data_folder(family, root)
+    if family == "visa" and not (root / category / "train").is_dir():
+        return as_data(f"visa/{category}", "", _visa_split(category, root), root, how, [root / category])
+    for folder in (root / category, root / "BTech_Dataset_transformed" / category):  # as BTAD's archive has it
+        if category and folder.is_dir():
+            return read(f"{family}/{category}", folder, train_and_test(folder), how)
+    if family in SOURCES:
+        raise SOURCES[family].missing(root, f"no folder {category}")
+    known = dict.fromkeys([*CATEGORIES[family], *(path.name for path in subfolders(root))])
+    raise DataError(NOT_FOUND[family].format(folder=root / (category or "CATEGORY"), categories=", ".join(known),
+                                             nearest=nearest(category, known)))
+
+
+def _visa_split(category: str, root: Path) -> Roles:
+    """Read the images of a category from VisA's table. The only defect type is "bad"."""
+    split, roles = root / "split_csv" / "1cls.csv", dict[str, list[Entry]](train=[], test=[])
+    if not split.exists():
+        raise SOURCES["visa"].missing(root, f"no {split}")
+    lines, real = split.read_text(encoding="utf-8-sig", errors="backslashreplace").split("\n"), root.resolve()
+    rows = csv.DictReader(lines, restval="")
+    try:
+        for row in rows:
+            if row.get("object") == category:
+                check_choice("split", row["split"], roles)
+                check_choice("label", row["label"], ("normal", "anomaly"))
+                kind, parts = ("bad", ("image", "mask")) if row["label"] == "anomaly" else (GOOD, ("image",))
+                image, *masks = paths = [root / row[part] for part in parts]
+                if wrong := [path for path in paths if not (path.is_file() and path.resolve().is_relative_to(real))]:
+                    raise DataError(f"{wrong[0]} is no file in {root}")
+                roles[row["split"]].append((image, kind, tuple(masks)))
+    except (ValueError, OSError, KeyError, csv.Error) as error:
+        raise DataError(f"{split}, line {rows.reader.line_num}: {error}. Unpack the archive again.") from error
+    return Roles(roles["train"], roles["test"])
+
+
+def _magnetic_tile(root: Path, how: Settings) -> AnomalyData:
+    """Read the magnetic-tile images MT_TYPE/Imgs/*.jpg and the masks *.png beside them.
+
+    In a fixed random order, the first 80 % of the good images are for training and the others for testing. Raises
+    DataError if folders or files are missing.
+    """
+    images = {kind: sorted((root / f"MT_{kind}" / "Imgs").glob("*.jpg"), key=lambda path: path.name)
+              for kind in ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")}
+    if not all(images.values()):
+        raise DataError(NOT_FOUND["magnetic_tile"].format(root=root))
+    places = [paths[0].parent for paths in images.values()]
+    good: list[Entry] = [(path, GOOD, ()) for path in images.pop("Free")]
+    random.Random(0).shuffle(good)
+    cut = int(0.8 * len(good))
+    test: list[Entry] = [(path, kind.lower(), (path.with_suffix(".png"),)) for kind, paths in images.items()
+                         for path in paths]
+    if missing := [(path, mask) for path, _, masks in test for mask in masks if not mask.is_file()]:
+        raise DataError(f"{missing[0][0]} has no mask {missing[0][1]}. Download the folder again.")
+    black = [path.with_suffix(".png") for path, *_ in good]
+    roles = Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True)
+    return as_data("magnetic_tile", "", roles, root, how, places)

@@ -48,8 +48,8 @@ def shape_notes(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list
         return []
     wide, high = ("wide", "high") if ratio >= 1 else ("high", "wide")
     return [f"images are {max(ratio, 1 / ratio):.1f} times as {wide} as {high}, and size {size[0]} x {size[1]} "
-            "squeezes them: small defects get lost. "
-            f"size={fitting_size(sizes, math.prod(size))} keeps their shape at about the same cost"]
+            f"squeezes them: small defects get lost. size={fitting_size(sizes, math.prod(size))} keeps their shape at "
+            "about the same cost"]
 
 
 def _ratio(sizes: Sequence[tuple[int, int]]) -> float:

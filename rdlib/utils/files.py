@@ -7,12 +7,10 @@ import unicodedata
 import uuid
 import zipfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, urlopen
@@ -41,11 +39,10 @@ def shipped(folder: str, name: str) -> Path:
     Raises:
         FileNotFoundError: neither place has the file.
     """
-    here = Path(__file__).parents[1]
-    places = [here.parent / "data" / folder, here / folder]
-    for place in places:
-        if (place / name).is_file():
-            return place / name
+    package = Path(__file__).parents[1]
+    places = [package.parent / "data" / folder, package / folder]
+    if found := [place / name for place in places if (place / name).is_file()]:
+        return found[0]
     raise FileNotFoundError(f"{name} is neither in {places[0]} nor in {places[1]}. Reinstall the kit.")
 
 
@@ -63,6 +60,7 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
         yield temporary
         os.replace(temporary, path)
     finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # if the block made a folder
         temporary.unlink(missing_ok=True)
 
 
@@ -72,14 +70,11 @@ def folder_written_atomically(folder: Path) -> Generator[Path, None, None]:
 
     If the block fails, `folder` is unchanged. Raises OSError if `folder` has content.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as temporary:
-        content = Path(temporary) / folder.name
-        content.mkdir()
-        yield content
+    with written_atomically(folder) as temporary:
+        temporary.mkdir()
+        yield temporary
         if folder.exists():
             folder.rmdir()  # on Windows, rename does not replace an empty folder
-        content.rename(folder)
 
 
 @dataclass(frozen=True)
@@ -115,12 +110,12 @@ def provide(source: Source, folder: Path) -> None:
     Raises:
         DataError: a download failed, an archive is damaged, or the files cannot be written.
     """
-    if _has_content(folder):
+    if any(folder.glob("*")):
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if _has_content(folder):  # another process was faster
+            if any(folder.glob("*")):  # another process was faster
                 return
             archives = [download(url, sha256, folder.parent) for url, sha256, _ in source.archives]
             with folder_written_atomically(folder) as content:
@@ -130,10 +125,6 @@ def provide(source: Source, folder: Path) -> None:
                 archive.unlink()
     except Exception as error:  # the errors of servers and of damaged archives share no base class
         raise source.missing(folder, error or type(error).__name__) from error
-
-
-def _has_content(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:
@@ -160,11 +151,9 @@ def download(url: str, sha256: str, folder: Path) -> Path:
 
 def is_reachable(url: str, timeout: float = 3.0) -> bool:
     """Return whether the server of `url` answers within `timeout` seconds. The file is not downloaded."""
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=timeout):
-            return True
-    except (OSError, HTTPException):
-        return False
+    with suppress(OSError, HTTPException), urlopen(Request(url, method="HEAD"), timeout=timeout):
+        return True
+    return False
 
 
 def _check_scheme(url: str) -> None:
@@ -200,13 +189,10 @@ def unpack(archive: Path, folder: Path) -> None:
                 file.write(chunk)
 
 
-_progress = partial(tqdm, desc="unpack", unit=" files", delay=3, leave=False, disable=None)
-
-
 def _safe_members(members: Iterable[Any], folder: Path, limit: int) -> Iterator[Any]:
     """Yield the files and folders of a tar or zip; refuse what `unpack` says."""
     seen, total = set[str](), 0
-    for member in _progress(members):
+    for member in tqdm(members, "unpack", unit=" files", delay=3, leave=False, disable=None):
         in_tar = isinstance(member, tarfile.TarInfo)
         name, size, is_folder = ((member.name, member.size, member.isdir()) if in_tar else
                                  (member.filename, member.file_size, member.is_dir()))
