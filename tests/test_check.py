@@ -12,8 +12,8 @@ from PIL import Image
 
 from rdlib import load_dataset
 from rdlib.cli import main
-from rdlib.datasets import ArraySample, check
-from rdlib.datasets.check import outliers
+from rdlib.datasets import ArraySample
+from rdlib.datasets.check import check, outliers
 from rdlib.deploy.check import expected, write_check
 
 KIND = "划痕 $x_1$ & <b>"
