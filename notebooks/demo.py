@@ -21,7 +21,8 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
-from rdlib.datasets import check, load_dataset
+from rdlib.datasets import load_dataset
+from rdlib.datasets.check import check
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import written_atomically
 

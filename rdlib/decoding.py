@@ -1,7 +1,6 @@
 """Open and decode image files of five formats, within limits that are checked before decoding."""
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ MOST_PIXELS, MOST_RATIO = 61_000_000, 1000  # of a file, so that reading it take
 ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
          6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
-SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # Pillow's letters of byte orders
 
 
 class Header(NamedTuple):
@@ -44,30 +42,23 @@ def open_image(path: Path) -> Image.Image:
 
     Raises DataError if it is missing, unreadable, too large, or in color with 16 bits, which Pillow cuts to 8.
     """
-    with _opened(path) as (image, found):
-        if found.deep and len(image.getbands()) > 1:
-            raise DataError(f"{path} is in color with 16 bits a channel. Save it in gray, or with 8 bits.")
-        return _loaded(image, path)
+    if isinstance(image := decoded(path), Image.Image):
+        return image
+    raise DataError(f"{path} is in color with 16 bits a channel. Save it in gray, or with 8 bits.")
 
 
 def decoded(path: Path) -> Image.Image | NDArray:
-    """Decode an image file upright; with more than 8 bits a channel as an array (h, w) or, in color, (h, w, C)."""
+    """Decode an image file upright; in color with 16 bits a channel as an array (h, w, C)."""
     with _opened(path) as (image, found):
-        if not found.deep:
+        if not found.deep or len(image.getbands()) == 1:
             return _loaded(image, path)
-        if len(image.getbands()) == 1:
-            return np.asarray(_loaded(image, path))
         layout = str(_layout(image))
     if not (known := re.fullmatch(r"(LA|RGB|RGBA);16([BLN])", layout)):
         raise DataError(f"{path} has 16 bits a channel in a layout that is not read ({layout}). Save it as a PNG file.")
-    if known[1] == "LA":  # its four bytes a pixel, as if they were four channels
-        high, low = np.split(_bytes(path, "RGBA")[..., [0, 2, 1, 3]], 2, axis=2)
-    else:
-        high, low = _bytes(path, layout), _bytes(path, f"{known[1]};16{SWAPPED[known[2]]}")
-    values = high.astype(np.uint16)
-    values <<= 8
-    values |= low
-    return values
+    # Pillow takes the first byte of a value in "B" layouts and the second in "L", whatever the order of the file is.
+    layouts = ["RGBA"] if known[1] == "LA" else [f"{known[1]};16B", f"{known[1]};16L"]  # LA: four bytes are RGBA's
+    pair = np.stack([_bytes(path, layout) for layout in layouts], -1)
+    return pair.reshape(*pair.shape[:2], -1).view({"B": ">u2", "L": "<u2", "N": "=u2"}[known[2]])
 
 
 def _layout(image: Any) -> str:
@@ -97,10 +88,9 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}. Check the path.") from error
     except Image.DecompressionBombError as error:  # also by Pillow, whose limit comes first
-        pixels = int(re.findall(r"\d+", str(error))[0])
-        most = f"{MOST_PIXELS / 1e6:.0f} are read, or {MOST_PIXELS // 2e6:.0f} of WEBP and of color with 16 bits"
-        raise DataError(f"{path} has {pixels / 1e6:.0f} megapixels. At most {most}. Shrink it, or cut it into tiles."
-                        ) from error
+        pixels = int(re.findall(r"\d+", str(error))[0]) / 1e6
+        raise DataError(f"{path} has {pixels:.0f} megapixels. At most {MOST_PIXELS / 1e6:.0f} are read, or half of "
+                        "that for WEBP and color with 16 bits. Shrink it, or cut it into tiles.") from error
     except Exception as error:  # decoders raise errors of many kinds
         advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
         raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
@@ -114,13 +104,11 @@ def _checked(image: Image.Image, path: Path) -> Header:
     if width * height > MOST_PIXELS / (2 if image.format == "WEBP" or deep and len(image.getbands()) > 1 else 1):
         raise Image.DecompressionBombError(f"{width * height} pixels")
     if max(width, height) > MOST_RATIO * min(width, height):
-        raise DataError(f"{path} has {width} x {height} pixels, but one side may be at most {MOST_RATIO} times the "
-                        "other. Cut it into tiles.")
+        raise DataError(f"{path} has {width} x {height} pixels, a ratio above {MOST_RATIO}. Cut it into tiles.")
     if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a JPEG and its previews
         raise DataError(f"{path} has several pages or frames. Save each of them as a file of its own.")
     if deep and ("transparency" in image.info or tags.get(262) == 0):  # neither is in what Pillow decodes
-        raise DataError(f"{path} has more than 8 bits a channel and declares a color transparent, or 0 white. Save it "
-                        "as plain gray or RGB.")
+        raise DataError(f"{path} has 16 bits and declares a color transparent, or 0 white. Save it as gray or RGB.")
     orientation = Image.Image.getexif(image).get(ORIENTATION, 1)  # PNG's own method would decode the image
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     return Header(*size, image.mode, str(image.format), deep, orientation if orientation in TURNS else 1)

@@ -21,6 +21,7 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff",
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
 WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
 SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
+Size = tuple[int, int]  # (height, width) in pixels
 Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
 White = float | Callable[[], float | None] | None  # a function is called for deep images only
 
@@ -28,17 +29,16 @@ White = float | Callable[[], float | None] | None  # a function is called for de
 def list_images(folder: Path) -> list[Path]:
     """List the image files in `folder`, sorted by name, without hidden files and subfolders."""
     try:
-        files = [path for path in folder.iterdir()
-                 if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")]
+        files = [path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.name[0] != "."]
+        return sorted(filter(Path.is_file, files), key=lambda path: path.name)  # a Path sorts differently on Windows
     except PermissionError as error:
         raise DataError(f"{folder} cannot be read. Ask for the right to read it, or move it elsewhere.") from error
-    return sorted(files, key=lambda path: path.name)  # a Path sorts differently on Windows
 
 
 def subfolders(folder: Path) -> list[Path]:
     """List the folders in `folder`, if it exists, sorted by name, without hidden ones and those of systems."""
-    return sorted((path for path in folder.glob("*") if path.is_dir() and not SYSTEM_FOLDERS.fullmatch(path.name)),
-                  key=lambda path: path.name)
+    folders = (path for path in folder.glob("*") if path.is_dir() and not SYSTEM_FOLDERS.fullmatch(path.name))
+    return sorted(folders, key=lambda path: path.name)
 
 
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
@@ -75,7 +75,7 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     return list(image.convert("RGB").split())
 
 
-def read_image(path: Path, size: tuple[int, int], white: White = None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(path: Path, size: Size, white: White = None) -> tuple[Tensor, Size]:
     """Read an image and resize it. The whole image is kept, as in the official protocol.
 
     Args:
@@ -96,8 +96,7 @@ def read_image(path: Path, size: tuple[int, int], white: White = None) -> tuple[
     return to_pixels(image, size, white, str(path)), own
 
 
-def to_pixels(image: Image.Image | NDArray, size: tuple[int, int], white: White = None,
-              name: str = "This image") -> Tensor:
+def to_pixels(image: Image.Image | NDArray, size: Size, white: White = None, name: str = "This image") -> Tensor:
     """Convert an image to a tensor, resized as in `read_image`.
 
     Args:
@@ -124,7 +123,7 @@ def split_alpha(values: NDArray) -> tuple[NDArray, NDArray | None]:
     return (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
 
 
-def _deep_pixels(values: NDArray, size: tuple[int, int], white: White, name: str) -> NDArray:
+def _deep_pixels(values: NDArray, size: Size, white: White, name: str) -> NDArray:
     """Scale a deep image, (h, w) or (h, w, C), to [0, 1], lay it on white, and resize it: (3, H, W) float32."""
     color, alpha = split_alpha(values)
     divisor, resized = fitting_white(color, white, name), []
@@ -153,7 +152,7 @@ def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
     return np.float32(white)
 
 
-def as_images(images: Images, size: tuple[int, int] | None = None, white: float | None = None) -> Tensor:
+def as_images(images: Images, size: Size | None = None, white: float | None = None) -> Tensor:
     """Convert an image, a batch, or a list of these to one batch.
 
     Args:

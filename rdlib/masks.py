@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion, find_objects
-from scipy.ndimage import label as connected_components
 from torch import Tensor
 
-from rdlib.images import open_image, to_rgb
+from rdlib.images import Size, open_image, to_rgb
 from rdlib.utils.errors import DataError
 
 UNKNOWN = 2  # value of a pixel that may be normal or defect; 0 is normal, 1 defect
@@ -49,21 +47,22 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
     Raises:
         DataError: a file cannot be read, or the values have no clear meaning.
     """
+    from scipy.ndimage import binary_erosion  # slow to import, and training does not need it
     if threshold is not None:
         return MaskRule(threshold)
     pixels, places = Counter[float](), dict[float, Path]()
     whites, clean, lossy, void, lost = set[float](), True, False, False, False
     for path in paths:
         values, full, color, soft = _values(path)
-        inside = np.round(values[_box(values)], 3)  # floats may differ in every pixel
-        found = {0: 0} | dict(zip(*(part.tolist() for part in np.unique(inside, return_counts=True)), strict=True))
-        found[0] += values.size - inside.size
+        values = np.round(values, 3)  # floats may differ in every pixel
+        bright, numbers = np.unique(values[values > 0], return_counts=True)
+        found = {0: values.size - int(numbers.sum())} | dict(zip(bright.tolist(), numbers.tolist(), strict=True))
         pixels.update(found)
         places = dict.fromkeys(found, path) | places
         whites, clean, lossy = whites | {full}, clean and not soft and not color, lossy or soft
         void = void or bool({255, 65535} & found.keys()) and any(
-            binary_erosion(inside == code, BLOCK).any() for code in found if 0 < code < FEW)
-        lost = lost or _cut_loses(inside, full) if len(found) > 2 or soft else lost or 0 < max(found) <= full / 2
+            binary_erosion(values == code, BLOCK).any() for code in found if 0 < code < FEW)
+        lost = lost or _cut_loses(values, full) if len(found) > 2 or soft else lost or 0 < max(found) <= full / 2
     codes, white = sorted(value for value in pixels if value), max(whites, default=0)
     low, middle, high = (sum(number for value, number in pixels.items() if start < value <= stop) for start, stop in
                          ((-1, white / 8), (white / 8, white * 7 / 8), (white * 7 / 8, white)))
@@ -78,11 +77,10 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
         return MaskRule(white / 2)
     elif few and not lossy and dark:
         return MaskRule(0)
-    shares = [f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
-              for value, number in pixels.most_common(8) if number]
-    raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: "
-                    f"{', '.join(shares)}{', ...' * (len(pixels) > 8)}. Save masks as black and white, or give "
-                    "mask_threshold= (threshold= of read_mask): values above it are defect.")
+    shares = ", ".join(f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
+                       for value, number in pixels.most_common(8) if number) + ", ..." * (len(pixels) > 8)
+    raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: {shares}. Save them "
+                    "black and white, or give mask_threshold= (threshold= of read_mask): values above it are defect.")
 
 
 def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
@@ -92,10 +90,9 @@ def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
     whether the values are colors; and whether the file's compression changes values.
     """
     image = open_image(path)
-    with path.open("rb") as file:
-        head = file.read(65536)
-    lossy = (head.startswith(b"\xff\xd8") or head[8:12] == b"WEBP" and b"VP8L" not in head
-             or "jpeg" in str(image.info.get("compression")))
+    head = path.read_bytes()
+    packed = "jpeg" in str(image.info.get("compression"))  # inside a TIFF
+    lossy = packed or head.startswith(b"\xff\xd8") or head[8:12] == b"WEBP" and b"VP8L" not in head[:65536]
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these to 8 bits
         values = np.asarray(image)
         if not np.isfinite(values).all() or values.min() < 0:
@@ -113,15 +110,15 @@ def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
     return bright, 255.0, bool((bright - channels.min(0)).max() > (FEW if lossy else 0)), lossy
 
 
-def _box(where: NDArray) -> tuple[slice, ...]:
-    """Find the smallest box that holds all values but 0; one pixel if all are 0."""
-    ends = [np.flatnonzero(where.any(axis)) for axis in (1, 0)]
-    return tuple(slice(found[0], found[-1] + 1) if len(found) else slice(0, 1) for found in ends)
+def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
+    """Number the regions of a bool mask, its 8-neighbor components: (h, w) int32, 0 outside; and their number."""
+    from scipy.ndimage import label
+    return label(mask, BLOCK)
 
 
 def _cut_loses(values: NDArray, white: float) -> bool:
     """Return whether a region of 9 or more pixels, which is not black, lies wholly below half of white."""
-    regions, count = connected_components(values > white / 8, BLOCK)
+    regions, count = numbered_regions(values > white / 8)
     areas = np.bincount(regions.ravel(), minlength=count + 1)
     areas[np.unique(regions[values > white / 2])] = 0
     return bool((areas[1:] >= BLOCK.size).any())
@@ -141,7 +138,7 @@ def _nearest(old: int, new: int) -> NDArray:
     return np.asarray(numbers.resize((1, new), Image.Resampling.NEAREST))[:, 0]
 
 
-def lost_defects(defect: NDArray, size: tuple[int, int]) -> tuple[int, tuple[NDArray, ...]]:
+def lost_defects(defect: NDArray, size: Size) -> tuple[int, tuple[NDArray, ...]]:
     """Find the regions of a mask that lose all pixels when it is resized with the nearest neighbor.
 
     Args:
@@ -149,24 +146,20 @@ def lost_defects(defect: NDArray, size: tuple[int, int]) -> tuple[int, tuple[NDA
         size: (H, W) of the resized mask, in pixels.
 
     Returns:
-        The number of all regions; and rows and columns in the resized mask, one pair for each lost region: where its
-        pixel nearest to its center lies.
+        The number of all regions; and rows and columns in the resized mask, one pair for each lost region: where the
+        middle one of its pixels lies, in reading order.
     """
-    box = _box(defect)
-    regions, count = connected_components(defect[box], BLOCK)
-    shown = [_nearest(old, new) - part.start for old, new, part in zip(defect.shape, size, box, strict=True)]
-    left = regions[np.ix_(*(place[(place >= 0) & (place < n)] for place, n in zip(shown, regions.shape, strict=True)))]
-    places, boxes = [], find_objects(regions)
-    for number in np.setdiff1d(np.arange(1, count + 1), left):
-        pixels = np.argwhere(regions[boxes[number - 1]] == number)
-        center = pixels[((pixels - pixels.mean(0)) ** 2).sum(1).argmin()]
-        center += [outer.start + inner.start for outer, inner in zip(box, boxes[number - 1], strict=True)]
-        places.append((2 * center + 1) * size // (2 * np.array(defect.shape)))
-    return count, tuple(np.reshape(places, (-1, 2)).astype(int).T)
+    regions, count = numbered_regions(defect)
+    lost = np.setdiff1d(np.arange(1, count + 1), regions[np.ix_(*map(_nearest, defect.shape, size))])
+    pixels = np.flatnonzero(regions)
+    numbers = regions.ravel()[pixels]
+    ends = np.bincount(numbers, minlength=1).cumsum()  # where each region's pixels end, once they are sorted by region
+    middles = pixels[np.argsort(numbers, kind="stable")][(ends[lost - 1] + ends[lost]) // 2]
+    places = zip(np.unravel_index(middles, defect.shape), size, defect.shape, strict=True)
+    return count, tuple((2 * place + 1) * new // (2 * old) for place, new, old in places)
 
 
-def load_mask(path: Path, size: tuple[int, int], rule: MaskRule,
-              keep_defects: bool = False) -> tuple[Tensor, tuple[int, int]]:
+def load_mask(path: Path, size: Size, rule: MaskRule, keep_defects: bool = False) -> tuple[Tensor, Size]:
     """Read a mask by the rule of its data set and resize it with the nearest neighbor.
 
     Args:
@@ -188,7 +181,7 @@ def load_mask(path: Path, size: tuple[int, int], rule: MaskRule,
     return torch.from_numpy(resized), codes.shape
 
 
-def read_mask(path: Path, size: tuple[int, int], threshold: float | None = None) -> tuple[Tensor, tuple[int, int]]:
+def read_mask(path: Path, size: Size, threshold: float | None = None) -> tuple[Tensor, Size]:
     """Read a mask and resize it with the nearest neighbor. Transparent pixels are normal.
 
     Args:

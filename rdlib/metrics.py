@@ -11,11 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label as connected_components
 
+from rdlib.masks import numbered_regions
 from rdlib.utils.arrays import as_finite, as_truth
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -159,7 +157,7 @@ def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
         The number of regions.
         Shares, (P,) float64: 1 / (area in pixels) of each True pixel's region, in the order of `image[mask]`.
     """
-    components, count = connected_components(mask, EIGHT_NEIGHBOURS)
+    components, count = numbered_regions(mask)
     return components, count, 1 / np.bincount(components.ravel())[components[mask]]
 
 
@@ -303,8 +301,7 @@ def _classes(truth: ArrayLike, scores: ArrayLike, unknown: ArrayLike | None,
     if pixels and scores.ndim != 3:
         raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Pass a single map as map[None].")
     if not truth.shape == scores.shape == hidden.shape:
-        raise ValueError(f"Truth and scores must have the same shape, got {truth.shape} and {scores.shape}. Pass one "
-                         "label for each image, or masks of the maps' size.")
+        raise ValueError(f"Pass truth and scores of the same shape, one an image; got {truth.shape}, {scores.shape}.")
     truth, normal = truth & ~hidden, ~(truth | hidden)
     if not (truth.any() and normal.any()):
         raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if truth.any() else 'normal'}.")

@@ -11,7 +11,7 @@ from rdlib.decoder import StudentDecoder
 from rdlib.detector import Distillation, DistillationConfig, Features
 from rdlib.ocbe import BOTTLENECKS, FrozenEmbedding, build_bottleneck, calibrate_frozen, load_layer4
 from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
-from rdlib.utils.errors import WeightsError, check_choice
+from rdlib.utils.errors import WeightsError
 from rdlib.utils.hardware import neutral
 from rdlib.weights import check_fit, initialize, load_strictly
 
@@ -20,11 +20,8 @@ from rdlib.weights import check_fit, initialize, load_strictly
 class ReverseConfig(DistillationConfig):
     """The settings of a `ReverseDistillation`: those of `DistillationConfig`, and the bottleneck."""
 
+    choices = DistillationConfig.choices | {"bottleneck": BOTTLENECKS}
     bottleneck: str = "mff_oce"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("bottleneck", self.bottleneck, BOTTLENECKS)
 
 
 class ReverseDistillation(Distillation):

@@ -15,10 +15,9 @@ from rdlib.utils.errors import WeightsError
 from rdlib.weights import calibrate_batchnorm, coloured_noise, load_strictly, read_teacher
 
 
-def _halve(in_channels: int, out_channels: int) -> list[nn.Module]:
+def _halve(channels: int, out: int) -> list[nn.Module]:
     """Build a 3x3 convolution of stride 2, BatchNorm and ReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
-    return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True)]
+    return [nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
 
 
 class MultiScaleFeatureFusion(nn.Module):

@@ -89,10 +89,9 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
         raise ValueError(f"{n} different good images cannot keep false alarms to {100 * rate:.15g} %{sure}: that takes "
                          f"{images_needed(rate, confidence)}, not trained on. Hold out more, or use rate={least:.3g}.")
     score = _above(np.sort(scores)[-1 - allowed])
-    return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n,
-                     rule=f"at most {100 * rate:.15g} % false alarms{sure}, from good images alone",
-                     alarms=int((scores >= score).sum()), rate=rate, confidence=confidence,
-                     quantiles=tuple(np.quantile(scores, QUANTILES)))
+    rule, alarms = f"at most {100 * rate:.15g} % false alarms{sure}, from good images alone", (scores >= score).sum()
+    return Threshold(score=score, pixel=_above(maps.max()), size=maps.shape[1:], good=n, rule=rule, alarms=int(alarms),
+                     rate=rate, confidence=confidence, quantiles=tuple(np.quantile(scores, QUANTILES)))
 
 
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
@@ -116,8 +115,7 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
         ValueError: only one class, other labels, scores or maps of other shapes or not finite, or a recall outside
             (0, 1].
     """
-    scores, maps = _checked(scores, maps)
-    bad = as_truth(labels)
+    (scores, maps), bad = _checked(scores, maps), as_truth(labels)
     if bad.shape != scores.shape or not bad.any() or bad.all():
         raise ValueError(f"{len(scores)} labels, of both classes, are needed for the scores; got {bad.size}, of which "
                          f"{bad.sum()} are anomalous. With good images alone, use threshold_from_good.")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from rdlib import load_dataset
 from rdlib.cli import main
-from rdlib.datasets import ArraySample, check
-from rdlib.datasets.outliers import outliers
+from rdlib.datasets import ArraySample
+from rdlib.datasets.check import check, outliers
 from rdlib.deploy.check import expected, write_check
 
 KIND = "划痕 $x_1$ & <b>"
@@ -197,6 +197,17 @@ def test_the_unusual_image_is_found_among_images_in_memory():
 
 def test_few_images_are_not_called_unusual(tmp_path):
     assert list(check(load_dataset(f"folder:{clean(tmp_path, 9)}", size=64)).unusual) == []
+
+
+def test_a_large_set_is_compared_in_part_and_says_so(tmp_path, monkeypatch):
+    data = load_dataset(f"folder:{clean(tmp_path, 25)}", size=64)
+    monkeypatch.setattr("rdlib.datasets.check.MOST", 10)
+    monkeypatch.setattr("rdlib.datasets.check.COMPARED", 30)
+    found = check(data)
+    assert found.facts["compared"] == ("10 of 25 training images, to find unusual ones; 0 of 31 images, to find "
+                                       "near-duplicates")
+    assert len(found.unusual) == 2 and {sample.name for sample in found.unusual} <= {
+        data.train.samples[i].name for i in (0, 3, 5, 8, 11, 13, 16, 19, 21, 24)}, "spread evenly"
 
 
 def test_a_data_set_without_files_is_checked_as_well():

@@ -117,7 +117,7 @@ def test_deep_images_whose_colors_pillow_would_change_are_refused(tmp_path):
     clear = b"\0\0\0\2tRNS\0\7" + struct.pack(">I", zlib.crc32(b"tRNS\0\7"))
     for path in (write_png(tmp_path / "a.png", values, before=clear),
                  write_tiff(tmp_path / "a.tif", values[..., None], black=0)):
-        with pytest.raises(DataError, match="declares a color transparent, or 0 white. Save it as plain gray or RGB"):
+        with pytest.raises(DataError, match="declares a color transparent, or 0 white. Save it as gray or RGB"):
             read_image(path, SIDE, white=65535)
     write_tiff(tmp_path / "a.tif", values[..., None])
     assert np.allclose(read_image(tmp_path / "a.tif", SIDE, white=65535)[0][0] * 65535, values, atol=0.01)

@@ -9,7 +9,7 @@ import pytest
 
 from rdlib import threshold_from_both, threshold_from_good
 from rdlib.deploy.drift import _too_many, drift_warnings
-from rdlib.deploy.scoring import NOT_FINITE, scoring_messages
+from rdlib.deploy.scoring import NOT_FINITE, doubts, in_words
 
 ALARMS, SHIFT = "images alarm where", "images that do not alarm score"
 DRAWS = {"normal": lambda random, n: random.normal(1, 0.1, n), "skewed": lambda random, n: random.lognormal(0, 0.5, n),
@@ -117,16 +117,15 @@ def table(scores, threshold, errors=()):
 def test_the_messages_summarize_and_warn(tmp_path):
     threshold = chosen(good(100))
     scored = table(np.full(40, 5.0), threshold, [NOT_FINITE, "torn"])
-    message, warnings = scoring_messages(scored, threshold, Path("out"))
+    message, warnings = in_words(scored, threshold, Path("out")), doubts(scored, threshold)
     assert message.startswith("42 files, 2 with an error; 40 anomalous (score at least ")
     first, *rest = message.splitlines()
     assert first.endswith(f": {Path('out') / 'scores.csv'}")
     assert rest == [f"40.png: {NOT_FINITE}", "41.png: torn"], "the first names and reasons"
-    assert [text[:12] for text in warnings] == ["1 of them ha", "40 of 40 ima"]
-    message, _ = scoring_messages(table([5.0], threshold, ["torn"] * 9), threshold, Path("out"))
+    assert [text[:12] for text in warnings] == ["1 of 42 file", "40 of 40 ima"]
+    message = in_words(table([5.0], threshold, ["torn"] * 9), threshold, Path("out"))
     assert message.splitlines()[1:] == ["1.png: torn", "2.png: torn", "3.png: torn",
                                         "6 more files have an error, see the table."]
-    message, warnings = scoring_messages(table(good(40, 6), threshold), threshold, Path("out"))
-    assert warnings == []
-    message, warnings = scoring_messages(table(np.full(40, 5.0), None), None, Path("out"))
-    assert "no threshold was saved" in message and warnings == []
+    assert doubts(table(good(40, 6), threshold), threshold) == []
+    scored = table(np.full(40, 5.0), None)
+    assert "no threshold was saved" in in_words(scored, None, Path("out")) and doubts(scored, None) == []

@@ -255,7 +255,7 @@ def test_files_that_are_no_report_are_refused_in_words(stored, tmp_path):
     (tmp_path / "spoilt.npz").write_bytes(content[:2000] + b"spoilt" + content[2006:])
     (tmp_path / "empty.npz").write_bytes(b"")
     for name in ("foreign.npz", "short.npz", "code.npz", "array.npy", "cut.npz", "spoilt.npz", "empty.npz", "gone.npz"):
-        with pytest.raises(DataError, match=f"(?s){name} cannot be read as a report.*Check the path, or save"):
+        with pytest.raises(DataError, match=f"(?s){name} cannot be read as a report.*Check it, or save"):
             Report.load(tmp_path / name)
 
 

@@ -85,7 +85,7 @@ def test_an_exported_model_is_evaluated_as_the_model_is(model, graph, monkeypatc
     np.testing.assert_allclose(report.maps, expected.maps, atol=1e-4)
     assert report.metrics == pytest.approx(expected.metrics, abs=0.01, nan_ok=True)
     evaluate(detector, data, precision="auto", progress=False)
-    with pytest.raises(ValueError, match="exported model computes in float32; got precision='bf16'"):
+    with pytest.raises(ValueError, match="no precision of an exported model 'bf16'. Choose one of: float32, auto"):
         evaluate(detector, data, precision="bf16", progress=False)
     data.size = 96, 96
     data._kept.clear()

@@ -220,10 +220,10 @@ def test_what_is_no_image(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "words"), [
-    ((100_000_000, 1), "has 100 megapixels. At most 61 are read, or 30 of WEBP and of color with 16 bits. Shrink it"),
+    ((100_000_000, 1), "has 100 megapixels. At most 61 are read, or half of that for WEBP and color with 16 bits. S"),
     ((13_000, 13_000), "has 169 megapixels"), ((14_035, 14_036), "has 197 mega"), ((7_811, 7_810), "has 61 meg"),
-    ((64_001, 64), "has 64001 x 64 pixels, but one side may be at most 1000 times the other. Cut it into tiles."),
-    ((1, 1_001), "has 1 x 1001 pixels, but one side may be")])
+    ((64_001, 64), "has 64001 x 64 pixels, a ratio above 1000. Cut it into tiles."),
+    ((1, 1_001), "has 1 x 1001 pixels, a ratio above 1000")])
 def test_large_images_are_refused_before_they_are_decoded(tmp_path, size, words, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(png(*size, b"\0\0"))

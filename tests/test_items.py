@@ -108,12 +108,12 @@ class Unreadable(Dataset):
 
 FILES = r'load_dataset\("folder:PATH"\) or folder_dataset\(good=...\)'
 NO_DATA_SETS = {
-    "a loader": (lambda: DataLoader(known(), 2), "This DataLoader has no length and indices.*pass loader.dataset"),
+    "a loader": (lambda: DataLoader(known(), 2), "This DataLoader has no length and indices.*loader.dataset"),
     "a stream": (Stream, "This Stream has no length and indices"),
     "a loader of a stream": (lambda: DataLoader(Stream()), "This (DataLoader|Stream) has no length and indices"),
     "a batch": (lambda: FLOATS, r"This Tensor has no .*list\(batch\)"),
     "an image": (lambda: FLOATS[0], "This Tensor has no"), "an array": (lambda: FLOATS.numpy(), "This ndarray has no"),
-    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no .*pass data.train or data.test"),
+    "both parts": (lambda: load_dataset("synthetic/weave", size=64), "This AnomalyData has no .*pass data.train or"),
     "nothing": (lambda: None, "This NoneType has no|test set has no images"), "a number": (lambda: 3, "This int has"),
     "a dictionary": (lambda: {"train": FLOATS}, "This dict has no item at index 0"),
     "a table": (lambda: pd.DataFrame({"file": ["a.png"]}), "This DataFrame has no item at index 0"),

@@ -57,8 +57,8 @@ def test_missing_masks_are_counted_and_two_are_named(tmp_path):
 
 def test_black_masks_are_counted(tmp_path):
     note, = outline_notes(samples(tmp_path, [square(), square() * 0, square()]), SIZE, False)
-    assert note.startswith("1 of 3 defective images with an all-black mask (hole/1.png): all their pixels count as "
-                           "normal. If a defect is not outlined, remove the mask file")
+    assert note.startswith("1 of 3 defective images with an all-black mask (hole/1.png): their pixels count as "
+                           "normal. Remove the files if they are unknown")
 
 
 def test_the_four_black_masks_of_the_tiles_are_counted(shared):
@@ -70,7 +70,7 @@ def test_the_four_black_masks_of_the_tiles_are_counted(shared):
 def test_inverted_masks_are_counted(tmp_path):
     note, = outline_notes(samples(tmp_path, [255 - square(side=20)] * 4), SIZE, False)
     assert note.startswith("4 of 4 defective images with a mask that covers more than half of the image (hole/0.png, "
-                           "hole/1.png, ...): white must mark the defect. Invert")
+                           "hole/1.png, ...): white marks defects. Invert the masks")
     (tmp_path / "some").mkdir()
     assert outline_notes(samples(tmp_path / "some", [255 - square(side=20)] * 3 + [square()]), SIZE, False) == []
 

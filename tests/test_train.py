@@ -18,8 +18,7 @@ from rdlib import cli, folder_dataset, load, load_dataset
 from rdlib.cli import main
 from rdlib.datasets import ArraySample
 from rdlib.deploy import train
-from rdlib.deploy.roi import read_roi
-from rdlib.deploy.train import Estimate, choose_teacher, choose_threshold, split_good, train_model
+from rdlib.deploy.train import choose_teacher, choose_threshold, estimate, read_roi, split_good, train_model
 from rdlib.threshold import rate_bound
 from rdlib.utils.errors import DataError, WeightsError
 from rdlib.utils.hardware import peak_memory_mib
@@ -101,10 +100,10 @@ def test_the_estimate_comes_before_the_time_is_spent(monkeypatch):
 
     Run.model.device = torch.device("cpu")
     said, run = [], Run()
-    estimate = Estimate(200, 2**20, said.append)
+    callback = estimate(200, 2**20, said.append)
     for run.step in range(1, 51):
         run.seconds += 600 if run.step == 1 else 60  # the first step is slow
-        estimate(run)
+        callback(run)
         assert len(said) == (run.step >= 4)
     assert "About 96 min for 5 epochs and 200 images to score" in said[0]  # 46 steps, and 50 batches
     before = peak_memory_mib(torch.device("cpu")) / 1024
@@ -112,7 +111,7 @@ def test_the_estimate_comes_before_the_time_is_spent(monkeypatch):
     quick, run.seconds = [], 0.0
     for run.step in range(1, 5):
         run.seconds += 0.1
-        Estimate(4, 64, quick.append)(run) if run.step == 4 else None
+        estimate(4, 64, quick.append)(run) if run.step == 4 else None
     assert quick[0].startswith("Less than a minute for 5 epochs")
 
 
@@ -123,7 +122,7 @@ def test_one_step_is_estimated_as_well():
 
     Run.model.device = torch.device("cpu")
     said = []
-    Estimate(40, 64**2, said.append)(Run())
+    estimate(40, 64**2, said.append)(Run())
     assert "About 10 min for" in said[0]
 
 

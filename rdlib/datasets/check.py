@@ -4,20 +4,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from rdlib.datasets.holdout import near_duplicates
-from rdlib.datasets.outliers import outliers
 from rdlib.datasets.samples import GOOD, AnomalyData, FileSample, Sample
 from rdlib.images import as_images, header
 from rdlib.masks import UNKNOWN
+from rdlib.model import ReverseDistillation
 from rdlib.utils.display import Shown
 from rdlib.utils.errors import DataError
+from rdlib.utils.hardware import best_device, neutral
 
-COLUMNS = ["name", "size", "kind", "peak", "covered", "error"]
 DARK = 1 / 16  # of white; an image without a higher value is nearly black
 COMPARED = 5000  # images; a larger set is not searched for near-duplicates, whose time grows with the square
-UNUSUAL, LEAST = 6, 10  # images that are shown as unusual at most, and training images that this takes
+UNUSUAL, LEAST, MOST = 6, 10, 500  # images shown as unusual at most, and least and most images to find them among
+SIDE, GRID = 128, 8  # to find them, images are resized to SIDE x SIDE pixels and cut into GRID x GRID parts
+COLUMNS = ["name", "size", "kind", "peak", "covered", "error"]
+REFERENCES = 20  # images that all others are compared with, so that the time is linear
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,8 +53,8 @@ class Findings(Shown):
 def check(data: AnomalyData) -> Findings:
     """Read every image and mask of a data set, and find what looks wrong. Nothing is changed or removed.
 
-    Unreadable files are among the findings. `outliers` finds unusual images, and `near_duplicates` those on both sides
-    of the split.
+    Unreadable files are among the findings. `outliers` finds unusual images among up to `MOST` training images, and
+    `near_duplicates` finds those on both sides of the split.
 
     Args:
         data: a data set, as of `load_dataset` or `folder_dataset`.
@@ -56,22 +62,26 @@ def check(data: AnomalyData) -> Findings:
     Returns:
         The findings; `print` them.
     """
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    every = [(part, sample) for part, dataset in parts.items() if dataset for sample in dataset.samples]
-    bar = tqdm(every, "read the images", leave=False, delay=3, disable=None)
-    table = pd.DataFrame([_row(sample, data.train.size) for _, sample in bar]).reindex(columns=COLUMNS)
-    read = [one for one, fine in zip(every, table["error"].isna(), strict=True) if fine]
-    train = [sample for part, sample in read if part == "train"]
-    found = outliers(train, min(UNUSUAL, len(train) // 5)) if len(train) >= LEAST else []
-    groups = near_duplicates([sample for _, sample in read]) if 0 < len(read) <= COMPARED else []
-    twins = {b: a for group in groups for a in group for b in group if read[a][0] == "train" != read[b][0]}
+    samples = [sample for part in (data.train, data.validation, data.test) if part for sample in part.samples]
+    bar = tqdm(samples, "read the images", leave=False, delay=3, disable=None)
+    table = pd.DataFrame([_row(sample, data.train.size) for sample in bar]).reindex(columns=COLUMNS)
     facts, wrong = _words(table, data)
+    fine = table["error"].isna()
+    read = [sample for sample, readable in zip(samples, fine, strict=True) if readable]
+    train = read[:fine[:len(data.train)].sum()]
+    n = min(len(train), MOST) if len(train) >= LEAST else 0
+    some = [train[i] for i in np.linspace(0, len(train) - 1, n).round().astype(int)]
+    unusual = [some[i] for i in outliers(some, min(UNUSUAL, n // 5))] if some else []
+    compared = read if len(read) <= COMPARED else []
+    groups = near_duplicates(compared) if compared else []
+    facts["compared"] = (f"{n} of {len(train)} training images, to find unusual ones; {len(compared)} of {len(table)} "
+                         "images, to find near-duplicates")
+    twins = [(read[group[0]], read[i]) for group in groups for i in group if group[0] < len(train) <= i]
     if twins:
-        (b, a), *_ = twins.items()
         wrong.append(f"{len(twins)} of {len(table)} images are for testing or for the threshold, but look like "
-                     f"training images, such as {read[b][1].name} and {read[a][1].name}. Results on them are too good: "
-                     "keep copies on one side.")
-    return Findings(facts, wrong, [train[i] for i in found], [(read[a][1], read[b][1]) for b, a in twins.items()])
+                     f"training images, such as {twins[0][1].name} and {twins[0][0].name}. Results on them are too "
+                     "good: keep copies on one side.")
+    return Findings(facts, wrong, unusual, twins)
 
 
 def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
@@ -85,8 +95,8 @@ def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
     except DataError as error:
         return row | {"error": str(error)}
     known = (mask[mask != UNKNOWN] == 1).float()  # the mean of none is NaN
-    covered = np.nan if sample.defect == GOOD else known.mean().item()
-    return row | {"peak": as_images(image).max().item(), "covered": covered}
+    return row | {"peak": as_images(image).max().item(),
+                  "covered": known.mean().item() if sample.defect != GOOD else None}
 
 
 def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], list[str]]:
@@ -101,8 +111,8 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
                      f"white, such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
     for what, words in (("size", "size"), ("kind", "color mode or format")):
         counts = table[what].value_counts()
-        more = f" and {len(counts) - 4} others" * (len(counts) > 4)
-        facts[f"{what} of files"] = ", ".join(f"{kind} ({n})" for kind, n in counts.head(4).items()) + more
+        first = [f"{kind} ({n})" for kind, n in counts.head(4).items()]
+        facts[f"{what} of files"] = ", ".join(first + ["..."] * (len(counts) > 4))
         if len(counts) > 1:
             rare = table["name"][table[what] == counts.index[-1]].iloc[0]
             wrong.append(f"The images differ in {words}: {len(counts)} occur, {counts.index[-1]} of {rare} most rarely "
@@ -112,7 +122,40 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
     samples = data.test.samples if data.test else ()
     if rule := next((sample.rule for sample in samples if isinstance(sample, FileSample) and sample.masks), None):
         facts["mask values"] = f"above {rule.cut:g} is defect" + f", {rule.void:g} is unknown" * (rule.void >= 0)
-    if len(shares := 100 * table["covered"].dropna()):
+    if len(shares := 100 * table["covered"].dropna()) and data.test and data.test.has_masks:
         facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "
                           f"{shares.min():.2g} to {shares.max():.2g} %)")
     return facts, wrong
+
+
+@neutral()
+def outliers(samples: Sequence[Sample], n: int) -> list[int]:
+    """Find the images whose strangest part is farthest from the parts of the other images.
+
+    A part is described by the embedded teacher's features at all three scales, normalized and averaged over the part.
+    Its distance is that to the nearest part of up to `REFERENCES` other images, spread evenly over the set. A planted
+    defective image is found more often than by the distances of thumbnails, and far from always: rarely where objects
+    lie at any angle. The images found may be fine.
+
+    Args:
+        samples: two or more images.
+        n: number of images to find.
+
+    Returns:
+        Up to `n` indices, the farthest image first.
+
+    Raises:
+        DataError: an image is unreadable.
+    """
+    model = ReverseDistillation("resnet18", "embedded").to(best_device())
+    chosen = torch.linspace(0, len(samples) - 1, min(REFERENCES, len(samples))).round().long()
+    references = torch.stack([_parts(model, samples[i]) for i in chosen.tolist()])
+    far = [torch.cdist(_parts(model, sample), references[chosen != i]).amin((0, 2)).max().item() for i, sample in
+           enumerate(tqdm(samples, "look for unusual images", leave=False, delay=3, disable=None))]
+    return np.argsort(far)[::-1][:n].tolist()
+
+
+def _parts(model: ReverseDistillation, sample: Sample) -> Tensor:
+    """Describe the parts of an image: (GRID * GRID, channels)."""
+    features = model.extract_features(as_images(sample.load((SIDE, SIDE))[0]).to(model.device))
+    return torch.cat([F.adaptive_avg_pool2d(F.normalize(t, dim=1), GRID) for t in features], 1)[0].flatten(1).T

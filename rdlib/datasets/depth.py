@@ -51,8 +51,7 @@ def _find_white(paths: list[Path]) -> float | None:
         raise DataError(f"{highest['floats'][1]} holds floats, but {highest['integers'][1]} integers of more than 8 "
                         "bits. Save all images in one way.")
     for kind, (most, path) in highest.items():
-        usual = [white for white in (1, *WHITES)[kind == "integers":] if most <= white]
-        if not usual:
+        if most > WHITES[-1]:
             raise DataError(f"{path} has values up to {most:g}, above {WHITES[-1]}. Pass the value of white, white=.")
-        return float(usual[0])
+        return float(next(white for white in (1, *WHITES)[kind == "integers":] if most <= white))
     return None

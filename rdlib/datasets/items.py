@@ -18,9 +18,9 @@ from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import DataError
 
 CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
-            "another map-style one: a Subset, ConcatDataset, TensorDataset, or list of tensors. Its items are images "
-            "of one size, (3, H, W), float32 in [0, 1] or uint8, or tuples that begin with one, or objects with .image."
-            " To evaluate, they need labels 0 or 1: (image, label), (image, label, mask), or .label and .mask.")
+            "another map-style one, such as a Subset or list. Its items are images of one size, (3, H, W), float32 "
+            "in [0, 1] or uint8, or tuples that begin with one, or objects with .image. To evaluate, they need labels "
+            "0 or 1: (image, label), (image, label, mask), or .label and .mask.")
 
 
 def image_item(found: Any, index: int) -> Item:
@@ -211,8 +211,7 @@ def known_samples(dataset: Any) -> AnomalyDataset | None:
 
 def white_of(dataset: Any) -> float | None:
     """Return the value of white in the files of any data set, see `AnomalyDataset.white`; None if it is unknown."""
-    known = known_samples(dataset)
-    return getattr(dataset, "white", None) if known is None else known.white
+    return getattr(known_samples(dataset), "white", None)
 
 
 def read_with(dataset: Any, white: float | None) -> Any:

@@ -42,10 +42,8 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
     inverted = large if len(large) >= NEARLY_ALL * len(masked) else []
     found = [
         (missing, "without a mask", "their pixels are unknown, and pixel metrics leave them out"),
-        (black, "with an all-black mask", "all their pixels count as normal. If a defect is not outlined, remove the "
-                                          "mask file: its pixels are then unknown"),
-        (inverted, "with a mask that covers more than half of the image", "white must mark the defect. Invert the "
-                                                                          "masks if it marks the rest"),
+        (black, "with an all-black mask", "their pixels count as normal. Remove the files if they are unknown"),
+        (inverted, "with a mask that covers more than half of the image", "white marks defects. Invert the masks?"),
         (turned, "turned by EXIF while the mask is not", "the masks may mark other pixels. Save both upright"),
         ([] if keep_defects else small, f"that lose defects at {size[0]} x {size[1]} pixels", f"{lost} of {regions} "
          "outlined regions have no pixel left. Choose a larger size, or keep_defects=True")]

@@ -92,15 +92,12 @@ class FileSample:
         image, image_size = read_image(self.path, size, lambda: self.depth.white if self.depth else None)
         if not self.masks:
             return image, torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
-        parts, rule = [], self.rule or mask_rule(self.masks)
-        for path in self.masks:
-            part, mask_size = load_mask(path, size, rule, self.keep_defects)
-            if mask_size != image_size:
-                advice = ("One of them is turned by EXIF and the other is not: save both upright." if
-                          mask_size == image_size[::-1] else "Export the mask at the size of its image.")
-                raise DataError(f"The mask {path} is {mask_size[1]} x {mask_size[0]} pixels but its image {self.path} "
-                                f"is {image_size[1]} x {image_size[0]}. {advice}")
-            parts.append(part)
+        rule = self.rule or mask_rule(self.masks)
+        parts, sizes = zip(*(load_mask(path, size, rule, self.keep_defects) for path in self.masks), strict=True)
+        for path, (height, width) in zip(self.masks, sizes, strict=True):
+            if (height, width) != image_size:
+                raise DataError(f"The mask {path} is {width} x {height} pixels but its image {self.path} is "
+                                f"{image_size[1]} x {image_size[0]}. Save both at one size, upright without EXIF.")
         found = torch.stack(parts)  # where the parts disagree, defect comes before unknown, unknown before normal
         return image, torch.where((found == 1).any(0), 1, found.amax(0)).to(torch.uint8)
 
@@ -198,8 +195,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         if white is None or all(depth and depth.known == white for depth in depths):
             return self
         part, depth = copy.copy(self), Depth(white=white)
-        part.samples = [replace(sample, depth=depth) if isinstance(sample, FileSample) else sample
-                        for sample in self.samples]
+        part.samples = [replace(one, depth=depth) if isinstance(one, FileSample) else one for one in self.samples]
         return part
 
     def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> "AnomalyDataset":
@@ -226,8 +222,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         """
         n = round(len(self) * fraction) if 0 < fraction < 1 else 0
         if not 0 < n < len(self):
-            raise ValueError(f"fraction must lie between 0 and 1 and leave an item on both sides; got {fraction} of "
-                             f"{len(self)} items. Choose another, or add images.")
+            raise ValueError(f"fraction must leave items on both sides, in (0, 1); got {fraction} of {len(self)}.")
         part, rest = random_split(self, [n, len(self) - n], torch.Generator().manual_seed(seed))
         return self.subset(sorted(rest.indices)), self.subset(sorted(part.indices))
 

@@ -11,7 +11,7 @@ from torch.utils.data import Subset, TensorDataset
 from rdlib.datasets.check import Findings
 from rdlib.datasets.samples import AnomalyData, Sample
 from rdlib.deploy.page import embedded, render
-from rdlib.deploy.train import Estimate, usual_epochs
+from rdlib.deploy.train import estimate, usual_epochs
 from rdlib.figures.picture import draw_outlines
 from rdlib.images import as_images
 from rdlib.model import ReverseDistillation
@@ -40,7 +40,7 @@ def expected(data: AnomalyData, epochs: int | None = None, batch_size: int = 16,
     images = Subset(TensorDataset(torch.rand(1, 3, *size)), [0] * n)
     fit(ReverseDistillation(backbone, "random").to(best_device()), images, epochs or usual_epochs(n, batch_size),
         batch_size=batch_size, cache=False, progress=False,
-        callbacks=[Estimate(scored, size[0] * size[1], said.append), lambda run: setattr(run, "stop", bool(said))])
+        callbacks=[estimate(scored, size[0] * size[1], said.append), lambda run: setattr(run, "stop", bool(said))])
     return f"{said[0]} Estimated from a few steps on this machine, for images of {size[0]} x {size[1]} pixels."
 
 
@@ -53,8 +53,7 @@ def write_check(path: Path, data: AnomalyData, findings: Findings, expected: str
         findings: what `datasets.check` found.
         expected: what training would take, in words.
     """
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    render(path, "check.html", findings=findings, expected=expected, parts=parts, shown=SHOWN,
+    render(path, "check.html", data=data, findings=findings, expected=expected, shown=SHOWN,
            picture=partial(_picture, size=data.train.size))
 
 

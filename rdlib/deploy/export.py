@@ -2,7 +2,7 @@
 
 The graph contains everything that `predict` does: normalization, teacher, bottleneck, student, distances, upsampling,
 fusion, smoothing, region of interest and score. It does not contain reading and resizing (`rdlib.images.read_image`) or
-the comparison with the threshold; the file says both in words, see `rdlib.deploy.card`. onnxruntime 1.14 and later run
+the comparison with the threshold; the file says both in words, by the template card.txt. onnxruntime 1.14 and later run
 it. Both need `pip install 'rdlib[export]'`.
 """
 import copy
@@ -11,22 +11,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
-from rdlib.deploy.card import model_card
 from rdlib.detector import Distillation, Scorer, accepted_range, checked_images
 from rdlib.images import Images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import WeightsError
+from rdlib.utils.errors import WeightsError, check_choice
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
+from rdlib.utils.version import __version__
 from rdlib.weights import check_values
 
-OPSET, IR_VERSION = 18, 8  # both run from onnxruntime 1.14 on, see `rdlib.deploy.card`
+OPSET, IR_VERSION = 18, 8  # both run from onnxruntime 1.14 on, see card.txt
+CARD = Path(__file__).with_name("card.txt")  # what those must know who have nothing but the file
 
 
 class Pipeline(nn.Module):
@@ -49,7 +51,7 @@ class Pipeline(nn.Module):
 
 
 @neutral()
-def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, int] | None = None, *,
+def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
@@ -68,25 +70,29 @@ def export_onnx(model: Distillation, path: str | Path, size: int | tuple[int, in
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: `size` is missing, invalid or not the model's, or `images` is empty or has another size.
+        ValueError: another kind of model or file, `size` is missing, invalid or not the model's, or `images` is empty
+            or has another size.
         WeightsError: weights are NaN or infinite.
         RuntimeError: ONNX and PyTorch differ by more than `tolerance`.
     """
-    if not isinstance(model, Distillation):
-        raise ValueError(f"A ReverseDistillation or ForwardStudent can be exported, got a {type(model).__name__}.")
+    if not isinstance(model, Distillation) or Path(path).suffix != ".onnx":
+        raise ValueError("A ReverseDistillation or ForwardStudent can be exported, to an .onnx file; got a "
+                         f"{type(model).__name__} and {path}.")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = agreed_size(model.image_size, size)
     if height % 32 or width % 32:
         raise ValueError(f"An image's sides must be multiples of 32, got {height} x {width}. Pass another size.")
     check_values(model.state_dict(), f"{path} was not written")
+    low, high = accepted_range(model.config.value_range)
     if images is None:
-        low, high = accepted_range(model.config.value_range)
         images = low + (high - low) * torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
     if tuple(images.shape[1:]) != (3, height, width) or not len(images):
         raise ValueError(f"Images to compare on are (N, 3, {height}, {width}), N above 0; got {tuple(images.shape)}.")
-    proto, card = _traced(model, (height, width)), model_card(model, (height, width))
-    proto.doc_string = "\n".join(f"{name}: {text}" for name, text in card.items()) + "\n"
-    onnx.helper.set_model_props(proto, card | {"rdlib": json.dumps(model.describe() | {"size": (height, width)})})
+    proto, card = _traced(model, (height, width)), jinja2.Template(CARD.read_text(encoding="utf-8"), trim_blocks=True)
+    proto.doc_string = card.render(model=model, kind=type(model).__name__, version=__version__, low=low, high=high,
+                                   height=height, width=width)
+    words = dict(line.split(": ", 1) for line in proto.doc_string.strip().split("\n"))
+    onnx.helper.set_model_props(proto, words | {"rdlib": json.dumps(model.describe() | {"size": (height, width)})})
     with written_atomically(path) as temporary, written_atomically(f"{path}.txt") as text:
         text.write_text(proto.doc_string, encoding="utf-8")
         onnx.save(proto, temporary)
@@ -143,8 +149,7 @@ class OnnxDetector(Scorer):
             DataError: a file is missing or no readable image.
             NotFiniteError: maps or scores are NaN or infinite.
         """
-        if precision not in ("float32", "auto"):
-            raise ValueError(f"An exported model computes in float32; got precision='{precision}'. Leave it out.")
+        check_choice("precision of an exported model", precision, ("float32", "auto"))
         batches = checked_images(images, self.image_size, self._range, self.white).float().split(batch_size)
         parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 from rdlib.datasets.samples import AnomalyData
 from rdlib.evaluation import Report
 from rdlib.figures import gallery, loss_curve, roc_and_pro, score_histogram
-from rdlib.figures.canvas import Figure, stored
+from rdlib.figures.canvas import stored
 from rdlib.figures.style import ORANGE
 from rdlib.training import Run
 from rdlib.utils.files import written_atomically
@@ -32,13 +32,11 @@ def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Repo
     histogram = score_histogram(report)
     histogram.axes[0].axvline(threshold.score, color=ORANGE, linestyle="dashed", label="threshold")
     histogram.axes[0].legend()
-    figures = [loss_curve(run), histogram]
-    if len(good) and len(bad):
-        figures.append(roc_and_pro(report))
+    figures = [loss_curve(run), histogram, *([roc_and_pro(report)] if len(good) and len(bad) else [])]
     render(path, "page.html", data=data, split=split, run=run, report=report, threshold=threshold,
            counts=[(len(part), (report.scores[part] >= threshold.score).sum()) for part in (good, bad)],
-           figures=map(_encoded, figures),
-           worst=[(_encoded(gallery(report, indices=part, threshold=threshold.pixel)), table.iloc[part])
+           figures=figures, source=lambda figure: embedded(stored(figure)),
+           worst=[(gallery(report, indices=part, threshold=threshold.pixel), table.iloc[part])
                   for part in (good[:WORST], bad[:WORST]) if len(part)])
 
 
@@ -52,10 +50,4 @@ def render(path: Path, template: str, **values: object) -> None:
 
 def embedded(content: bytes) -> str:
     """Return a PNG or JPEG file as a source for a page."""
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _encoded(figure: Figure) -> tuple[str, str]:
-    """Encode a figure for the page: its picture's source, and its summary."""
-    return embedded(stored(figure)), figure.summary
+    return f"data:image/{'png' if content[1:4] == b'PNG' else 'jpeg'};base64,{base64.b64encode(content).decode()}"

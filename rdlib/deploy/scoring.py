@@ -1,6 +1,7 @@
 """Score a folder of images: write a table of scores, and overlays that show where each image is anomalous."""
 import csv
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.datasets.leftover import UNREAD
+from rdlib.datasets.leftover import UNREAD, walk
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, SHOWN, begin_table, cell, finished_table, listed_name, remove_outdated, shown
@@ -28,7 +29,7 @@ from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
 
-OVERLAYS = ("anomalous", "all", "none")
+DRAWN: dict[str, Any] = {"anomalous": lambda value: value == 1, "all": lambda value: True, "none": lambda value: False}
 NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
@@ -59,7 +60,8 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         or 0; it is missing without a threshold. `row` and `column` locate the map's maximum, in pixels of the upright
         image. `height` and `width` are the size of this image in pixels. `error` describes what is wrong with the file,
         its score or its overlay; it is empty if nothing is. Without a score, only `file` and `error` have values.
-        `table.attrs["notes"]` lists in words what was left out in `folder` and what was left in OUT/overlays.
+        `table.attrs["notes"]` lists what a warning has said: what was left out in `folder`, what was left in
+        OUT/overlays, and signs that the scores cannot be trusted.
 
     Raises:
         DataError: `folder` is missing, a file, or inside `out`, or it holds no image file.
@@ -68,7 +70,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
         OSError: the table cannot be written.
     """
     folder, out = Path(folder), Path(out)
-    check_choice("choice of overlays", overlays, OVERLAYS)
+    check_choice("choice of overlays", overlays, DRAWN)
     images, size = find_images(folder, out), agreed_size(model.image_size, size)
     names = {listed_name(path, folder): path for path in images}
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
@@ -78,13 +80,15 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     with (out / "scores.csv").open("a", 1, "utf-8", newline="") as file:  # buffering of 1 writes each line at once
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
-            target = out / "overlays" / f"{path.relative_to(folder).as_posix()}.png"
-            if values is not None and _selected(row.get("anomalous"), overlays):
-                _draw(path, target, row, values, model)
+            if values is not None and DRAWN[overlays](row.get("anomalous")):
+                _draw(path, out / "overlays" / f"{path.relative_to(folder).as_posix()}.png", row, values, model)
             writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
     table = finished_table(out)
-    wanted = table["file"][(table["error"] == "") & _selected(table["anomalous"], overlays)]
-    table.attrs["notes"] = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done)
+    wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
+    notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
+    if notes:
+        warnings.warn("\n".join(notes), stacklevel=2)
+    table.attrs["notes"] = notes
     return table
 
 
@@ -95,8 +99,7 @@ def find_images(folder: Path, out: Path) -> list[Path]:
     DataError if the folder is missing or inside `out`, or if no image is left.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file, but a folder is wanted. Put the file into a folder of its own."
-                        if folder.exists() else f"There is no folder {folder}. Check the path.")
+        raise DataError(f"{folder} {'is a file' if folder.exists() else 'is missing'}, but a folder is wanted.")
     if folder.resolve().is_relative_to(out.resolve()):
         raise DataError(f"OUT holds FOLDER; name another. OUT is {out.resolve()}, FOLDER is {folder.resolve()}.")
     found = images_below(folder, skip=[out])
@@ -108,18 +111,13 @@ def find_images(folder: Path, out: Path) -> list[Path]:
 
 def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
     """Count the files below `folder`, but not in `out`, that look like images and are not among `images`."""
-    homes = {path.parent: os.path.realpath(path.parent) for path in images}
-    scored, seen, left = {(homes[path.parent], path.name) for path in images}, {os.path.realpath(out)}, list[Path]()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        left += [Path(place, name) for name in files if (real, name) not in scored]
-    hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS)
+    scored = {(os.path.realpath(path.parent), path.name) for path in images}
+    left = [place / name for _, place, names in walk([folder], [out]) for name in names
+            if (os.path.realpath(place), name) not in scored]
+    hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS or path.is_dir())
     unread = Counter(path.suffix.lower() for path in left if path.suffix.lower() in UNREAD)
     kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
-    lines = {f"Left out, since hidden, in a hidden folder or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
+    lines = {f"Left out, since hidden, not accessible or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
              f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}
     return [line for line, found in lines.items() if found]
 
@@ -156,10 +154,9 @@ def _predicted(model: Scorer, images: list[Tensor]) -> list[tuple[NDArray | None
         return []
     try:
         maps, scores = model.predict(torch.stack(images))
-    except NotFiniteError as error:
-        rest = iter(_predicted(model, [image for i, image in enumerate(images) if i not in error.indices]))
-        return [(None, np.nan) if i in error.indices else next(rest) for i in range(len(images))]
-    return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
+        return list(zip(as_array(maps), as_array(scores).tolist(), strict=True))
+    except NotFiniteError:
+        return [(None, np.nan)] if len(images) == 1 else [_predicted(model, [image])[0] for image in images]
 
 
 def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) -> dict:
@@ -171,11 +168,6 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
     decision = {"anomalous": int(score >= model.threshold.score)} if model.threshold else {}
     return {"score": f"{score:.9g}", "row": row, "column": column, "height": size[0], "width": size[1], "error": "",
             **decision}
-
-
-def _selected(anomalous: Any, overlays: str) -> Any:
-    """Return whether `overlays` selects an image, or a column of them, by its value in `anomalous`."""
-    return {"all": True, "anomalous": anomalous == 1, "none": False}[overlays]
 
 
 def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -> None:
@@ -199,19 +191,18 @@ def load_scorer(path: str | Path) -> Scorer:
     return OnnxDetector(path) if Path(path).suffix.lower() == ".onnx" else load(path).to(best_device())
 
 
-def scoring_messages(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> tuple[str, list[str]]:
-    """Summarize the result of `score_folder`: in lines, and in warnings of scores that are not finite and of drift.
+def doubts(table: pd.DataFrame, threshold: Threshold | None) -> list[str]:
+    """Say why the scores cannot be trusted: some are not finite, or they have drifted."""
+    failed = int((table["error"] == NOT_FINITE).sum())
+    drifted = drift_warnings(table["score"].dropna().to_numpy(), threshold) if threshold else ()
+    return [f"{failed} of {len(table)} files have no score: {NOT_FINITE}"] * bool(failed) + [*drifted]
 
-    The lines count files and errors, give the first errors, and say what was left out and what was left in `out`.
-    """
+
+def in_words(table: pd.DataFrame, threshold: Threshold | None, out: Path) -> str:
+    """Summarize the result of `score_folder` in lines: the numbers of files and errors, and the first errors."""
     bad = table[table["error"] != ""]
-    not_finite, more = int((bad["error"] == NOT_FINITE).sum()), len(bad) - SHOWN
     verdict = (f"{int(table['anomalous'].sum())} anomalous (score at least {threshold.score:.4g})" if threshold else
                "no threshold was saved with the model, so none is called anomalous")
-    warnings = [f"{not_finite} of them have no score: {NOT_FINITE}"] if not_finite else []
-    if threshold:
-        warnings += drift_warnings(table["score"].dropna().to_numpy(), threshold)
-    lines = [f"{len(table)} files, {len(bad)} with an error; {verdict}: {out / 'scores.csv'}",
-             *(f"{name}: {error}" for name, error in zip(bad["file"][:SHOWN], bad["error"], strict=False)),
-             *[f"{more} more files have an error, see the table."] * (more > 0), *table.attrs.get("notes", [])]
-    return "\n".join(lines), warnings
+    more = [f"{len(bad) - SHOWN} more files have an error, see the table."] * (len(bad) > SHOWN)
+    first = [f"{name}: {error}" for name, error in zip(bad["file"][:SHOWN], bad["error"], strict=False)]
+    return "\n".join([f"{len(table)} files, {len(bad)} with an error; {verdict}: {out / 'scores.csv'}", *first, *more])

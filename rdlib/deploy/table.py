@@ -1,7 +1,7 @@
 """Keep the table of scores on disk while it grows, so that a stopped run keeps its rows and can go on.
 
 OUT/scores.csv has the rows, a line each. OUT/run.json says which model, settings and folder they belong to. Until the
-table is complete, OUT/earlier.json has the names of rows that are no longer in it.
+table is complete, it also has the names of earlier rows that are no longer in the table.
 """
 import json
 import os
@@ -19,7 +19,6 @@ TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "colu
 COLUMNS = tuple(TYPES)
 UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last are bytes that are no UTF-8
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # what a spreadsheet would calculate
-EARLIER = "earlier.json"
 SHOWN = 3  # names in a message
 
 
@@ -46,31 +45,25 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
     ValueError if the table belongs to another run. `run` is what all rows depend on.
     """
     table, note = out / "scores.csv", out / "run.json"
-    old, kept = _read(table), pd.DataFrame(columns=COLUMNS)
+    old, before, kept = _read(table), _load(note), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
-        now, before = json.loads(json.dumps(run)), _load(note, {})
-        other = [name for name in now if name not in before or now[name] != before[name]]
+        other = [name for name, value in json.loads(json.dumps(run)).items() if before.get(name, ...) != value]
         if other or tuple(old.columns) != COLUMNS:
             raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
                              "Write to another folder, or leave resume out to score all images again.")
-        began = os.path.getmtime(note)
-        changed = {name for name, path in paths.items() if not os.path.exists(path)
-                   or max(os.path.getmtime(path), os.path.getctime(path)) > began}  # ctime: also a copy with its time
+        changed = {name for name, path in paths.items() if not os.path.exists(path)  # ctime: also a copy with its time
+                   or max(os.path.getmtime(path), os.path.getctime(path)) > before["began"]}
         kept = old[~old["file"].isin(changed) & (old["error"] == "")]
-    if gone := {*_load(out / EARLIER, [])} | ({*old.get("file", ())} - {*kept["file"]}):
-        _write(sorted(gone), out / EARLIER)
-    if not resume:
-        note.unlink(missing_ok=True)  # first, since it does not describe the next table
+    earlier = sorted({*before.get("earlier", ())} | ({*old.get("file", ())} - {*kept["file"]}))
+    _write({"earlier": earlier}, note)  # it describes no run until the table is that of the run
     _write(kept, table)
-    _write(run, note)
+    _write(run | {"began": os.path.getmtime(table), "earlier": earlier}, note)
     return set(kept["file"])
 
 
 def finished_table(out: Path) -> pd.DataFrame:
-    """Return the table of a complete run, and sort its file by name where a resumed run has not."""
-    table = _read(out / "scores.csv")
-    if not table["file"].is_monotonic_increasing:
-        _write(table := table.sort_values("file", ignore_index=True), out / "scores.csv")
+    """Return the table of a complete run, and sort its file by name."""
+    _write(table := _read(out / "scores.csv").sort_values("file", ignore_index=True), out / "scores.csv")
     return table
 
 
@@ -79,10 +72,11 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
 
     Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
     """
-    overlays, outdated, left = out / "overlays", {*_load(out / EARLIER, [])} - wanted, []
-    linked, known = overlays.is_symlink(), wanted | kept
-    files = () if linked else sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir())
-    for path in files:
+    overlays, run, left = out / "overlays", _load(out / "run.json"), []
+    outdated, known = {*run["earlier"]} - wanted, wanted | kept
+    if overlays.is_symlink():
+        return [f"{overlays} is a link. Overlays of earlier scorings were left there."] * bool(outdated)
+    for path in sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = listed_name(path, overlays)
         image = name[:-4] if name.endswith(".png") else ""
         with suppress(OSError):
@@ -90,14 +84,16 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
                 path.unlink()
         if image not in known and os.path.lexists(path):
             left.append(name)
-    (out / EARLIER).unlink(missing_ok=True)
-    if linked and outdated:
-        return [f"{overlays} is a link. Overlays of earlier scorings were left there."]
+    _write(run | {"earlier": []}, out / "run.json")
     return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
 
 
-def _load(path: Path, default: dict | list) -> dict | list:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+def _load(note: Path) -> dict:
+    """Read what run.json says; {} if there is none, or another file in its place."""
+    try:
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -110,7 +106,7 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _write(content: pd.DataFrame | dict | list, path: Path) -> None:
+def _write(content: pd.DataFrame | dict, path: Path) -> None:
     text = (content.to_csv(index=False, float_format="%.9g", lineterminator="\n")
             if isinstance(content, pd.DataFrame) else json.dumps(content, indent=1))
     with written_atomically(path) as temporary:

@@ -3,17 +3,22 @@
 The images that choose the threshold are not trained on. Copies promise nothing, so each image counts once.
 """
 import math
+import re
 import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.deploy.page import write_page
-from rdlib.deploy.roi import read_roi
 from rdlib.encoder import get_backbone
 from rdlib.evaluation import Report, evaluate
+from rdlib.images import header
+from rdlib.masks import read_mask
 from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, distinct, images_needed, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
@@ -56,18 +61,17 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
         FloatingPointError: training has diverged.
     """
     path = Path(path)
-    page = check_target(path)
+    check_target(path)
     train, held, split = split_good(data, seed)
     _digests(data.test)  # a damaged file ends the command here, not after the training
-    mask = read_roi(roi, data.train) if roi else None
     weights, cost = choose_teacher(teacher, backbone)
     say(f"{split}\nTeacher: {cost}")
-    sigma = math.sqrt(math.prod(train.size)) / 64
-    model = ReverseDistillation(backbone, weights, sigma=sigma, seed=seed).to(best_device())
-    model.set_roi(mask)
+    pixels, page = math.prod(train.size), path.with_suffix(".html")
+    model = ReverseDistillation(backbone, weights, sigma=math.sqrt(pixels) / 64, seed=seed).to(best_device())
+    model.set_roi(read_roi(roi, data.train) if roi else None)
     epochs = usual_epochs(len(train), batch_size) if epochs is None else epochs
-    estimate = Estimate(len(held) + len(data.test or ()), math.prod(train.size), say)
-    run = fit(model, train, epochs, batch_size=batch_size, seed=seed, callbacks=[estimate], progress=progress)
+    run = fit(model, train, epochs, batch_size=batch_size, seed=seed, progress=progress,
+              callbacks=[estimate(len(held) + len(data.test or ()), pixels, say)])
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
     page.unlink(missing_ok=True)  # it describes the model that is replaced now
@@ -81,20 +85,18 @@ def usual_epochs(images: int, batch_size: int) -> int:
     return max(EPOCHS, math.ceil(STEPS / math.ceil(images / batch_size)))
 
 
-def check_target(path: Path) -> Path:
-    """Check that a model file and its report page can be written. Create their folder, and return the page's path.
+def check_target(path: Path) -> None:
+    """Check that a model file and its report page can be written, and create their folder.
 
     Raises ValueError if they cannot, or if the name does not end in .safetensors.
     """
-    page = path.with_suffix(".html")
     try:
-        if path.suffix != ".safetensors" or path.is_dir() or page.is_dir():
+        if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
             raise ValueError("it must end in .safetensors, and neither it nor its .html page may be a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be written: {error}. Choose another name or another folder.") from error
-    return page
 
 
 def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDataset, str]:
@@ -120,8 +122,42 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
 
 def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
     """Read every image, and return values that only equal images share."""
-    items = map(dataset.__getitem__, range(len(dataset))) if dataset else ()
-    return [sha256(item.image.numpy().tobytes()).digest() for item in items]
+    return [sha256(dataset[i].image.numpy().tobytes()).digest() for i in range(len(dataset))] if dataset else []
+
+
+def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
+    """Read a region of interest in the pixels of the image files, and resize it to the size of the data set.
+
+    Args:
+        text: "X0,Y0,X1,Y1", a box that ends before X1 and Y1; or the path of a mask image, white inside.
+        dataset: images that the region belongs to, all of one size as files.
+
+    Returns:
+        (H, W) bool, True inside.
+
+    Raises:
+        DataError: the images differ in size, or the mask cannot be read or has another size.
+        ValueError: the box does not lie in the images, no pixel is inside, or the text is neither a box nor a file.
+    """
+    sizes = {header(sample.path)[:2] for sample in dataset.samples if hasattr(sample, "path")} or {dataset.size}
+    if len(sizes) > 1:
+        raise DataError(f"A region needs images of one size; these have {len(sizes)}. Leave --roi out, or cut them.")
+    (height, width), = sizes
+    if re.fullmatch(r"-?\d+(,-?\d+){3}", text):
+        x0, y0, x1, y1 = map(int, text.split(","))
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(f"The box {text} is not in {width} x {height} pixels; all is --roi 0,0,{width},{height}.")
+        y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
+        roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
+    elif not Path(text).is_file():
+        raise ValueError(f"--roi {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
+    else:
+        roi, size = read_mask(Path(text), dataset.size)
+        if size != (height, width):
+            raise DataError(f"The mask {text} has {size[1]} x {size[0]} pixels, the images {width} x {height}.")
+    if not roi.any():
+        raise ValueError(f"--roi {text} holds no pixel at the model's size. Give a larger region, or a larger --size.")
+    return roi
 
 
 def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
@@ -129,17 +165,16 @@ def choose_teacher(teacher: str, backbone: str) -> tuple[str, str]:
 
     Raises WeightsError if "best" finds no weights for this backbone.
     """
-    reason, url = "", get_backbone(backbone).imagenet.url
     if teacher == "best":
         try:
-            download_state_dict(url)
-            teacher = "imagenet"
+            download_state_dict(get_backbone(backbone).imagenet.url)
+            return "imagenet", TEACHERS["imagenet"]
         except WeightsError as error:
             if backbone != "resnet18":
                 raise
-            teacher, reason = "embedded", f"\nNo ImageNet weights: {error}"
+            return "embedded", f"{TEACHERS['embedded']}\nNo ImageNet weights: {error}"
     resolved = str(resolve_weights(backbone, teacher))
-    return teacher, TEACHERS.get(resolved, f"weights from {resolved}.") + reason
+    return teacher, TEACHERS.get(resolved, f"weights from {resolved}.")
 
 
 def choose_threshold(held: Report) -> Threshold:
@@ -149,27 +184,29 @@ def choose_threshold(held: Report) -> Threshold:
     return threshold_from_good(held.scores, held.maps, rate, confidence=CONFIDENCE)
 
 
-class Estimate:
-    """A callback that says after the first steps what the rest takes, in minutes and memory.
+def estimate(images: int, pixels: int, say: Callable[[str], object]) -> Callable[[Run], None]:
+    """Create a callback that says after the first steps what the rest takes, in minutes and memory.
 
     Args:
         images: number of images to score after training; scoring one takes less than training on it.
         pixels: number of pixels of an image.
-        say: function that receives the text.
+        say: function that receives the text, once.
+
+    Returns:
+        The callback.
     """
+    first = 0.0
 
-    def __init__(self, images: int, pixels: int, say: Callable[[str], object]):
-        self.images, self.pixels, self.say, self.first = images, pixels, say, 0.0
-
-    def __call__(self, run: Run) -> None:
-        """Say it once. The first step does not count, since it is slower than the others."""
+    def after_step(run: Run) -> None:
+        nonlocal first  # the first step does not count, since it is slower than the others
         steps = run.epochs * run.steps_per_epoch
-        self.first = run.seconds if run.step == 1 else self.first
+        first = run.seconds if run.step == 1 else first
         if run.step == min(PROBE, steps):
-            seconds = (run.seconds - self.first) / (run.step - 1) if run.step > 1 else self.first
-            rest = seconds * (steps - run.step + self.images / run.settings["batch_size"])
+            seconds = (run.seconds - first) / (run.step - 1) if run.step > 1 else first
+            rest = seconds * (steps - run.step + images / run.settings["batch_size"])
             time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
             # a pixel takes 20 bytes in maps, masks and metrics
-            memory = peak_memory_mib(run.model.device) / 2**10 + 20 * self.images * self.pixels / 2**30
-            self.say(f"{time} for {run.epochs} epochs and {self.images} images to score. Memory: about "
-                     f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
+            memory = peak_memory_mib(run.model.device) / 2**10 + 20 * images * pixels / 2**30
+            say(f"{time} for {run.epochs} epochs and {images} images to score. Memory: about {memory:.1f} GiB in all; "
+                f"beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
+    return after_step

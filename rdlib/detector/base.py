@@ -174,8 +174,7 @@ class Detector(Shown, Saved):
         """
         with eval_mode(self, self.device):
             batches = checked_images(images, self.image_size, self.config.value_range, self.white).split(batch_size)
-            maps = torch.cat([self.anomaly_maps(batch.to(self.device, self.mean.dtype), precision)
-                              for batch in batches])
+            maps = torch.cat([self.anomaly_maps(part.to(self.device, self.mean.dtype), precision) for part in batches])
             maps = self.inside_roi(gaussian_smooth(maps, self.config.sigma))
             scores = image_score(maps, self.config.score)
             check_finite(maps, scores)

@@ -1,6 +1,7 @@
 """Define the settings of a model."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rdlib.anomaly_map import FUSIONS, SCALES, SCORES, checked_scales
 from rdlib.utils.arrays import as_size
@@ -11,6 +12,7 @@ from rdlib.utils.errors import check_choice
 class Config:
     """The settings of a model. Settings and state dict together define it."""
 
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"score": SCORES}  # what other settings may be
     backbone: str = "resnet18"
     weights: str = "unknown"  # the teacher's, see `TeacherEncoder.weights`; the model sets it
     sigma: float = 4.0  # width of the smoothing, in pixels of the input
@@ -28,15 +30,13 @@ class Config:
         self.scales = checked_scales(self.scales)
         if self.sigma < 0:
             raise ValueError(f"sigma is a width in pixels and cannot be negative; got {self.sigma}. Use 0 for none.")
-        check_choice("score", self.score, SCORES)
+        for name, choices in self.choices.items():
+            check_choice(name, getattr(self, name), choices)
 
 
 @dataclass(kw_only=True)
 class DistillationConfig(Config):
     """The settings of a teacher-student model: those of `Config`, and how the maps of the scales are joined."""
 
+    choices = Config.choices | {"fusion": FUSIONS}
     fusion: str = "add"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("fusion", self.fusion, FUSIONS)

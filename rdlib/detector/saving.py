@@ -31,8 +31,7 @@ class OfTheClass(classmethod):
         return super().__get__(None, owner) if instance is None else self._refuse
 
     def _refuse(self, *args, **options) -> None:
-        name = self.__func__.__name__
-        raise TypeError(f"{name} returns a new model. Call it on the class: model = ReverseDistillation.{name}(path).")
+        raise TypeError("load returns a new model. Call it on the class: model = ReverseDistillation.load(path).")
 
 
 class Saved(Scorer, nn.Module):
@@ -50,8 +49,7 @@ class Saved(Scorer, nn.Module):
         """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
         return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
                 "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
-                "weights": fingerprint(self),
-                "threshold": asdict(self.threshold) if self.threshold else None}
+                "weights": fingerprint(self), "threshold": asdict(self.threshold) if self.threshold else None}
 
     def layers(self) -> dict[str, tuple]:
         """Return class, dtype's kind and shape of all weights by their names."""

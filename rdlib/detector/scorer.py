@@ -114,9 +114,8 @@ def _check_range(images: Tensor, least: float, most: float, tolerance: float) ->
             (least, most) != (0, 1),
         "If they were resampled, which overshoots, clamp them to [0, 1].": -0.5 <= low and high <= 1.5,
         "If they are 0 to 255, divide by 255, or pass them as uint8.": -0.5 <= low and high <= 256,
-        "They look normalized, as with ImageNet's statistics. The model does that. Undo it.": max(-low, high) < 3,
-        "Scale them as the training images.": True}
-    cause = next(text for text, applies in causes.items() if applies)
+        "They look normalized, as with ImageNet's statistics. The model does that. Undo it.": max(-low, high) < 3}
+    cause = next((text for text, applies in causes.items() if applies), "Scale them as the training images.")
     raise ValueError(f"The images' values must lie in [{least:.4g}, {most:.4g}], as those of the training images; got "
                      f"{low:.4g} to {high:.4g}. {cause}")
 

@@ -32,8 +32,7 @@ STORED = ("maps", "scores", "masks", "fpr_limit", "seconds", "unknown")  # field
 
 def _of_images(metric: Callable[[NDArray, NDArray], float]) -> cached_property[float]:
     """Define a metric of labels and scores; NaN unless both classes are present."""
-    return cached_property(lambda report: metric(report.labels, report.scores) if 0 < report.labels.mean() < 1 else
-                           np.nan)
+    return cached_property(lambda own: metric(own.labels, own.scores) if 0 < own.labels.mean() < 1 else np.nan)
 
 
 def _of_pixels(metric: Callable[[PixelRanking], float]) -> cached_property[float]:
@@ -131,9 +130,9 @@ class Report(Shown):
                 known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
         except Exception as error:  # errors about damaged files have no common base
-            raise DataError(f"{path} cannot be read as a report ({type(error).__name__}: {error}). Check the path, or "
-                            "save the report again.") from error
-        test, size = AnomalyDataset([ItemSample(*pair) for pair in known], maps.shape[1:], has_masks), maps.shape[1:]
+            raise DataError(f"{path} cannot be read as a report ({error!r}). Check it, or save it again.") from error
+        size = maps.shape[1:]
+        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, has_masks)
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)
@@ -157,18 +156,13 @@ class Report(Shown):
         both = known.any() and not known.all()
         return PixelRanking(self.masks, self.maps, self.unknown) if self.dataset.has_masks and both else None
 
+    # AUROC, average precision, and the highest F1 of all thresholds: of the image scores, and of all known pixels
     image_auroc = _of_images(auroc)
-    """AUROC of the image scores."""
     image_ap = _of_images(average_precision)
-    """Average precision of the image scores."""
     image_f1_max = _of_images(lambda labels, scores: f1_max(labels, scores)[0])
-    """Highest F1 over all thresholds on the image scores."""
     pixel_auroc = _of_pixels(PixelRanking.auroc)
-    """AUROC over all pixels, good images included."""
     pixel_ap = _of_pixels(PixelRanking.average_precision)
-    """Average precision over all pixels."""
     pixel_f1_max = _of_pixels(lambda pixels: pixels.f1_max()[0])
-    """Highest F1 over all thresholds on the pixels."""
 
     @cached_property
     def aupro(self) -> float:
@@ -240,12 +234,11 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         for item in loader:
             where: Sequence[int] = item.index.numpy()
             try:
-                predicted = model.predict(item.image, batch_size, precision)
-                check_finite(*predicted)
+                check_finite(*(predicted := model.predict(item.image, batch_size, precision)))
+                maps[where], scores[where] = map(as_array, predicted)
             except NotFiniteError as error:
                 bad = [int(where[i]) for i in error.indices]
                 raise NotFiniteError(bad, [f"{i} ({test.samples[i].name})" if test else str(i) for i in bad]) from None
-            maps[where], scores[where] = map(as_array, predicted)
             masks[where], unknown[where], labels[where] = item.mask, item.unknown, item.label
             bar.update(len(where))
     if test is None:

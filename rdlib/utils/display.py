@@ -10,8 +10,7 @@ class Shown:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        lines = (f"\n  {name}: {value}" for name, value in self._shown())
-        return type(self).__name__ + "".join(lines)
+        return type(self).__name__ + "".join(f"\n  {name}: {value}" for name, value in self._shown())
 
     def _repr_html_(self) -> str:
         rows = (f'<tr><th style="text-align: left">{escape(name)}</th>'

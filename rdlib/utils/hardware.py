@@ -1,9 +1,8 @@
 """Choose device, memory format and precision, and measure memory."""
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 import psutil
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from rdlib.utils.errors import check_choice
 
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
-Precision = Literal["float32", "bf16"]
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def best_device() -> torch.device:
@@ -26,7 +25,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
+def resolve_precision(precision: str, device: torch.device) -> str:
     """Replace "auto" by the faster of "float32" and "bf16" on `device`. Raises ValueError for an unknown precision."""
     check_choice("precision", precision, ("float32", "bf16", "auto"))
     return "bf16" if precision == "bf16" or precision == "auto" and has_fast_bf16(device) else "float32"
@@ -68,10 +67,8 @@ def available_memory() -> int:
     free = psutil.virtual_memory().available
     for limit, usage in (("memory.max", "memory.current"),
                          ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2, v1
-        try:
+        with suppress(OSError, ValueError):  # no such file, or "max": no limit
             free = min(free, int((CGROUP / limit).read_text("utf-8")) - int((CGROUP / usage).read_text("utf-8")))
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
     return max(free, 0)
 
 
@@ -82,30 +79,22 @@ def has_fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return bool(cpu_flags().get("avx512_bf16") or cpu_flags().get("amx_bf16"))
-    return False
+    flags = cpu_flags() if device.type == "cpu" else {}
+    return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def cpu_flags() -> Mapping[str, bool]:
     """Return the processor's features, as torch reports them. With older versions of torch, Linux reports them."""
     if hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu.get_capabilities()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return dict.fromkeys(file.read().split(), True)
-    except OSError:
-        return {}
+    return dict.fromkeys(CPU_INFO.read_text("utf-8").split(), True) if CPU_INFO.exists() else {}
 
 
 def peak_memory_mib(device: torch.device) -> float:
     """Return the peak memory so far in MiB: of torch's tensors on CUDA, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    process = psutil.Process().memory_info()
-    if hasattr(process, "peak_wset"):  # Windows
-        return process.peak_wset / 2**20
-    import resource  # everywhere else
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # Windows has none
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
