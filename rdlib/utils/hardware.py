@@ -79,15 +79,12 @@ def has_fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    flags = cpu_flags() if device.type == "cpu" else {}
+    flags: Mapping[str, bool] = {}
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        flags = torch.cpu.get_capabilities()
+    elif device.type == "cpu" and CPU_INFO.exists():  # older versions of torch do not say; Linux does
+        flags = dict.fromkeys(CPU_INFO.read_text("utf-8").split(), True)
     return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16"))
-
-
-def cpu_flags() -> Mapping[str, bool]:
-    """Return the processor's features, as torch reports them. With older versions of torch, Linux reports them."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        return torch.cpu.get_capabilities()
-    return dict.fromkeys(CPU_INFO.read_text("utf-8").split(), True) if CPU_INFO.exists() else {}
 
 
 def peak_memory_mib(device: torch.device) -> float:
