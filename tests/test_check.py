@@ -104,7 +104,6 @@ def test_what_was_read(spoiled):
     r"images are 2\.5 times as wide as high, and size 64 x 64 .*\(32, 96\)",
     r"1 of 39 images cannot be read, and training would stop: .*test/good/torn\.png is not a readable image",
     r"differ in color mode or format: 3 occur, L JPEG of train/good/turned\.jpg most rarely \(1\)",
-    r"1 of 39 images are for testing .* such as test/good/same\.png and train/good/003\.png.*copies on one side",
     r"1 of 11 defective images without a mask \(test/dent/001\.png\): their pixels are unknown",
     r"9 of 11 defective images with a mask that covers more than half of the image .*Invert the masks",
     r"1 of 11 defective images that lose defects at 64 x 64 pixels \(test/pinhole/000\.png\): 1 of \d+ outlined",
@@ -175,6 +174,17 @@ def test_near_duplicates_are_paired_across_the_split_only(tmp_path):
         save(pixels, tmp_path / copied)
     found = check(load_dataset(f"folder:{tmp_path}", size=64))
     assert [(one.name, two.name) for one, two in found.twins] == [("train/good/004.png", "test/good/again.png")]
+    assert "1 of 20 images are for testing or for the threshold, but look like training images, such as " \
+        "test/good/again.png and train/good/004.png. Results on them are too good: keep copies on one side." in found.wrong
+
+
+def test_a_test_image_equal_to_a_training_image_is_told_once(tmp_path):
+    clean(tmp_path)
+    (tmp_path / "test/good/same.png").write_bytes((tmp_path / "train/good/003.png").read_bytes())
+    found = check(load_dataset(f"folder:{tmp_path}", size=64))
+    assert [words for words in found.wrong if "same.png" in words] == [
+        "1 test image is equal to training images: test/good/same.png = train/good/003.png"]
+    assert [(one.name, two.name) for one, two in found.twins] == [("train/good/003.png", "test/good/same.png")]
 
 
 def test_a_defective_image_among_the_good_ones_is_shown(tmp_path):
