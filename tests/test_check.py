@@ -174,8 +174,8 @@ def test_near_duplicates_are_paired_across_the_split_only(tmp_path):
         save(pixels, tmp_path / copied)
     found = check(load_dataset(f"folder:{tmp_path}", size=64))
     assert [(one.name, two.name) for one, two in found.twins] == [("train/good/004.png", "test/good/again.png")]
-    assert "1 of 20 images are for testing or for the threshold, but look like training images, such as " \
-        "test/good/again.png and train/good/004.png. Results on them are too good: keep copies on one side." in found.wrong
+    assert "but look like training images, such as test/good/again.png and train/good/004.png" in str(found.wrong)
+    assert "1 of 20 images are for testing" in str(found.wrong)
 
 
 def test_a_test_image_equal_to_a_training_image_is_told_once(tmp_path):
