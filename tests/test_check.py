@@ -211,8 +211,8 @@ def test_few_images_are_not_called_unusual(tmp_path):
 
 def test_a_large_set_is_compared_in_part_and_says_so(tmp_path, monkeypatch):
     data = load_dataset(f"folder:{clean(tmp_path, 25)}", size=64)
-    monkeypatch.setattr("rdlib.datasets.check.MOST", 10)
-    monkeypatch.setattr("rdlib.datasets.check.COMPARED", 30)
+    monkeypatch.setitem(check.__globals__, "MOST", 10)
+    monkeypatch.setitem(check.__globals__, "COMPARED", 30)
     found = check(data)
     assert found.facts["compared"] == ("10 of 25 training images, to find unusual ones; 0 of 31 images, to find "
                                        "near-duplicates")
