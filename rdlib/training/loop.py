@@ -104,7 +104,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
                     "decay_epochs": None if schedule == "constant" else epochs, "precision": precision,
                     "images": [len(images), *first.shape],
                     "first image": None if images.augmented else zlib.crc32(first.numpy().tobytes())}
-        settings = json.loads(json.dumps(settings, default=lambda number: number.item()))  # a checkpoint takes no NumPy
+        settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
                                      fused=model.device.type in ("cpu", "cuda"))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
