@@ -87,7 +87,10 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     cfg = cfg or profile()
     data = load_dataset(name, size=cfg.size, n_train=cfg.n_train)
     model = ReverseDistillation(cfg.backbone, cfg.weights, sigma=cfg.sigma, seed=seed).to(best_device())
-    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{_key(name, cfg, seed, model)}.pt"
+    settings = [name, asdict(cfg), seed, str(model.device), resolve_precision("auto", model.device),
+                fingerprint(model.teacher), source_hash(Path(__file__).parent)]  # all that its checkpoint depends on
+    key = sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    path = data_root() / "lessons" / f"{name.replace('/', '-')}-{key}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
@@ -97,13 +100,6 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
         path.unlink(missing_ok=True)
         return lesson(name, cfg, seed=seed)
     return Lesson(data, model, run)
-
-
-def _key(name: str, cfg: Profile, seed: int, model: ReverseDistillation) -> str:
-    """Hash all settings that a lesson's checkpoint depends on, as 12 hexadecimal digits."""
-    settings = [name, asdict(cfg), seed, str(model.device), resolve_precision("auto", model.device),
-                fingerprint(model.teacher), source_hash(Path(__file__).parent)]
-    return sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
 def source_hash(library: Path) -> str:

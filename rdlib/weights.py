@@ -51,8 +51,7 @@ def coloured_noise(n: int, size: int, generator: torch.Generator) -> Tensor:
     Returns:
         (n, 3, size, size) float32, with mean 0 and standard deviation 1 in each channel.
     """
-    fy = torch.fft.fftfreq(size)[:, None]
-    fx = torch.fft.rfftfreq(size)[None, :]
+    fx, fy = torch.fft.rfftfreq(size), torch.fft.fftfreq(size)[:, None]
     frequency = torch.sqrt(fx**2 + fy**2).clamp_min(1 / size)
     slope = 0.5 + 1.5 * torch.rand(n, 1, 1, 1, generator=generator)
     white = torch.randn(n, 3, size, size, generator=generator)
@@ -111,9 +110,8 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
             socket.setdefaulttimeout(30)  # torch.hub sets none: behind a firewall that drops packets it would hang
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, wrong hash
-            raise WeightsError(
-                f"The weights at {url} could not be downloaded ({error}). Download the file on another machine and "
-                f"copy it to {path}, or use weights='embedded' or the path of a state dict.") from error
+            raise WeightsError(f"The file {url} could not be downloaded ({error}). Get it on another machine and "
+                               f"copy it to {path}, or use weights='embedded' or a file's path.") from error
         finally:
             socket.setdefaulttimeout(timeout)
     if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
@@ -126,9 +124,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises WeightsError if the file is missing, unreadable or not a plain dict of tensors.
     """
-    state = read_file(path)
-    check_state_dict(state, str(path))
-    return without_module(state)
+    return check_state_dict(read_file(path), str(path))
 
 
 def read_file(path: Path) -> Any:
@@ -252,8 +248,8 @@ def check_values(state: dict[str, Tensor], source: str) -> None:
                            "a smaller lr. If the file is damaged, get it again.")
 
 
-def check_state_dict(state: object, source: str) -> None:
-    """Check that an object is a state dict, a plain dict from names to tensors.
+def check_state_dict(state: object, source: str) -> dict[str, Tensor]:
+    """Check that an object is a state dict, a plain dict from names to tensors. Return it, see `without_module`.
 
     Args:
         state: any object.
@@ -266,3 +262,4 @@ def check_state_dict(state: object, source: str) -> None:
                                               for key, value in state.items()):
         raise WeightsError(f"{source} does not hold a plain state dict (key -> tensor). "
                            "Save one with torch.save(model.state_dict(), path).")
+    return without_module(state)

@@ -35,8 +35,7 @@ from rdlib.reproduction import (
     text_table,
     write_report,
 )
-from rdlib.reproduction.config import from_dict
-from rdlib.reproduction.single import build, evaluate_all, load
+from rdlib.reproduction.runs import build, evaluate_all, load
 from rdlib.reproduction.store import KEYS
 from rdlib.utils.errors import DataError, NotFiniteError
 
@@ -90,7 +89,7 @@ def test_the_key_is_the_configuration(config):
         other = changed.get(name, value + 1 if isinstance(value, int) else None)
         keys.add(replace(config, **{name: other}).key)
     assert len(keys) == 1 + len(asdict(config))
-    assert from_dict(json.loads(json.dumps(asdict(config)))) == config and replace(config).key == config.key
+    assert RunConfig(**json.loads(json.dumps(asdict(config)))) == config and replace(config).key == config.key
     assert "/" not in config.key and ":" not in config.key
 
 
@@ -99,7 +98,7 @@ def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config,
     outcome = run_all([config, replace(config)], store, progress=False)
     assert outcome.done == [config] and not outcome.failed
     found = store.read(config)
-    assert set(KEYS) <= set(found) and from_dict(found["config"]) == config
+    assert set(KEYS) <= set(found) and RunConfig(**found["config"]) == config
     assert found["peak_memory_mb"] > 50 and found["seconds"] > 0 and found["versions"]["torch"]
     assert found["per_defect"]["spot"]["images"] == 6
 

@@ -38,8 +38,8 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
     rows = {name: dict.fromkeys(("value", "low", "high", "binning"), np.nan) for name in METRICS}
     for name, values in resampled_metrics(report, n_resamples, seed).items():
         low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-        exact = getattr(report, name)
-        rows[name] = {"value": exact, "low": low, "high": high, "binning": abs(values[0] - exact)}
+        value = getattr(report, name)
+        rows[name] = {"value": value, "low": low, "high": high, "binning": abs(values[0] - value)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
@@ -75,33 +75,30 @@ def resample_weights(labels: ArrayLike, n_resamples: int, seed: int) -> NDArray:
 Counts = tuple[NDArray, NDArray, NDArray, NDArray]
 
 
-def pixel_counts(masks: ArrayLike, maps: ArrayLike, unknown: ArrayLike | None = None, bins: int = BINS) -> Counts:
+def pixel_counts(masks: ArrayLike, maps: ArrayLike, unknown: ArrayLike = False) -> Counts:
     """Count the pixels of a test set per image and bin of scores: (N, H, W) masks and (N, H, W) float maps.
 
     Pixels in the masks `unknown` are not counted.
 
-    Half of the edges of at most `bins` bins are quantiles of the normal pixels, half of the defect pixels. Each
-    quantile of the defect pixels has its own bin. Curves rise only at scores of defect pixels, so up to bins / 4 defect
+    Half of the edges of at most `BINS` bins are quantiles of the normal pixels, half of the defect pixels. Each
+    quantile of the defect pixels has its own bin. Curves rise only at scores of defect pixels, so up to BINS / 4 defect
     pixels are counted without loss.
 
     Returns four float64 arrays. Three are (N, K), the highest scores first: normal pixels, defect pixels, and defect
     pixels each divided by the area of its region. The fourth, (N,), has the number of regions.
     """
     masks, maps = as_truth(masks), as_finite(maps, "maps")
-    hidden = np.zeros_like(masks) if unknown is None else as_truth(unknown)
-    masks, normals = masks & ~hidden, ~(masks | hidden)
-    steps = _quantiles(maps[masks], bins // 4)
-    edges = np.unique(np.concatenate([_quantiles(maps[normals], bins // 2 - 1), steps,
+    masks, normals = masks & ~as_truth(unknown), ~(masks | as_truth(unknown))
+    steps = _quantiles(maps[masks], BINS // 4)
+    edges = np.unique(np.concatenate([_quantiles(maps[normals], BINS // 2 - 1), steps,
                                       np.nextafter(steps, np.inf, dtype=maps.dtype)]))
-    normal, defect, overlap = np.zeros((3, len(maps), len(edges) + 1))
-    regions = np.zeros(len(maps))
+    (normal, defect, overlap), regions = np.zeros((3, len(maps), len(edges) + 1)), np.zeros(len(maps))
     for i, (mask, rest, scores) in enumerate(zip(masks, normals, maps, strict=True)):
         place = len(edges) - np.searchsorted(edges, scores, side="right")  # 0 holds the highest scores
         normal[i] = np.bincount(place[rest], minlength=len(edges) + 1)
-        if mask.any():
-            _, regions[i], share = label_regions(mask)
-            defect[i] = np.bincount(place[mask], minlength=len(edges) + 1)
-            overlap[i] = np.bincount(place[mask], share, minlength=len(edges) + 1)
+        defect[i] = np.bincount(place[mask], minlength=len(edges) + 1)
+        _, regions[i], shares = label_regions(mask)
+        overlap[i] = np.bincount(place[mask], shares, minlength=len(edges) + 1)
     return normal, defect, overlap, regions
 
 
@@ -110,13 +107,12 @@ def pixel_metrics(counts: Counts, weights: NDArray, fpr_limit: float) -> tuple[N
 
     Curves are linear inside a bin. The AUPRO of a resample without regions is NaN.
     """
-    normal, defect, overlap, regions = counts
+    *pixels, regions = counts
     aurocs, aupros = [], []
     with np.errstate(invalid="ignore"):
         for part in np.array_split(weights, -(-len(weights) // AT_A_TIME)):
-            fpr, tpr = (_cumulated(part @ pixels) for pixels in (normal, defect))
-            fpr, tpr = fpr / fpr[:, -1:], tpr / tpr[:, -1:]
-            pro = _cumulated(part @ overlap) / (part @ regions)[:, None]
+            fpr, tpr, pro = (np.cumsum(np.pad(part @ count, ((0, 0), (1, 0))), axis=1) for count in pixels)
+            fpr, tpr, pro = fpr / fpr[:, -1:], tpr / tpr[:, -1:], pro / (part @ regions)[:, None]
             aurocs += [area_up_to(*curve, 1.0) for curve in zip(fpr, tpr, strict=True)]
             aupros += [area_up_to(*curve, fpr_limit) for curve in zip(fpr, pro, strict=True)]
     return np.array(aurocs), np.array(aupros)
@@ -126,8 +122,3 @@ def _quantiles(scores: NDArray, n: int) -> NDArray:
     """Choose n of the scores, or all if there are fewer, with equally many others between them."""
     ranked = np.sort(scores)
     return ranked[np.linspace(0, len(ranked) - 1, min(n, len(ranked))).astype(np.int64)]
-
-
-def _cumulated(counts: NDArray) -> NDArray:
-    """Sum counts up, from 0: (R, K) -> (R, K + 1)."""
-    return np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))

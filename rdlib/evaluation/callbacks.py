@@ -25,8 +25,7 @@ class EvaluateEvery(Callback):
 
     def __init__(self, dataset: Dataset | DataLoader, every: int = 10):
         check_dataset(dataset, labelled_item)
-        self.dataset, self.every = dataset, check_whole("every", every, 1)
-        self.history: dict[int, dict[str, float]] = {}
+        self.dataset, self.every, self.history = dataset, check_whole("every", every, 1), dict[int, dict[str, float]]()
 
     def on_start(self, run: Run) -> None:
         """Take over the metrics of a resumed run."""

@@ -2,12 +2,10 @@
 
     python -m rdlib reproduce TABLE
 """
-from rdlib.reproduction.config import RunConfig, weights_id
-from rdlib.reproduction.engine import Outcome, run_all
 from rdlib.reproduction.report import beside_published, published_numbers, text_table, write_report
 from rdlib.reproduction.results import Results, load_results, swings
-from rdlib.reproduction.single import Machine, execute
-from rdlib.reproduction.store import ResultStore
+from rdlib.reproduction.runs import Machine, Outcome, execute, run_all
+from rdlib.reproduction.store import ResultStore, RunConfig, weights_id
 from rdlib.reproduction.styled import compare, styled
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 

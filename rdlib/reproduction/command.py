@@ -5,12 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
-from rdlib.reproduction.config import RunConfig
-from rdlib.reproduction.engine import run_all
 from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
-from rdlib.reproduction.single import Machine
-from rdlib.reproduction.store import ResultStore
+from rdlib.reproduction.runs import Machine, run_all
+from rdlib.reproduction.store import ResultStore, RunConfig
 
 
 def parse_pair(text: str) -> tuple[str, str]:

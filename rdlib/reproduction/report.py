@@ -56,10 +56,8 @@ def text_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     part = frame[(frame["metric"] == metric) & (frame["seeds"] > 0)]
     text = part.assign(text=[_text(line) for _, line in part.iterrows()])
-    columns = dict.fromkeys([*(c for c in part["category"] if c != MEAN), *part["category"]])
-    return text.pivot(index="row", columns="category", values="text").reindex(
-        index=list(dict.fromkeys(part["row"])), columns=list(columns)).fillna("").rename_axis(
-        index=None, columns=METRICS[metric])
+    return text.pivot(index="row", columns="category", values="text").fillna("").reindex(
+        index=part["row"].unique(), columns=part["category"].unique()).rename_axis(index=None, columns=METRICS[metric])
 
 
 def _text(line: pd.Series) -> str:

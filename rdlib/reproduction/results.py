@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rdlib.evaluation import bootstrap
-from rdlib.reproduction.config import RunConfig, weights_id
-from rdlib.reproduction.single import MAIN
-from rdlib.reproduction.store import ResultStore
+from rdlib.reproduction.runs import MAIN
+from rdlib.reproduction.store import ResultStore, RunConfig, weights_id
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
+from rdlib.utils.errors import check_choice
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO",
            "aupro_per_image": "AUPRO per image (official)"}
@@ -55,9 +55,8 @@ class Results:
 
     def complete(self) -> "Results":
         """Keep the categories with the most finished rows, so that all rows are compared on the same images."""
-        missing = {(point.row, point.category) for point in self.points if point.config not in self.runs}
-        finished = Counter(category for row, category in dict.fromkeys(point[:2] for point in self.points)
-                           if (row, category) not in missing)
+        missing = {point[:2] for point in self.points if point.config not in self.runs}
+        finished = Counter(category for _, category in {point[:2] for point in self.points} - missing)
         most = max(finished.values(), default=0)
         return replace(self, points=[point for point in self.points if finished[point.category] == most])
 
@@ -118,21 +117,16 @@ class Results:
             ValueError: the table has no such row.
         """
         rows = {point.row.label: point.row for point in self.points}
-        if reference not in rows:
-            raise ValueError(f"There is no row '{reference}'. Choose one of: {', '.join(rows)}.")
+        check_choice("row", reference, rows)
         base, lines = self.by_seed(rows[reference], self.categories, metric), []
         for label, row in rows.items():
             own = self.by_seed(row, self.categories, metric)
             pairs = [(own[seed], base[seed]) for seed in own if seed in base]
-            configs = {point.config for point in self.points if point.row is row}
-            done = sum(config in self.runs for config in configs)
-            verdict = ("its reference was not run" if own and not base else
-                       f"{done} of {len(configs)} runs so far" if done else NOT_RUN)
-            effect = _summary([(mine[0] - other[0], mine[1] - other[1]) for mine, other in pairs])
-            if label == reference and pairs:
-                effect, verdict = (np.nan,) * 4, "reference"
-            elif pairs:
-                verdict = _verdict(*effect)
+            done = [point.config in self.runs for point in self.points if point.row is row]
+            effect = _summary([(mine[0] - other[0], mine[1] - other[1]) for mine, other in pairs if label != reference])
+            verdict = ("reference" if pairs and label == reference else _verdict(*effect) if pairs else
+                       "its reference was not run" if own and not base else
+                       f"{sum(done)} of {len(done)} runs so far" if any(done) else NOT_RUN)
             lines.append((label, np.mean([mine[0] for mine, _ in pairs] or np.nan), *effect, len(pairs), verdict))
         return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
 
@@ -190,10 +184,9 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
     without_file = {replace(config, weights_id=None): config for config in reversed(runs)}
 
     def find(config: RunConfig) -> RunConfig:
-        file = (files or {}).get(config.weights)
-        if file or config.weights == "embedded":
-            return replace(config, weights_id=weights_id(config.weights, file))
-        return config if config in runs else without_file.get(config, config)
+        file = weights_id(config.weights, (files or {}).get(config.weights))
+        config = replace(config, weights_id=file or config.weights_id)
+        return config if file or config in runs else without_file.get(config, config)
 
     points = grid(TABLES[table], BENCHMARKS[dataset], categories, seeds, **changes)
     return Results(TABLES[table], BENCHMARKS[dataset],

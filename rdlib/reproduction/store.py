@@ -1,24 +1,113 @@
-"""Store results: one JSON file per run, named by the key of its settings and written atomically."""
+"""Define the settings of a run, and store its result: a JSON file named by their key and written atomically."""
 import json
-import os
 import platform
+import re
 import subprocess
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from datetime import date
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy
 import psutil
 import torch
 import torchvision
 
-from rdlib.reproduction.config import RunConfig, from_dict
 from rdlib.utils.files import written_atomically
 from rdlib.utils.version import __version__
+from rdlib.weights import embedded_teacher
 
 KEYS = ("config", "metrics", "per_defect", "versions", "hardware", "seconds", "peak_memory_mb", "revision")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings that change a run's result. The defaults are the official protocol.
+
+    No default ever changes, since a run's key hashes only the settings that differ from them. A new setting gets the
+    value that earlier runs had as its default.
+
+    Equal settings are the same run. It is executed once, and every table that needs it reads the same file.
+
+    Args:
+        dataset: name of the data set for `load_dataset`.
+        seed: seed of the student's weights, the order of the images, and a random teacher.
+        size: side of the square images, in pixels.
+        n_train: use only the first n_train training images; None: all.
+        method: "reverse", "forward" (forward student) or "memory" (memory bank).
+        backbone: network of the teacher, a key of `BACKBONES`.
+        weights: the teacher's weights: "embedded", "imagenet", "random" or "random_calibrated".
+        weights_id: signature of the teacher's file, see the function `weights_id`.
+        bottleneck, sigma, normalize, score: see `ReverseDistillation`.
+        loss, epochs, batch_size, lr, schedule, ema, precision: see `fit`.
+        train_scales: `scales` of `fit`.
+        curve_every: evaluate on the test set every curve_every epochs; None: only at the end.
+        threads: number of torch's threads in the run; another number may change the last bit of a sum.
+    """
+
+    dataset: str
+    seed: int = 0
+    size: int = 256
+    n_train: int | None = None
+    method: str = "reverse"
+    backbone: str = "wide_resnet50_2"
+    weights: str = "imagenet"
+    weights_id: str | None = None
+    bottleneck: str = "mff_oce"
+    loss: str = "flattened"
+    train_scales: tuple[int, ...] = (1, 2, 3)
+    sigma: float = 4.0
+    normalize: bool = True
+    score: str = "max"
+    epochs: int = 200
+    batch_size: int = 16
+    lr: float = 0.005
+    schedule: str = "constant"
+    ema: float | None = None
+    curve_every: int | None = None
+    precision: str = "float32"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train_scales", tuple(self.train_scales))  # a list in JSON and TOML
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults, always with the data set."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+
+    @property
+    def key(self) -> str:
+        """Return the name of the run's file: data set, seed, and 12 digits of the SHA-256 of `changes`."""
+        text = json.dumps(self.changes, sort_keys=True)
+        name = re.sub(r"[^\w.-]+", "_", self.dataset)[-40:]
+        return f"{name}-seed{self.seed}-{sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def label(self) -> str:
+        """Describe the run in one line, for progress messages and errors."""
+        return ", ".join(f"{name} {value}" for name, value in self.changes.items() if name != "weights_id")
+
+
+def weights_id(weights: str, file: str | Path | None = None) -> str | None:
+    """Compute the signature of the teacher's file: the first 12 digits of its SHA-256.
+
+    Args:
+        weights: the teacher's weights, as in `RunConfig`.
+        file: the file to read these weights from, or None.
+
+    Returns:
+        The digits for a given file or for the embedded teacher; None if `weights` alone determines the weights.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    path = Path(file) if file else embedded_teacher() if weights == "embedded" else None
+    return sha256(path.read_bytes()).hexdigest()[:12] if path else None
 
 
 class ResultStore:
@@ -41,17 +130,16 @@ class ResultStore:
 
     def read(self, config: RunConfig) -> dict | None:
         """Read a run's result; None if it is missing or damaged, so that the run is repeated."""
-        return _parse(self.path(config))
+        return _parse(self.path(config)) or None
 
     def read_all(self) -> dict[RunConfig, dict]:
         """Read every result in the folder, in the order of names. Other files are skipped."""
         results = {}
         for path in sorted(self.folder.glob("*.json"), key=lambda path: path.name):
-            if result := _parse(path):
-                with suppress(TypeError, KeyError):  # settings that this version of the kit does not have
-                    config = from_dict(result["config"])
-                    if path == self.path(config):
-                        results[config] = result
+            with suppress(KeyError, TypeError):  # no result, or settings that this version of the kit does not have
+                config = RunConfig(**(result := _parse(path))["config"])
+                if path == self.path(config):
+                    results[config] = result
         return results
 
     def write(self, config: RunConfig, result: dict) -> None:
@@ -68,13 +156,13 @@ class ResultStore:
             temporary.write_text(f"{config.label}\n\n{text}", encoding="utf-8")
 
 
-def _parse(path: Path) -> dict | None:
-    """Read a result file; None if it is missing or damaged."""
+def _parse(path: Path) -> dict:
+    """Read a result file; empty if it is missing or damaged."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # ValueError: not JSON, or not text
-        return None
-    return result if isinstance(result, dict) and all(key in result for key in KEYS) else None
+        return result if set(KEYS) <= result.keys() else {}
+    except (FileNotFoundError, ValueError, AttributeError):  # ValueError: not JSON, or not text
+        return {}
 
 
 def hardware(device: torch.device) -> str:
@@ -91,10 +179,9 @@ def revision() -> str | None:
 
     Later calls in a process return the first result, since it describes the code that the process has loaded.
     """
-    run = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL,
-                  env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+    run = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL)
     try:
-        changed = run(["git", "status", "--porcelain", "-uno", "--", ":/rdlib"])
+        changed = run(["git", "--no-optional-locks", "status", "--porcelain", "-uno", "--", ":/rdlib"])
         return run(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

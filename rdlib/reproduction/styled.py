@@ -54,7 +54,6 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
 
     named = frame.index.is_unique
     frame = frame if named else frame.reset_index()
-    changes = [column for column in frame if column in differences]
     others = [column for column in frame if column not in differences]
     key = sha256(f"{title}\n{frame.to_string()}".encode("utf-8", "backslashreplace")).hexdigest()[:8]
     table = TextStyler(frame.rename_axis(index=safe, columns=safe), uuid=key, caption=escape(title),
@@ -62,7 +61,7 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
     table.format(lambda value: f"{value:.{digits}f}" if pd.api.types.is_float(value) else escape(str(value)),
                  na_rep=NOT_RUN, subset=others)
     table.map(lambda value: ABSENT if pd.isna(value) or value == NOT_RUN else "", subset=others)
-    table.format(difference, na_rep="–", subset=changes).map(colour, subset=changes)
+    table.format(difference, na_rep="–", subset=list(differences)).map(colour, subset=list(differences))
     return table if named else table.hide(axis="index")
 
 

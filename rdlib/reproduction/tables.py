@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdlib.datasets import downloads
-from rdlib.reproduction.config import RunConfig
-from rdlib.reproduction.single import MAIN
+from rdlib.reproduction.runs import MAIN
+from rdlib.reproduction.store import RunConfig
 from rdlib.synthetic import CATEGORIES
 from rdlib.utils.errors import check_choice
 
@@ -80,11 +80,8 @@ def _read(name: str) -> dict[str, dict]:
     return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-def _row(label: str, scored_by: str = MAIN, **change: Any) -> Row:
-    return Row(label, {name: tuple(x) if isinstance(x, list) else x for name, x in change.items()}, scored_by)
-
-
-TABLES = {name: Table(name, table["title"], tuple(_row(label, **row) for label, row in table["rows"].items()),
+TABLES = {name: Table(name, table["title"], tuple(Row(label, scored_by=row.pop("scored_by", MAIN), change=row)
+                                                  for label, row in table["rows"].items()),
                       table.get("published", {})) for name, table in _read("tables.toml").items()}
 BENCHMARKS = {family: Benchmark(data["title"], tuple(data.get("categories") or downloads.CATEGORIES[family]),
                                 RunConfig(family, **data.get("base", {})), tuple(data.get("seeds", [0])))

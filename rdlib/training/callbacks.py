@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from rdlib.datasets.items import Seeded, check_dataset, parts, read_with
+from rdlib.datasets.items import Seeded, parts, read_with
 from rdlib.detector import eval_mode
 from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
@@ -57,14 +57,14 @@ class EarlyStopping(Callback):
     def on_start(self, run: Run) -> None:
         """Check the held-out images, as `predict` does."""
         dataset = read_with(self.dataset, run.model.white)
-        collate, items = check_dataset(dataset), Seeded(dataset, 0, 0, lambda found, _: parts(found)[0])
+        self.source = LiveFeatures(run.model, dataset, 0, run.settings["precision"])
+        items = Seeded(dataset, 0, 0, lambda found, _: parts(found)[0])
         if not len(items):
             raise ValueError("Early stopping needs held-out good images; got none. Hold out a part of data.train.")
         size, (low, high) = run.model.image_size, accepted_range(run.model.config.value_range)
         tolerance = TOLERANCE if (low, high) == (0, 1) else high - low  # so far known from the first image alone
         for index in range(len(items)):
             checked_images(items[index], size, (low, high), tolerance=tolerance)
-        self.source = LiveFeatures(run.model, dataset, 0, run.settings["precision"], collate=collate)
         self.chunks = torch.arange(len(items)).split(run.settings["batch_size"])
         self.history = run.kept("held-out loss")
         self._stop(run)

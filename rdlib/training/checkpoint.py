@@ -17,13 +17,12 @@ KEPT = ("settings", "losses", "seconds", "notes")  # fields of a `Run`
 def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
     """Save trainable modules, their average, optimizer, losses and settings atomically.
 
-    Of the teacher, only the fingerprint is saved.
+    Of the teacher, only the fingerprint is saved, among the settings.
     """
-    parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
     run.settings["value_range"] = run.model.config.value_range
-    state = {"teacher": fingerprint(run.model.teacher), **{name: getattr(run, name) for name in KEPT}, **parts}
+    parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
     with written_atomically(path) as temporary:
-        torch.save(state, temporary)
+        torch.save({name: getattr(run, name) for name in KEPT} | parts, temporary)
 
 
 def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
@@ -40,7 +39,7 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     """
     try:
         state = torch.load(path, map_location=run.model.device, weights_only=True)
-        kept, teacher = {name: state[name] for name in KEPT}, state["teacher"]
+        kept = {name: state[name] for name in KEPT}
         settings, losses = kept["settings"], kept["losses"]
     except Exception as error:  # errors about damaged files have no common base
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
@@ -49,8 +48,6 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
              if settings.get(key) != value]
     parts = _parts(run, optimizer)
     other += [f"it has no {name}" for name in parts if name not in state]
-    if teacher != fingerprint(run.model.teacher):
-        other.append("the teacher's weights")
     if other:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")

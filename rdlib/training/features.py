@@ -3,15 +3,15 @@
 The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
 saves the teacher's share of every training step.
 """
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.datasets.items import Seeded, augments
+from rdlib.datasets.items import Seeded, augments, check_dataset
 from rdlib.detector import Distillation, Features
 from rdlib.utils.hardware import autocast, available_memory
 
@@ -29,21 +29,21 @@ class LiveFeatures:
         seed: seed of random augmentation, together with the epoch.
         precision: precision of the teacher, "float32" or "bf16".
         num_workers: number of processes that read images.
-        collate: function that makes a batch of items, see `check_dataset`.
+
+    Raises:
+        ValueError: the data set is of another form, see `check_dataset`.
     """
 
-    def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, num_workers: int = 0,
-                 collate: Callable = default_collate):
-        self.model, self.dataset, self.seed = model, dataset, seed
-        self.precision, self.num_workers, self.collate = precision, num_workers, collate
+    def __init__(self, model: Distillation, dataset: Dataset, seed: int, precision: str, num_workers: int = 0):
+        self.model, self.dataset, self.seed, self.precision = model, dataset, seed, precision
+        self.collate, self.num_workers = check_dataset(dataset), num_workers
 
     def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
         """Yield the images (B, 3, H, W) of each chunk, (B,) int64 indices into the data set, on the model's device."""
         loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
                             num_workers=self.num_workers, collate_fn=self.collate,
                             generator=torch.Generator())  # else torch draws from its global one
-        for item in loader:
-            yield item.image.to(self.model.device)
+        return (item.image.to(self.model.device) for item in loader)
 
     def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device.
@@ -69,8 +69,7 @@ class CachedFeatures:
     """
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
-        self.source, self.device = source, source.model.device
-        self.kept: list[Tensor] = []
+        self.source, self.kept = source, list[Tensor]()
         n = len(Seeded(source.dataset, source.seed, 0))
         chunks = torch.arange(n).split(batch_size)
         bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress or None, leave=False)
@@ -85,7 +84,7 @@ class CachedFeatures:
         """Yield the `Batch` of each chunk, as `LiveFeatures` does."""
         images = self.source.images(chunks, epoch=0) if self.source.model.student_sees_images else None
         for chunk in chunks:
-            t1, t2, t3 = (kept[chunk].to(self.device).permute(0, 3, 1, 2) for kept in self.kept)
+            t1, t2, t3 = (kept[chunk].to(self.source.model.device).permute(0, 3, 1, 2) for kept in self.kept)
             yield next(images) if images else None, (t1, t2, t3)
 
 
@@ -95,10 +94,8 @@ def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     With cache="auto", they are cached if the images never change and the features take less than `MEMORY_SHARE` of the
     free memory.
     """
-    if cache != "auto":
-        return bool(cache)
-    if augments(source.dataset):
-        return False
+    if cache != "auto" or augments(source.dataset):
+        return cache != "auto" and bool(cache)
     images, itemsize = Seeded(source.dataset, source.seed, 0), 2 if source.precision == "bf16" else 4
     features = source.model.extract_features(images[0].image[None].to(source.model.device))
     return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()

@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, checked_scales
-from rdlib.datasets.items import Seeded, check_dataset, white_of
+from rdlib.datasets.items import Seeded, white_of
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
-from rdlib.training.checkpoint import read_checkpoint, write_checkpoint
+from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, check_whole
@@ -95,15 +95,16 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     scales, callbacks = _check_model(model, scales), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     with neutral(model.device), ExitStack() as at_end:
-        live = LiveFeatures(model, dataset, seed, precision, num_workers, check_dataset(dataset))
+        live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
         chunks, images = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed, 0)
         first = images[0].image
-        settings = {**model.signature(), "batch_size": batch_size, "lr": lr, "betas": list(betas), "loss": loss,
-                    "scales": scales, "schedule": schedule, "decay_epochs": None if schedule == "constant" else epochs,
-                    "ema": ema, "seed": seed, "precision": precision, "images": [len(images), *first.shape],
+        settings = {**model.signature(), "teacher": fingerprint(model.teacher), "batch_size": batch_size, "lr": lr,
+                    "betas": betas, "loss": loss, "scales": scales, "schedule": schedule, "ema": ema, "seed": seed,
+                    "decay_epochs": None if schedule == "constant" else epochs, "precision": precision,
+                    "images": [len(images), *first.shape],
                     "first image": None if images.augmented else zlib.crc32(first.numpy().tobytes())}
-        settings = json.loads(json.dumps(settings, default=lambda number: number.item()))  # a checkpoint takes no NumPy
+        settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
                                      fused=model.device.type in ("cpu", "cuda"))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
@@ -117,7 +118,6 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         at_end.callback(model.eval)
         cached = run.settings.setdefault("cached", wants_cache(live, cache))
         source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
-        model.train()
         _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
     return run
 
@@ -166,6 +166,7 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
 
     Afterwards the model holds the averaged weights, if the run has an average.
     """
+    run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
               disable=not progress or None) as bar:

@@ -1,6 +1,6 @@
 """Define the state of a training run: `fit` returns it, callbacks receive it, and a checkpoint stores it."""
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,12 +42,12 @@ class MovingAverage:
     @torch.no_grad()
     def swap(self) -> None:
         """Swap live and averaged weights in place. Calling it twice restores the original state."""
-        live, averaged = self.live.state_dict(), self.average.module.state_dict()
-        for key, value in live.items():
-            if value.is_floating_point():  # not BatchNorm's counts of batches
-                kept = value.clone()
-                value.copy_(averaged[key])
-                averaged[key].copy_(kept)
+        states = (networks.state_dict().values() for networks in (self.live, self.average.module))
+        for live, averaged in zip(*states, strict=True):
+            if live.is_floating_point():  # not BatchNorm's counts of batches
+                kept = live.clone()
+                live.copy_(averaged)
+                averaged.copy_(kept)
 
 
 @dataclass(repr=False)
@@ -123,9 +123,8 @@ class Run(Shown):
 
         Without `ema`, and after `fit`, the block leaves the model as it is.
         """
-        swap = self.average.swap if self.average else lambda: None
-        swap()
-        try:
+        with ExitStack() as at_end:
+            if self.average:
+                self.average.swap()
+                at_end.callback(self.average.swap)
             yield
-        finally:
-            swap()

@@ -6,7 +6,6 @@ student is trained with the positional loss, so it differs from the reverse stud
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +175,7 @@ class MemoryBank(Detector):
             wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
             loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
-            kept, first, value_range = [], 0, cast(Any, None)
+            kept, first, value_range = [], 0, widened(None, images[0].image)
             for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress or None, leave=False):
                 value_range = widened(value_range, item.image)
                 flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)

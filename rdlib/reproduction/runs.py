@@ -1,18 +1,27 @@
-"""Execute one run: load the data, build, train and evaluate the model, and return the result."""
+"""Execute one run: load the data, build, train and evaluate the model. Or execute many, in one process or several.
+
+Each run stores its result when it finishes. Several machines can share one folder of results: start the same command on
+each with another `--category`.
+"""
+import sys
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
-from rdlib.anomaly_map import SCALES, check_finite, fuse, gaussian_smooth, image_score
+from rdlib.anomaly_map import SCALES, fuse, gaussian_smooth, image_score
 from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
@@ -20,17 +29,17 @@ from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.callbacks import EvaluateEvery
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.reproduction.config import RunConfig
-from rdlib.reproduction.store import provenance
+from rdlib.reproduction.store import ResultStore, RunConfig, provenance
 from rdlib.training.loop import fit
-from rdlib.training.run import Run
 from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 RESAMPLES = 200  # of the test images
-FPR_LIMIT = 0.3  # of AUPRO
 SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
 MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
+OPTIONS = ("epochs", "batch_size", "lr", "loss", "seed", "precision", "schedule", "ema")  # settings that `fit` takes
+KILLED = ("A worker process was killed, perhaps because the memory was full. Start the same command again, with fewer "
+          "jobs if this happens again. Finished runs are kept.")
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,6 @@ class Machine:
 HERE = Machine()
 
 
-def start_counting_memory(device: torch.device) -> None:
-    """Reset the value that `peak_memory_mib` reports, since a process executes many runs."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # only Linux has it
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
 def load(config: RunConfig, machine: Machine) -> AnomalyData:
     """Load the run's data set."""
     family = config.dataset.partition("/")[0]
@@ -79,6 +80,8 @@ def build(config: RunConfig, machine: Machine) -> Detector:
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:
     """Execute one run: train and evaluate its model. On one CPU, equal settings give equal results, bit by bit.
 
+    A killed run resumes from its checkpoint.
+
     Args:
         config: the run's settings.
         machine: weights, data and device.
@@ -96,22 +99,32 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         NotFiniteError: anomaly maps or scores are NaN or infinite.
         CheckpointError: the run's checkpoint is damaged or belongs to another run.
     """
-    with ExitStack() as at_end:
+    with warnings.catch_warnings(), ExitStack() as at_end:
+        warnings.filterwarnings("ignore", "The loss sums the scales")  # an ablation trains other scales on purpose
         at_end.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(config.threads)
         began, device = time.perf_counter(), torch.device(machine.device)
         origin = provenance(device)
-        start_counting_memory(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # a process executes many runs
+        with suppress(OSError):  # only Linux has it
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         data, model = load(config, machine), build(config, machine)
         assert data.test is not None, "every benchmark has a test set"
         losses, curve, earlier = [], {}, 0.0  # earlier: seconds before the run was resumed
         if isinstance(model, MemoryBank):
             model.fit(data.train)
         elif isinstance(model, Distillation):
+            callbacks = [EvaluateEvery(data.test, config.curve_every)] if config.curve_every else []
+            checkpoint = Path(machine.checkpoints, f"{config.key}.ckpt") if machine.checkpoints else None
+            options = {name: getattr(config, name) for name in OPTIONS}
             here = time.perf_counter()
-            run, history = train(config, machine, model, data.train, data.test)
-            curve = {str(epoch): metrics for epoch, metrics in history.items()}
+            run = fit(model, data.train, scales=config.train_scales, checkpoint=checkpoint, callbacks=callbacks,
+                      progress=False, **options)
             losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
+            curve = {str(epoch): metrics for each in callbacks for epoch, metrics in each.history.items()}
+            if checkpoint:
+                checkpoint.unlink(missing_ok=True)
         reports = evaluate_all(model, data.test)
         report = reports[MAIN]
         shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
@@ -123,46 +136,88 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
                 "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
-def train(config: RunConfig, machine: Machine, model: Distillation, images: AnomalyDataset,
-          test: AnomalyDataset) -> tuple[Run, dict[int, dict[str, float]]]:
-    """Train the run's student. Return the run, and the metrics by epoch, measured every `curve_every` epochs.
-
-    A killed run resumes from its checkpoint.
-    """
-    callbacks = [EvaluateEvery(test, config.curve_every)] if config.curve_every else []
-    checkpoint = Path(machine.checkpoints) / f"{config.key}.ckpt" if machine.checkpoints else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The loss sums the scales")  # an ablation trains other scales on purpose
-        run = fit(model, images, config.epochs, batch_size=config.batch_size, lr=config.lr, loss=config.loss,
-                  seed=config.seed, precision=config.precision, scales=config.train_scales, schedule=config.schedule,
-                  ema=config.ema, checkpoint=checkpoint, callbacks=callbacks, progress=False)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    return run, callbacks[0].history if callbacks else {}
-
-
 def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     """Evaluate one trained model by every way to score its maps.
 
     The names are the sets of scales, "1" to "123", then "123 multiply" (maps multiplied) and "123 unsmoothed". The
     other image score is "123 sum" or "123 max". A memory bank has only "123".
     """
+    evaluated = evaluate(model, test, progress=False)
     if not isinstance(model, Distillation):
-        return {MAIN: evaluate(model, test, progress=False)}
-    began, sigma, score = time.perf_counter(), model.config.sigma, model.config.score
-    parts = [(model.scale_maps(item.image).cpu(), item.mask, item.unknown)  # the networks run only once
-             for item in DataLoader(test, 32, generator=torch.Generator())]
-    maps, masks, unknown = (torch.cat(part) for part in zip(*parts, strict=True))
-    check_finite(maps)
-    seconds = time.perf_counter() - began
+        return {MAIN: evaluated}
+    maps = torch.cat([model.scale_maps(item.image).cpu() for item in DataLoader(test, 32, generator=torch.Generator())])
 
-    def report(scales: tuple[int, ...] = SCALES, fusion: str = "add", sigma: float = sigma,
-               score: str = score) -> Report:
+    def report(scales: tuple[int, ...] = SCALES, fusion: str = "add", sigma: float = model.config.sigma,
+               score: str = model.config.score) -> Report:
         fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
-        return Report(test, fused.numpy(), image_score(fused, score).numpy(), masks.numpy(), FPR_LIMIT, seconds,
-                      unknown=unknown.numpy())
+        return replace(evaluated, maps=fused.numpy(), scores=image_score(fused, score).numpy())
 
-    other = "sum" if score == "max" else "max"
+    other = "sum" if model.config.score == "max" else "max"
     return {name: report(scales) for name, scales in SCALE_SETS.items()} | {
         f"{MAIN} multiply": report(fusion="multiply"), f"{MAIN} unsmoothed": report(sigma=0),
         f"{MAIN} {other}": report(score=other)}
+
+
+class Outcome(NamedTuple):
+    """The outcomes of several runs.
+
+    Args:
+        done: runs that finished.
+        failed: runs that failed, each with its error in one line.
+        skipped: runs whose results were already stored.
+    """
+
+    done: list[RunConfig]
+    failed: dict[RunConfig, str]
+    skipped: list[RunConfig]
+
+
+def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,
+            progress: bool = True) -> Outcome:
+    """Execute every run that has no stored result.
+
+    Each run stores its result when it finishes. After an interruption, the same call executes the missing runs.
+
+    Args:
+        configs: settings of the runs; equal settings are executed once.
+        store: the folder of the results.
+        machine: weights, data and device of the runs.
+        jobs: number of runs at a time, each in its own process; 1 uses this process.
+        progress: show a progress bar, and a line for every finished run.
+
+    Returns:
+        The runs that were done, failed or skipped. A failed run leaves KEY.error.txt, and the next call repeats it.
+
+    Raises:
+        ChildProcessError: a worker process was killed; finished runs are kept.
+        OSError: a result cannot be written.
+    """
+    configs = list(dict.fromkeys(configs))
+    outcome = Outcome([], {}, [config for config in configs if store.read(config)])
+    calls = [delayed(run_and_store)(config, store, machine) for config in configs if config not in outcome.skipped]
+    results = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
+    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress or None,
+               file=sys.stderr)
+    try:
+        for config, failed, message in bar:
+            if failed:
+                outcome.failed[config] = message
+            else:
+                outcome.done.append(config)
+            bar.set_postfix(done=len(outcome.done), failed=len(outcome.failed))
+            if progress:
+                bar.write(f"{config.label}: {message}", file=sys.stderr)
+    except TerminatedWorkerError as error:
+        raise ChildProcessError(KILLED) from error
+    return outcome
+
+
+def run_and_store(config: RunConfig, store: ResultStore, machine: Machine) -> tuple[RunConfig, bool, str]:
+    """Execute one run and store its result or error. Return the run, whether it failed, and a one-line message."""
+    try:
+        result = execute(config, machine)
+    except Exception as error:  # of any kind: the other runs continue
+        store.write_error(config, error)
+        return config, True, f"{type(error).__name__}: {error}".splitlines()[0]
+    store.write(config, result)
+    return config, False, f"image AUROC {result['metrics']['image_auroc']:.3f}, {result['seconds']:.0f} s"
