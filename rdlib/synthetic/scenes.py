@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic import defects, objects, textures
-from rdlib.synthetic.noise import sensor_noise, single_threaded_blas, stream, uniform
+from rdlib.synthetic.noise import sensor_noise, stream, uniform
 from rdlib.synthetic.surface import Fault, Layers, Surface, mix
 from rdlib.utils.errors import check_choice
 
@@ -124,13 +124,12 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
         raise ValueError(f"strength must be above 0 (barely visible) and at most 1 (obvious), got {strength}.")
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
-    with single_threaded_blas():
-        good = build_surface(category, seed, size, None)
-        image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
-        if defect:
-            faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)
-            mask = visible(np.abs(faulty - image).max(0))
-            image = np.where(mask, faulty, image)
+    good = build_surface(category, seed, size, None)
+    image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
+    if defect:
+        faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)
+        mask = visible(np.abs(faulty - image).max(0))
+        image = np.where(mask, faulty, image)
     image += sensor_noise(stream(category, "sensor", seed=seed), size, 1.6)
     return np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)), mask
 
