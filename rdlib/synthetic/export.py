@@ -2,8 +2,9 @@
 
 OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_truth/TYPE/000_mask.png
 """
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -51,14 +52,9 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
 
 def _plan(category: str, seed: int) -> list[tuple[Scene, str, int]]:
     """List each scene with the folder of its image, and with its number in this folder."""
-    plan: list[tuple[Scene, str, int]] = []
-    counts: Counter[str] = Counter()
-    for part in ("train", "test"):
-        for scene in scene_list(category, part, seed):
-            folder = f"{part}/{scene.defect or 'good'}"
-            plan.append((scene, folder, counts[folder]))
-            counts[folder] += 1
-    return plan
+    numbers: defaultdict[str, count[int]] = defaultdict(count)
+    return [(scene, folder := f"{part}/{scene.defect or 'good'}", next(numbers[folder]))
+            for part in ("train", "test") for scene in scene_list(category, part, seed)]
 
 
 def _write(job: tuple[Path, int, Scene, str, int]) -> None:

@@ -128,15 +128,12 @@ def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float =
     """
     points = uniform(rng, 0.5 - jitter / 2, 0.5 + jitter / 2, (2, 128 * 128))
     (i, a), (j, b) = cells(u), cells(v)
-    base = j * 128 + i
-    first, second = np.full(u.shape, 9, np.float32), np.full(u.shape, 9, np.float32)
+    first = second = np.full(u.shape, 3, np.float32)
     for row, column in product((-1, 0, 1), repeat=2):
-        index = base + (row * 128 + column)
-        dx, dy = points[0].take(index) + (column - a), points[1].take(index) + (row - b)
-        square = dx * dx + dy * dy
-        np.minimum(second, np.maximum(first, square), out=second)
-        np.minimum(first, square, out=first)
-    return np.sqrt(first), np.sqrt(second)
+        index = (j + row) * 128 + (i + column)
+        distance = norm(points[0].take(index) + (column - a), points[1].take(index) + (row - b))
+        first, second = np.minimum(first, distance), np.minimum(second, np.maximum(first, distance))
+    return first, second
 
 
 def sensor_noise(rng: Generator, size: int, sigma: float) -> np.ndarray:

@@ -40,9 +40,8 @@ WEAKEST = 0.4  # the default test set draws strengths from here to 1
 Painter = Callable[[Surface, Generator, Fault | None], None]
 Damage = Callable[[Surface, Generator, float], Layers]
 PAINTERS: dict[str, Painter] = {name: getattr(textures if name in TEXTURES else objects, name) for name in DEFECTS}
-DAMAGE: dict[str, Damage] = {f.__name__: f for f in (
-    defects.contamination, defects.crack, defects.cut, defects.dent, defects.fold, defects.hole, defects.scratch,
-    defects.scuff, defects.stain, defects.thread)}
+DAMAGE: dict[str, Damage] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
+                             if hasattr(defects, kind)}
 
 
 @dataclass(frozen=True)
