@@ -54,9 +54,7 @@ def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:
     """Cut a line (n, 2) into pieces of `length` pixels and yield every other piece."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     for start in np.arange(0, along[-1], 2 * length):
-        end = min(start + length, along[-1])
-        inside = along[(along > start) & (along < end)]
-        at = np.concatenate([[start], inside, [end]])
+        at = np.unique(np.clip(along, start, start + length))
         yield np.column_stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])])
 
 

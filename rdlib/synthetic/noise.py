@@ -96,10 +96,8 @@ def line_noise(rng: Generator, length: int, count: int) -> np.ndarray:
 
 def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.ndarray:
     """Draw (size, size) float32 noise, about [-1, 1]: several scales, each half as strong as the coarser one."""
-    total = smooth_noise(rng, size, count)
-    for k in range(1, octaves):
-        total += smooth_noise(rng, size, count << k) * 0.5**k
-    return total
+    octave = (smooth_noise(rng, size, count << k) * 0.5**k for k in range(octaves))
+    return sum(octave, np.zeros((size, size), np.float32))
 
 
 @lru_cache(maxsize=8)  # large, and of little use to the next scene, whose lamp stands elsewhere

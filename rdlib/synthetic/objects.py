@@ -8,6 +8,14 @@ from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, n
 from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, in_box, in_ring, inside, mix, relief, shadow
 
 
+def placed(s: Surface, rng: Generator, place: tuple[float, float], tilt: float, half_u: float, half_v: float
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a place and a tilt for an object. Return coordinates on it, and let defects fall within the half sides."""
+    x, y, turns = uniform(rng, *place), uniform(rng, *place), uniform(rng, -tilt, tilt)
+    s.spot = partial(in_box, turns, x, y, half_u, half_v)
+    return s.along(turns, x, y)
+
+
 def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a steel gear with six round openings, at any angle, on a rubber mat."""
     x, y, turn, n = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, 0, 1), 16
@@ -43,8 +51,7 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
 
 def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a two-colored gelatine capsule with a printed mark, on felt."""
-    x, y, turns = uniform(rng, 0.47, 0.53), uniform(rng, 0.47, 0.53), uniform(rng, -0.035, 0.035)
-    u, v = s.along(turns, x, y)
+    u, v = placed(s, rng, (0.47, 0.53), 0.035, 0.26, 0.08)
     long, wide = 0.22, 0.15
     body, cap = box(u, v, long + wide, wide, wide), box(u + 0.19, v, long + wide - 0.18, wide + 0.008, wide)
     outline = np.minimum(body, cap)
@@ -61,7 +68,6 @@ def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:
     gel = gel * (lit * seam * cloudy) + colour(255, 252, 246) * glint
     s.image = mix(felt * shadow(s, solid, 0.03), gel, solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(92, 74, 58), colour(150, 120, 90), 0.004
-    s.spot = partial(in_box, turns, x, y, 0.26, 0.08)
 
 
 def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
@@ -80,8 +86,7 @@ def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
 
 def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a plastic plug with two rows of six gold pins, between two ears with screw holes, on a bench."""
-    x, y, turns = uniform(rng, 0.48, 0.52), uniform(rng, 0.48, 0.52), uniform(rng, -0.015, 0.015)
-    u, v = s.along(turns, x, y)
+    u, v = placed(s, rng, (0.48, 0.52), 0.015, 0.27, 0.14)
     pitch, rows, columns = 0.1, 2, 6
     shell, well = box(u, v, 0.355, 0.19, 0.03), box(u, v, 0.315, 0.145, 0.02)
     outline = np.maximum(np.minimum(box(u, v, 0.44, 0.075, 0.03), shell), 0.022 - norm(np.abs(u) - 0.398, v))
@@ -110,13 +115,11 @@ def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:
     bench = colour(166, 160, 148) * (1 + 0.045 * rough_noise(rng, s.size, 30, 3))
     s.image = mix(bench * shadow(s, solid, 0.025), mix(plastic, gold, pin), solid)
     s.part, s.beneath, s.flesh, s.edge = solid, colour(16, 17, 20), colour(225, 228, 235), 0.004
-    s.spot = partial(in_box, turns, x, y, 0.27, 0.14)
 
 
 def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     """Draw a strip of eight tablets under clear domes, on embossed foil."""
-    x, y, turns = uniform(rng, 0.485, 0.515), uniform(rng, 0.485, 0.515), uniform(rng, -0.012, 0.012)
-    u, v = s.along(turns, x, y)
+    u, v = placed(s, rng, (0.485, 0.515), 0.012, 0.36, 0.26)
     columns, rows, pitch_u, pitch_v = 4, 2, 0.205, 0.29
     card = box(u, v, 0.455, 0.335, 0.04)
     across, down = u * (1 / pitch_u) + columns / 2, v * (1 / pitch_v) + rows / 2
@@ -140,7 +143,6 @@ def blister(s: Surface, rng: Generator, fault: Fault | None) -> None:
     table = colour(88, 74, 66) * (1 + 0.07 * rough_noise(rng, s.size, 26, 3))
     s.image = mix(table * shadow(s, strip, 0.02), pack, strip)
     s.part, s.beneath, s.flesh, s.edge = strip, colour(70, 60, 54), colour(160, 158, 154), 0.004
-    s.spot = partial(in_box, turns, x, y, 0.36, 0.26)
 
 
 def tablets(s: Surface, rng: Generator, fault: Fault | None, a: np.ndarray, b: np.ndarray, i: np.ndarray,

@@ -7,15 +7,13 @@ A moved part is marked at its old and its new place. A missing part is marked to
 
 The tests record hashes of the pixels. These hashes hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.random import Generator
 
 from rdlib.synthetic import defects, objects, textures
 from rdlib.synthetic.noise import sensor_noise, stream, uniform
-from rdlib.synthetic.surface import Fault, Layers, Surface, mix
+from rdlib.synthetic.surface import Fault, Surface, mix
 from rdlib.utils.errors import check_choice
 
 TEXTURES = {
@@ -37,15 +35,11 @@ MIN_SIZE = 64
 VISIBLE = 2.0  # gray levels: smaller differences from the good image are no defect
 WEAKEST = 0.4  # the default test set draws strengths from here to 1
 
-Painter = Callable[[Surface, Generator, Fault | None], None]
-Damage = Callable[[Surface, Generator, float], Layers]
-PAINTERS: dict[str, Painter] = {name: getattr(textures if name in TEXTURES else objects, name) for name in DEFECTS}
-DAMAGE: dict[str, Damage] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
-                             if hasattr(defects, kind)}
+DAMAGE: dict[str, Any] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
+                          if hasattr(defects, kind)}  # the others are faulty parts
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """The parameters of one image and its mask.
 
     Args:
@@ -137,7 +131,7 @@ def build_surface(category: str, seed: int, size: int, fault: Fault | None) -> S
     """Build the scene of a seed, with one faulty part or none."""
     rng = stream(category, "scene", seed=seed)
     surface = Surface(rng, size)
-    PAINTERS[category](surface, rng, fault)
+    getattr(textures if category in TEXTURES else objects, category)(surface, rng, fault)
     return surface
 
 

@@ -62,9 +62,8 @@ class DrawDefect(widgets.VBox):
     @property
     def layer(self) -> NDArray:
         """Return the current paint, (H, W, 4) uint8 RGBA."""
-        shape = (self.canvas.height, self.canvas.width, 4)
-        pixels = np.frombuffer(self.canvas.layer, np.uint8)
-        return pixels.reshape(shape) if pixels.size else np.zeros(shape, np.uint8)
+        height, width = self.canvas.height, self.canvas.width
+        return np.frombuffer(self.canvas.layer or bytes(4 * height * width), np.uint8).reshape(height, width, 4)
 
     def update(self) -> None:
         """Compute and show the map of the painted image."""
