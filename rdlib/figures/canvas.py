@@ -33,7 +33,7 @@ def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple
     The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
     """
     fonts: dict[str, Any] = {k: v for k, v in plt.rcParams.items() if k.startswith(("font.", "axes.unicode_minus"))}
-    fonts["font.family"] = [*fonts["font.family"], *(font for font in FALLBACKS if font in fontManager.get_font_names())]
+    fonts["font.family"] = fonts["font.family"] + [name for name in FALLBACKS if name in fontManager.get_font_names()]
     with plt.style.context(["default", fonts, STYLE]):
         figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),
                                     **options)
@@ -77,8 +77,8 @@ def stored(figure: matplotlib.figure.Figure) -> bytes:
 def outline(axis: Axes, region: NDArray, style: dict) -> None:
     """Draw the border of an (H, W) bool region. At the image's edge, the border follows the edge."""
     if region.any():
-        framed = np.pad(region, 1).astype(np.float32)
-        lines = [line - 1.5 for line in border(framed, 0.5)]  # matplotlib counts from the center of the first pixel
+        # matplotlib counts from the center of the first pixel.
+        lines = [line - 1.5 for line in border(np.pad(region, 1).astype(np.float32), 0.5)]
         axis.add_collection(LineCollection(lines, **style), autolim=False)
 
 

@@ -105,8 +105,8 @@ def loss_curve(run: Run) -> Figure:
         raise ValueError("The run has no loss before its first step. Train with fit(model, data.train, epochs) first.")
     steps, epochs = np.array(run.losses), np.array(run.epoch_losses)
     with canvas(1, 1, 3.4) as (figure, ((axis,),)):
-        done = np.arange(1, run.step + 1) / run.steps_per_epoch
-        axis.plot(done, steps, color=BLUE, alpha=0.4, linewidth=1, label="step")
+        axis.plot(np.arange(1, run.step + 1) / run.steps_per_epoch, steps, color=BLUE, alpha=0.4, linewidth=1,
+                  label="step")
         if len(epochs):
             axis.plot(np.arange(len(epochs)) + 0.5, epochs, color=BLUE, linewidth=2.5,
                       marker="o" if len(epochs) <= 30 else None, label="mean of an epoch, at its middle")

@@ -59,7 +59,8 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
     tall = len(grid) * (WIDTH / len(grid[0]) * height / width * 0.92 + 0.28)
     with canvas(len(grid), len(grid[0]), tall, layout="compressed") as (figure, axes):
         for i, row in enumerate(grid):
-            norm = None if scale == "own" else _shared(every if scale == "all" else maps[i])
+            shared = {"row": maps[i], "all": every, "own": []}[scale]
+            norm = Normalize(min(v.min() for _, v in shared), max(v.max() for _, v in shared)) if shared else None
             for axis, panel in zip(axes[i], row, strict=True):
                 axis.set_axis_off()
                 if panel:
@@ -72,15 +73,8 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
     return figure
 
 
-def _shared(maps: Sequence[tuple[str, NDArray]]) -> Normalize | None:
-    return Normalize(min(v.min() for _, v in maps), max(v.max() for _, v in maps)) if maps else None
-
-
 def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | None) -> None:
-    if values.ndim == 2:
-        axis.imshow(values, norm=norm)
-    else:
-        axis.imshow(values.transpose(1, 2, 0).clip(0, 1))
+    axis.imshow(values if values.ndim == 2 else values.transpose(1, 2, 0).clip(0, 1), norm=norm)
     axis.set_title(panel.title, fontsize=9)
     if panel.region is not None:
         outline(axis, as_truth(panel.region), TRUTH)

@@ -44,10 +44,8 @@ def border(values: NDArray, level: float) -> list[NDArray]:
 
     Each line is (n, 2), x right and y down, in pixels from the upper left corner.
     """
-    low = min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0)
-    framed = np.pad(values, 1, constant_values=low)
-    lines = cast(list[NDArray], contour_generator(z=framed).lines(level))  # its default line type
-    return [line - 0.5 for line in lines]
+    framed = np.pad(values, 1, constant_values=min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0))
+    return [line - 0.5 for line in cast(list[NDArray], contour_generator(z=framed).lines(level))]
 
 
 def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:

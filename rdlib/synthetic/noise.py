@@ -33,9 +33,8 @@ def stream(*names: str, seed: int) -> Generator:
 
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> Any:
     """Draw a Python float in [low, high), or with a shape a float32 array, in which rounding may reach `high`."""
-    if shape is None:
-        return low + (high - low) * float(rng.random())
-    return (low + (high - low) * rng.random(shape)).astype(np.float32)
+    drawn = low + (high - low) * rng.random(shape)
+    return drawn if shape is None else drawn.astype(np.float32)
 
 
 def cosine(turns: np.ndarray | float) -> np.ndarray:
@@ -115,7 +114,7 @@ def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.
     """
     size = len(cover)
     right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)
-    half = np.floor(down @ np.floor(cover * 255 + 0.5) / 256)  # whole numbers again, so that the second sum is exact too
+    half = np.floor(down @ np.floor(cover * 255 + 0.5) / 256)  # whole numbers again: the second sum is exact too
     return np.multiply(half @ right.T, np.float32(1 / (255 * 256)), order="C")
 
 

@@ -79,9 +79,8 @@ def printed(u: np.ndarray, v: np.ndarray, fault: Fault | None) -> np.ndarray:
     if fault:
         change, bar = fault.which(3), fault.which(2)
         bars, dots = (([bars[1 - bar]], dots), (bars, [*dots, (0.29, 0.0)]), (bars, [(0.22, 0.075)]))[change]
-    marks = [box(u - at, v, 0.015, 0.075, 0.012) for at in bars]
-    marks += [norm(u - at, v - aside) - 0.026 for at, aside in dots]
-    return np.minimum.reduce(marks)
+    return np.minimum.reduce([*(box(u - at, v, 0.015, 0.075, 0.012) for at in bars),
+                              *(norm(u - at, v - aside) - 0.026 for at, aside in dots)])
 
 
 def connector(s: Surface, rng: Generator, fault: Fault | None) -> None:

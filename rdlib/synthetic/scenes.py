@@ -33,7 +33,6 @@ DEFECTS = TEXTURES | OBJECTS
 CATEGORIES = tuple(DEFECTS)
 MIN_SIZE = 64
 VISIBLE = 2.0  # gray levels: smaller differences from the good image are no defect
-WEAKEST = 0.4  # the default test set draws strengths from here to 1
 
 DAMAGE: dict[str, Any] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
                           if hasattr(defects, kind)}  # the others are faulty parts
@@ -89,7 +88,7 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
     if part == "train":
         return [Scene(category, first + 2 * k) for k in range(train)]
     rng = stream(category, "strengths", seed=seed)
-    strengths = [uniform(rng, WEAKEST, 1) for _ in range(defective)]
+    strengths = [uniform(rng, 0.4, 1) for _ in range(defective)]
     return ([Scene(category, first + 2 * k + 1) for k in range(good)]
             + [Scene(category, first + 2 * (good + k) + 1, kinds[k % len(kinds)], s) for k, s in enumerate(strengths)])
 

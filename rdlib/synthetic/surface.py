@@ -53,14 +53,12 @@ class Surface:
         self.size = size
         self.x = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size))[None]
         self.y = self.x.T
-        self.light = direction(uniform(rng, 0.56, 0.67))
-        slope, level = uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
-        right, down = self.light
-        self.lamp = level * (1 + slope * (right * (self.x - 0.5) + down * (self.y - 0.5)))
+        turns, slope, level = uniform(rng, 0.56, 0.67), uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
+        self.light = direction(turns)
+        self.lamp = level * (1 + slope * self.along(turns)[0])
         self.image: np.ndarray
         self.part: np.ndarray | float = 1.0
-        self.beneath, self.flesh = colour(20, 20, 20), colour(40, 38, 36)
-        self.edge = 0.02
+        self.beneath, self.flesh, self.edge = colour(20, 20, 20), colour(40, 38, 36), 0.02
         self.spot = anywhere
 
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,8 @@ def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
     pores = smooth_noise(rng, s.size, 110)
     shade = relief(0.011 * pebble + 0.0006 * pores, s.light) * (0.5 + 0.5 * pebble)
     dye = colour(142, 84, 52) * uniform(rng, 0.97, 1.03, (3, 1, 1))
-    s.image = dye * (shade * (1 + 0.1 * drift + 0.06 * pores)) + colour(170, 160, 150) * (0.5 * np.maximum(shade - 1.02, 0))
+    s.image = dye * (shade * (1 + 0.1 * drift + 0.06 * pores))
+    s.image = s.image + colour(170, 160, 150) * (0.5 * np.maximum(shade - 1.02, 0))
     s.beneath, s.flesh, s.edge = colour(30, 20, 15), colour(196, 160, 128), 0.012
 
 

@@ -41,8 +41,7 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
         ValueError: `weights` is invalid, `fusion` is unknown, or `sigma` is negative.
     """
     if len(weights) != len(SCALES) or min(weights) < 0 or max(weights) == 0:
-        raise ValueError(f"weights must be three numbers, none negative and at least one above 0; got "
-                         f"{tuple(weights)}.")
+        raise ValueError(f"weights must be three numbers, none negative and one above 0; got {tuple(weights)}.")
     factors = torch.tensor(weights, dtype=scales.dtype, device=scales.device)[:, None, None]
     weighted = scales * factors if fusion == "add" else scales.clamp(min=0) ** factors
     return gaussian_smooth(fuse(weighted, fusion), sigma)
@@ -161,7 +160,7 @@ class InteractiveModel:
 
     def view_of(self, image: Tensor, settings: Settings, mask: ArrayLike | Tensor | None = None,
                 scales: Tensor | None = None) -> View:
-        """Compute the view of any (3, H, W) image in [0, 1] with these settings, an (H, W) mask, and known distances."""
+        """Compute the view of any (3, H, W) image in [0, 1] with these settings, an (H, W) mask and its distances."""
         mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
         scales = self.ask(image) if scales is None else scales
         values = weighted_map(scales[None], settings.weights, settings.sigma, settings.fusion)[0].numpy()
