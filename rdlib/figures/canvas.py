@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 from textwrap import fill
-from typing import Any, cast
+from typing import cast
 
 import matplotlib.figure
 import matplotlib.pyplot as plt
@@ -32,7 +32,7 @@ def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple
 
     The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
     """
-    fonts: dict[str, Any] = {k: v for k, v in plt.rcParams.items() if k.startswith(("font.", "axes.unicode_minus"))}
+    fonts: dict = {k: v for k, v in plt.rcParams.items() if k.startswith(("font.", "axes.unicode_minus"))}
     fonts["font.family"] = fonts["font.family"] + [name for name in FALLBACKS if name in fontManager.get_font_names()]
     with plt.style.context(["default", fonts, STYLE]):
         figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),

@@ -55,12 +55,11 @@ def roc_and_pro(report: Report) -> Figure:
     """
     if report.pixels is None and np.isnan(report.image_auroc):
         raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. Add either.")
-    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
+    square = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
+    with canvas(1, 1 + (report.pixels is not None), 4.2, subplot_kw=square) as (figure, (axes,)):
         areas = _draw_roc(axes[0], report)
         if report.pixels:
             _draw_pro(axes[1], report, report.pixels)
-        for axis in axes:
-            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     figure.summary = "Areas: " + ", ".join(areas)
     figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
     return figure

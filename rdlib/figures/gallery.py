@@ -84,9 +84,10 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     """
     check_finite(report)
     indices = examples(report, n) if indices is None else list(indices)
-    if not indices or (wrong := [i for i in indices if not 0 <= i < len(report.scores)]):
+    wrong = {*indices} - {*range(len(report.scores))}
+    if wrong or not indices:
         raise ValueError(f"Choose images by their indices in the test set, 0 to {len(report.scores) - 1}; got "
-                         f"{wrong if indices else 'none'}.")
+                         f"{sorted(wrong) or 'none'}.")
     value, origin = contour_threshold(report) if threshold is None else (threshold, "given")
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]

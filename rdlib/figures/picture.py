@@ -4,7 +4,6 @@ Colors and lines are those of the other figures. Maps are viridis, ground truth 
 is dashed orange.
 """
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 import matplotlib
 import numpy as np
@@ -29,8 +28,7 @@ def heat(values: NDArray, top: float) -> Image.Image:
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray | None = None) -> Image.Image:
     """Outline on an image, in place, where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
-    draw = ImageDraw.Draw(picture)
-    scale = np.array(picture.size) / values.shape[::-1]
+    draw, scale = ImageDraw.Draw(picture), np.array(picture.size) / values.shape[::-1]
     if mask is not None:
         for line in border(mask.astype(np.float32), 0.5):
             _stroke(draw, line * scale, [line * scale], "white")
@@ -45,7 +43,7 @@ def border(values: NDArray, level: float) -> list[NDArray]:
     Each line is (n, 2), x right and y down, in pixels from the upper left corner.
     """
     framed = np.pad(values, 1, constant_values=min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0))
-    return [line - 0.5 for line in cast(list[NDArray], contour_generator(z=framed).lines(level))]
+    return [np.asarray(line) - 0.5 for line in contour_generator(z=framed).lines(level)]
 
 
 def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:

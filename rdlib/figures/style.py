@@ -1,6 +1,4 @@
 """Provide the look of all figures: colors, line styles, sizes."""
-from typing import Any
-
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
@@ -17,5 +15,5 @@ SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how fine
 LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
 UNIT = "cosine distance, summed over 3 scales"
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
-TRUTH: dict[str, Any] = {"color": "white", "linestyle": "solid", "linewidth": 1.5, "path_effects": HALO}
-MARKED: dict[str, Any] = TRUTH | {"color": ORANGE, "linestyle": "dashed"}
+TRUTH: dict = {"color": "white", "linestyle": "solid", "linewidth": 1.5, "path_effects": HALO}
+MARKED: dict = TRUTH | {"color": ORANGE, "linestyle": "dashed"}

@@ -125,8 +125,7 @@ class InteractiveModel:
 
     def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
         self.model, self.data = model, data
-        images = [data.train[i].image for i in range(min(reference, len(data.train)))]
-        self.reference = torch.stack([self.ask(image) for image in images])  # (R, 3, H, W)
+        self.reference = torch.stack([self.ask(data.train[i].image) for i in range(min(reference, len(data.train)))])
         self.scales = cache(lambda index: self.ask(self.test[index].image))  # distances of a test image, by its index
         self._normal = cache(lambda *settings: weighted_map(self.reference, *settings).max().item())
 
