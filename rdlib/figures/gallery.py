@@ -86,8 +86,7 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     indices = examples(report, n) if indices is None else list(indices)
     wrong = {*indices} - {*range(len(report.scores))}
     if wrong or not indices:
-        raise ValueError(f"Choose images by their indices in the test set, 0 to {len(report.scores) - 1}; got "
-                         f"{sorted(wrong) or 'none'}.")
+        raise ValueError(f"Choose test images by index, 0 to {len(report.scores) - 1}; got {sorted(wrong) or 'none'}.")
     value, origin = contour_threshold(report) if threshold is None else (threshold, "given")
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.random import PCG64, Generator
-from scipy.sparse import csr_array
 
 STEPS = 4096  # a full turn, in the table of cosines
 COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in range(STEPS)], np.float32) / 2**14
@@ -71,8 +70,9 @@ def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=128)
-def spline_weights(size: int, count: int) -> csr_array:
+def spline_weights(size: int, count: int) -> Any:
     """Compute cubic B-spline weights (size, count + 3), in 1/256, of the knots of `count` cells at an axis' pixels."""
+    from scipy.sparse import csr_array  # here: slow to import
     t = np.abs(((np.arange(size) + 0.5) / size * count + 1)[:, None] - np.arange(count + 3))
     away = np.maximum(2 - t, 0)
     weights = np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6))
@@ -100,8 +100,9 @@ def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.n
 
 
 @lru_cache(maxsize=8)  # large, and of little use to the next scene, whose lamp stands elsewhere
-def blur_weights(size: int, radius: float, shift: float) -> csr_array:
+def blur_weights(size: int, radius: float, shift: float) -> Any:
     """Compute the (size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
+    from scipy.sparse import csr_array  # here: slow to import
     away = (np.arange(size)[None] - np.arange(size)[:, None] - shift) / radius
     rest = np.maximum(1 - away * away, 0)
     return csr_array(np.floor(256 * (rest * rest) / (radius * 16 / 15)).astype(np.float32))
