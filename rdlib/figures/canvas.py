@@ -1,6 +1,6 @@
 """Provide what all figures share: the canvas, outlines and words, and `show`, which displays a figure."""
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 from textwrap import fill
@@ -12,12 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.font_manager import fontManager
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from rdlib.evaluation.report import Report
 from rdlib.figures.picture import border
-from rdlib.figures.style import FALLBACKS, HALO, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
+from rdlib.figures.style import FALLBACKS, LARGE, SCREEN_DPI, STORED_DPI, STYLE, WIDTH
 from rdlib.utils.arrays import as_finite
 
 
@@ -33,18 +32,13 @@ def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple
 
     The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
     """
-    with plt.style.context(["default", _fonts(), STYLE]):
+    fonts: dict = {k: v for k, v in plt.rcParams.items() if k.startswith(("font.", "axes.unicode_minus"))}
+    fonts["font.family"] = fonts["font.family"] + [name for name in FALLBACKS if name in fontManager.get_font_names()]
+    with plt.style.context(["default", fonts, STYLE]):
         figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),
                                     **options)
         plt.close(figure)
         yield cast(Figure, figure), axes
-
-
-def _fonts() -> dict:
-    """Return the caller's settings of fonts, with fallbacks that are installed for letters that these fonts lack."""
-    own = {name: plt.rcParams[name] for name in plt.rcParams if name.startswith(("font.", "axes.unicode_minus"))}
-    more = [name for name in FALLBACKS if name in fontManager.get_font_names()]
-    return own | {"font.family": own["font.family"] + more}
 
 
 def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
@@ -74,33 +68,18 @@ def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
 
 def stored(figure: matplotlib.figure.Figure) -> bytes:
     """Encode a figure for a notebook: as PNG, or as JPEG if photographs make the PNG large."""
-    png, jpeg = BytesIO(), BytesIO()
-    figure.savefig(png, format="png", dpi=STORED_DPI)
-    if png.tell() <= LARGE:
-        return png.getvalue()
-    figure.savefig(jpeg, format="jpeg", dpi=STORED_DPI, pil_kwargs={"quality": 90, "subsampling": 0})
-    return jpeg.getvalue()
+    figure.savefig(file := BytesIO(), format="png", dpi=STORED_DPI)
+    if file.tell() > LARGE:
+        figure.savefig(file := BytesIO(), format="jpeg", dpi=STORED_DPI, pil_kwargs={"quality": 90, "subsampling": 0})
+    return file.getvalue()
 
 
 def outline(axis: Axes, region: NDArray, style: dict) -> None:
     """Draw the border of an (H, W) bool region. At the image's edge, the border follows the edge."""
     if region.any():
-        framed = np.pad(region, 1).astype(np.float32)
-        lines = [line - 1.5 for line in border(framed, 0.5)]  # matplotlib counts from the center of the first pixel
-        axis.add_collection(LineCollection(lines, path_effects=HALO, **style), autolim=False)
-
-
-def head(row: Sequence[Axes], names: Sequence[str]) -> None:
-    """Write the names of the columns above the first row, over its titles."""
-    for axis, name in zip(row, names, strict=True):
-        axis.annotate(name, (0.5, 1), (0, 20), ha="center", xycoords="axes fraction", textcoords="offset points",
-                      weight="bold", annotation_clip=False)
-
-
-def handle(style: dict, label: str) -> Line2D:
-    """Create the legend entry of an `outline`."""
-    return Line2D([], [], color=style["colors"], linestyle=style["linestyles"], linewidth=style["linewidths"],
-                  path_effects=HALO, label=label)
+        # matplotlib counts from the center of the first pixel.
+        lines = [line - 1.5 for line in border(np.pad(region, 1).astype(np.float32), 0.5)]
+        axis.add_collection(LineCollection(lines, **style), autolim=False)
 
 
 def thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
@@ -124,10 +103,3 @@ def check_finite(report: Report) -> None:
     """Raise ValueError if scores or maps hold NaN or infinity."""
     as_finite(report.scores, "scores")
     as_finite(report.maps, "maps")
-
-
-def check_indices(indices: Sequence[int], n: int) -> None:
-    """Raise ValueError unless `indices` holds at least one index, each from 0 to n - 1."""
-    wrong = [i for i in indices if not 0 <= i < n]
-    if wrong or not len(indices):
-        raise ValueError(f"Choose images by their indices in the test set, 0 to {n - 1}; got {wrong or 'none'}.")

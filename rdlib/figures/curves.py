@@ -54,14 +54,12 @@ def roc_and_pro(report: Report) -> Figure:
     A curve is left out if the test set lacks the ground truth for it. Raises ValueError if no curve remains.
     """
     if report.pixels is None and np.isnan(report.image_auroc):
-        raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. This "
-                         "report has images of one class and no such masks. Add what is missing.")
-    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, (axes,)):
+        raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. Add either.")
+    square = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
+    with canvas(1, 1 + (report.pixels is not None), 4.2, subplot_kw=square) as (figure, (axes,)):
         areas = _draw_roc(axes[0], report)
         if report.pixels:
             _draw_pro(axes[1], report, report.pixels)
-        for axis in axes:
-            axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     figure.summary = "Areas: " + ", ".join(areas)
     figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
     return figure
@@ -106,12 +104,11 @@ def loss_curve(run: Run) -> Figure:
         raise ValueError("The run has no loss before its first step. Train with fit(model, data.train, epochs) first.")
     steps, epochs = np.array(run.losses), np.array(run.epoch_losses)
     with canvas(1, 1, 3.4) as (figure, ((axis,),)):
-        done = np.arange(1, run.step + 1) / run.steps_per_epoch
-        axis.plot(done, steps, color=BLUE, alpha=0.4, linewidth=1, label="step")
+        axis.plot(np.arange(1, run.step + 1) / run.steps_per_epoch, steps, color=BLUE, alpha=0.4, linewidth=1,
+                  label="step")
         if len(epochs):
-            middles = np.arange(len(epochs)) + 0.5
-            axis.plot(middles, epochs, color=BLUE, linewidth=2.5, marker="o" if len(epochs) <= 30 else None,
-                      label="mean of an epoch, at its middle")
+            axis.plot(np.arange(len(epochs)) + 0.5, epochs, color=BLUE, linewidth=2.5,
+                      marker="o" if len(epochs) <= 30 else None, label="mean of an epoch, at its middle")
         if steps.min() > 0 and steps.max() > 10 * steps.min():
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")  # the default is a formula

@@ -5,11 +5,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from rdlib.datasets.samples import GOOD
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import Figure, canvas, check_finite, check_indices, counted, handle, head, number, outline
+from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, outline
 from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
 
 
@@ -57,8 +58,7 @@ def contour_threshold(report: Report) -> tuple[float, str]:
         return report.pixels.f1_max()[1], "best pixel F1 on this test set"
     good = report.maps[report.labels == 0]
     if not len(good):
-        raise ValueError("This report has neither masks nor good test images, so no threshold can be chosen. Pass "
-                         "threshold=.")
+        raise ValueError("This report has neither masks nor good test images to choose a threshold. Pass threshold=.")
     return float(np.nextafter(good.max(), np.float32(np.inf))), "above all good test images"
 
 
@@ -84,7 +84,9 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     """
     check_finite(report)
     indices = examples(report, n) if indices is None else list(indices)
-    check_indices(indices, len(report.scores))
+    wrong = {*indices} - {*range(len(report.scores))}
+    if wrong or not indices:
+        raise ValueError(f"Choose test images by index, 0 to {len(report.scores) - 1}; got {sorted(wrong) or 'none'}.")
     value, origin = contour_threshold(report) if threshold is None else (threshold, "given")
     maps, truth = report.maps[indices], report.pixels is not None
     columns = ["image", "ground truth", "anomaly map", "outlines"] if truth else ["image", "anomaly map", "outlines"]
@@ -93,12 +95,15 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     with canvas(len(indices), len(columns), height) as (figure, axes):
         for row, i in zip(axes, indices, strict=True):
             mappable = _gallery_row(row, report, i, value, scale)
-        head(axes[0], columns)
+        for axis, name in zip(axes[0], columns, strict=True):
+            axis.annotate(name, (0.5, 1), (0, 20), ha="center", xycoords="axes fraction", textcoords="offset points",
+                          weight="bold", annotation_clip=False)
         bar = figure.colorbar(mappable, ax=axes, location="bottom", aspect=50, pad=0.01, label=f"anomaly map ({unit})")
         if maps.min() < value < maps.max():
             bar.ax.plot(value, 1.3, "v", color=ORANGE, markeredgecolor="black", clip_on=False,
                         transform=bar.ax.get_xaxis_transform())
-        handles = [handle(TRUTH, "ground truth")] * truth + [handle(MARKED, f"map ≥ {number(value)} ({origin})")]
+        handles = [Line2D([], [], label="ground truth", **TRUTH)] * truth
+        handles.append(Line2D([], [], label=f"map ≥ {number(value)} ({origin})", **MARKED))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
     figure.summary = _gallery_summary(report, indices, f"at {number(value)} ({origin})", maps >= value)
     return figure

@@ -50,8 +50,8 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
     """
     check_choice("scale", scale, ("row", "all", "own"))
     if not any(p for row in rows for p in row) or len({len(row) for row in rows}) > 1:
-        raise ValueError(f"Rows of panels must have equal lengths and one or more panels; got the lengths "
-                         f"{[len(row) for row in rows]}. Use None for an empty place.")
+        raise ValueError("Give one or more panels in rows of equal length, with None for an empty place; got the "
+                         f"lengths {[len(row) for row in rows]}.")
     grid = [[(p, as_array(p.values, np.float64)) if p else None for p in row] for row in rows]
     maps = [[(p.title.replace("\n", " "), v) for p, v in filter(None, row) if v.ndim == 2] for row in grid]
     every = list(chain(*maps))
@@ -59,29 +59,22 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
     tall = len(grid) * (WIDTH / len(grid[0]) * height / width * 0.92 + 0.28)
     with canvas(len(grid), len(grid[0]), tall, layout="compressed") as (figure, axes):
         for i, row in enumerate(grid):
-            norm = None if scale == "own" else _shared(every if scale == "all" else maps[i])
+            shared = {"row": maps[i], "all": every, "own": []}[scale]
+            norm = Normalize(min(v.min() for _, v in shared), max(v.max() for _, v in shared)) if shared else None
             for axis, panel in zip(axes[i], row, strict=True):
                 axis.set_axis_off()
                 if panel:
                     _draw_panel(axis, *panel, norm)
-            if scale == "row" and norm:
-                figure.colorbar(ScalarMappable(norm), ax=axes[i], label=label, pad=0.01)
-        if scale == "all" and norm:
-            figure.colorbar(ScalarMappable(norm), ax=axes, label=label, shrink=0.8, pad=0.01)
+            if norm and (scale == "row" or i == len(grid) - 1):
+                beside, shrink = (axes[i], 1) if scale == "row" else (axes, 0.8)
+                figure.colorbar(ScalarMappable(norm), ax=beside, label=label, shrink=shrink, pad=0.01)
     figure.summary = (f"{label[:1].upper() + label[1:] or 'Maps'}, lowest to highest: "
                       + "; ".join(f"{title} {number(v.min())} to {number(v.max())}" for title, v in every) + ".")
     return figure
 
 
-def _shared(maps: Sequence[tuple[str, NDArray]]) -> Normalize | None:
-    return Normalize(min(v.min() for _, v in maps), max(v.max() for _, v in maps)) if maps else None
-
-
 def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | None) -> None:
-    if values.ndim == 2:
-        axis.imshow(values, norm=norm)
-    else:
-        axis.imshow(values.transpose(1, 2, 0).clip(0, 1))
+    axis.imshow(values if values.ndim == 2 else values.transpose(1, 2, 0).clip(0, 1), norm=norm)
     axis.set_title(panel.title, fontsize=9)
     if panel.region is not None:
         outline(axis, as_truth(panel.region), TRUTH)

@@ -4,7 +4,6 @@ Colors and lines are those of the other figures. Maps are viridis, ground truth 
 is dashed orange.
 """
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 import matplotlib
 import numpy as np
@@ -29,8 +28,7 @@ def heat(values: NDArray, top: float) -> Image.Image:
 
 def draw_outlines(picture: Image.Image, values: NDArray, threshold: float, mask: NDArray | None = None) -> Image.Image:
     """Outline on an image, in place, where an (H, W) map reaches the threshold, and an (H, W) bool mask."""
-    draw = ImageDraw.Draw(picture)
-    scale = np.array(picture.size) / values.shape[::-1]
+    draw, scale = ImageDraw.Draw(picture), np.array(picture.size) / values.shape[::-1]
     if mask is not None:
         for line in border(mask.astype(np.float32), 0.5):
             _stroke(draw, line * scale, [line * scale], "white")
@@ -44,19 +42,15 @@ def border(values: NDArray, level: float) -> list[NDArray]:
 
     Each line is (n, 2), x right and y down, in pixels from the upper left corner.
     """
-    low = min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0)
-    framed = np.pad(values, 1, constant_values=low)
-    lines = cast(list[NDArray], contour_generator(z=framed).lines(level))  # its default line type
-    return [line - 0.5 for line in lines]
+    framed = np.pad(values, 1, constant_values=min(float(values.min()), level) - 1e-3 * max(abs(level), 1.0))
+    return [np.asarray(line) - 0.5 for line in contour_generator(z=framed).lines(level)]
 
 
 def dashes(line: NDArray, length: float = DASH) -> Iterator[NDArray]:
     """Cut a line (n, 2) into pieces of `length` pixels and yield every other piece."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     for start in np.arange(0, along[-1], 2 * length):
-        end = min(start + length, along[-1])
-        inside = along[(along > start) & (along < end)]
-        at = np.concatenate([[start], inside, [end]])
+        at = np.unique(np.clip(along, start, start + length))
         yield np.column_stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])])
 
 

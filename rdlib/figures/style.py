@@ -15,5 +15,5 @@ SCREEN_DPI, STORED_DPI = 96, 100  # how large `show` makes an inch, and how fine
 LARGE = 200_000  # bytes; above this size `show` stores JPEG, since a notebook should stay below 2 MB
 UNIT = "cosine distance, summed over 3 scales"
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
-TRUTH = {"colors": "white", "linestyles": "solid", "linewidths": 1.5}
-MARKED = {"colors": ORANGE, "linestyles": "dashed", "linewidths": 1.5}
+TRUTH: dict = {"color": "white", "linestyle": "solid", "linewidth": 1.5, "path_effects": HALO}
+MARKED: dict = TRUTH | {"color": ORANGE, "linestyle": "dashed"}

@@ -22,8 +22,7 @@ def scratch(s: Surface, rng: Generator, strength: float) -> Layers:
     distance, place = stroke(s, points)
     taper = 0.35 + 2.6 * place * (1 - place)
     groove = inside(distance - (0.003 + 0.007 * strength) * taper)
-    moved = points + 0.01 * np.array(s.light, np.float32)
-    burr = inside(stroke(s, moved)[0] - (0.002 + 0.005 * strength) * taper)
+    burr = inside(stroke(s, points + 0.01 * np.array(s.light, np.float32))[0] - (0.002 + 0.005 * strength) * taper)
     return [(burr * s.part * (0.8 * seen(strength)), s.image + 0.4 * (1.1 - s.image)),
             (groove * s.part * (0.9 * seen(strength)), 0.3 * s.flesh + 0.1 * s.image)]
 

@@ -2,8 +2,9 @@
 
 OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_truth/TYPE/000_mask.png
 """
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -37,28 +38,16 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     """
     if size < MIN_SIZE or (jobs is not None and jobs < 1):
         raise ValueError(f"size must be at least {MIN_SIZE} and jobs at least 1, got size={size} and jobs={jobs}.")
-    plan = _plan(category, seed)
+    numbers: defaultdict[str, count[int]] = defaultdict(count)  # of the images in each folder
+    plan = [(scene, part := f"{train_or_test}/{scene.defect or 'good'}", next(numbers[part]))
+            for train_or_test in ("train", "test") for scene in scene_list(category, train_or_test, seed)]
     folder = Path(out) / category
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
-    with folder_written_atomically(folder) as partial:
-        with ProcessPoolExecutor(jobs) as pool:
-            work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
-            for _ in tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None):
-                pass
+    with folder_written_atomically(folder) as partial, ProcessPoolExecutor(jobs) as pool:
+        work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
+        list(tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None))
     return folder
-
-
-def _plan(category: str, seed: int) -> list[tuple[Scene, str, int]]:
-    """List each scene with the folder of its image, and with its number in this folder."""
-    plan: list[tuple[Scene, str, int]] = []
-    counts: Counter[str] = Counter()
-    for part in ("train", "test"):
-        for scene in scene_list(category, part, seed):
-            folder = f"{part}/{scene.defect or 'good'}"
-            plan.append((scene, folder, counts[folder]))
-            counts[folder] += 1
-    return plan
 
 
 def _write(job: tuple[Path, int, Scene, str, int]) -> None:

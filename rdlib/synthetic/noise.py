@@ -1,44 +1,23 @@
 """Draw random numbers, smooth noise and waves that are the same to the last bit on every machine.
 
 Pixels are computed only from integers, tables, + - * / and the square root, which IEEE 754 defines exactly. The order
-of additions in a matrix product depends on the processor. The matrices here therefore hold integers so small that
-float32 represents every sum exactly (below 2**24), in any order. A new release of numpy may change its random streams.
-The recorded hashes in the tests would then fail.
+of additions in a weighted sum depends on the library and the processor. The sums here are therefore of integers so
+small that float32 represents them exactly (below 2**24), in any order. A new release of numpy may change its random
+streams. The recorded hashes in the tests would then fail.
 
 Fields are float32 (size, size) unless stated otherwise.
 """
 import math
-import threading
 import zlib
-from collections import abc
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.random import PCG64, Generator
-from threadpoolctl import ThreadpoolController
 
-ONE_AT_A_TIME = threading.RLock()
 STEPS = 4096  # a full turn, in the table of cosines
 COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in range(STEPS)], np.float32) / 2**14
-
-
-@lru_cache(maxsize=1)
-def blas() -> ThreadpoolController:
-    """Return a controller of the libraries that multiply matrices for numpy."""
-    return ThreadpoolController().select(user_api="blas")
-
-
-@contextmanager
-def single_threaded_blas() -> abc.Generator[None, None, None]:
-    """Run a block in which matrices are multiplied on one thread, since threads slow down small products.
-
-    The limit holds for the whole process, so only one Python thread at a time may be inside.
-    """
-    with ONE_AT_A_TIME, blas().limit(limits=1):
-        yield
 
 
 def stream(*names: str, seed: int) -> Generator:
@@ -53,9 +32,8 @@ def stream(*names: str, seed: int) -> Generator:
 
 def uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...] | None = None) -> Any:
     """Draw a Python float in [low, high), or with a shape a float32 array, in which rounding may reach `high`."""
-    if shape is None:
-        return low + (high - low) * float(rng.random())
-    return (low + (high - low) * rng.random(shape)).astype(np.float32)
+    drawn = low + (high - low) * rng.random(shape)
+    return drawn if shape is None else drawn.astype(np.float32)
 
 
 def cosine(turns: np.ndarray | float) -> np.ndarray:
@@ -92,20 +70,20 @@ def angle(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=128)
-def spline_weights(size: int, count: int) -> np.ndarray:
+def spline_weights(size: int, count: int) -> Any:
     """Compute cubic B-spline weights (size, count + 3), in 1/256, of the knots of `count` cells at an axis' pixels."""
+    from scipy.sparse import csr_array  # here: slow to import
     t = np.abs(((np.arange(size) + 0.5) / size * count + 1)[:, None] - np.arange(count + 3))
     away = np.maximum(2 - t, 0)
-    weights = np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6)).astype(np.float32)
-    weights.flags.writeable = False
-    return weights
+    weights = np.rint(256 * np.where(t < 1, 2 / 3 - t * t + t * t * t / 2, away * away * away / 6))
+    return csr_array(weights.astype(np.float32))  # up to four weights in a row are not 0
 
 
 def smooth_noise(rng: Generator, size: int, rows: int, columns: int | None = None) -> np.ndarray:
     """Draw (size, size) float32 noise, about [-1, 1]: random knots on rows x columns cells, joined by splines."""
     columns = columns or rows
     knots = rng.integers(-127, 128, (rows + 3, columns + 3)).astype(np.float32)
-    sums = spline_weights(size, rows) @ knots @ spline_weights(size, columns).T  # integers up to 257 * 257 * 127
+    sums = spline_weights(size, rows) @ (spline_weights(size, columns) @ knots.T).T  # integers up to 257 * 257 * 127
     return sums * np.float32(1.7 / (127 * 256 * 256))
 
 
@@ -117,21 +95,17 @@ def line_noise(rng: Generator, length: int, count: int) -> np.ndarray:
 
 def rough_noise(rng: Generator, size: int, count: int, octaves: int = 4) -> np.ndarray:
     """Draw (size, size) float32 noise, about [-1, 1]: several scales, each half as strong as the coarser one."""
-    total = smooth_noise(rng, size, count)
-    for k in range(1, octaves):
-        total += smooth_noise(rng, size, count << k) * 0.5**k
-    return total
+    octave = (smooth_noise(rng, size, count << k) * 0.5**k for k in range(octaves))
+    return sum(octave, np.zeros((size, size), np.float32))
 
 
 @lru_cache(maxsize=8)  # large, and of little use to the next scene, whose lamp stands elsewhere
-def blur_weights(size: int, radius: float, shift: float) -> np.ndarray:
+def blur_weights(size: int, radius: float, shift: float) -> Any:
     """Compute the (size, size) weights, in 1/256, of a bell of `radius` pixels that looks `shift` pixels ahead."""
+    from scipy.sparse import csr_array  # here: slow to import
     away = (np.arange(size)[None] - np.arange(size)[:, None] - shift) / radius
-    weights = np.maximum(1 - away * away, 0)
-    weights *= weights
-    weights = np.floor(256 * weights / (radius * 16 / 15)).astype(np.float32)
-    weights.flags.writeable = False
-    return weights
+    rest = np.maximum(1 - away * away, 0)
+    return csr_array(np.floor(256 * (rest * rest) / (radius * 16 / 15)).astype(np.float32))
 
 
 def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
@@ -141,9 +115,8 @@ def blur(cover: np.ndarray, radius: float, shift: tuple[float, float] = (0.0, 0.
     """
     size = len(cover)
     right, down = (blur_weights(size, radius * size, round(-way * size, 3)) for way in shift)
-    bytes_ = np.floor(cover * 255 + 0.5)
-    half = np.floor(down @ bytes_ / 256)  # whole numbers again, so that the second product is exact too
-    return half @ right.T * np.float32(1 / (255 * 256))
+    half = np.floor(down @ np.floor(cover * 255 + 0.5) / 256)  # whole numbers again: the second sum is exact too
+    return np.multiply(half @ right.T, np.float32(1 / (255 * 256)), order="C")
 
 
 def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
@@ -153,15 +126,12 @@ def cell_distances(rng: Generator, u: np.ndarray, v: np.ndarray, jitter: float =
     """
     points = uniform(rng, 0.5 - jitter / 2, 0.5 + jitter / 2, (2, 128 * 128))
     (i, a), (j, b) = cells(u), cells(v)
-    base = j * 128 + i
-    first, second = np.full(u.shape, 9, np.float32), np.full(u.shape, 9, np.float32)
+    first = second = np.full(u.shape, 3, np.float32)
     for row, column in product((-1, 0, 1), repeat=2):
-        index = base + (row * 128 + column)
-        dx, dy = points[0].take(index) + (column - a), points[1].take(index) + (row - b)
-        square = dx * dx + dy * dy
-        np.minimum(second, np.maximum(first, square), out=second)
-        np.minimum(first, square, out=first)
-    return np.sqrt(first), np.sqrt(second)
+        index = (j + row) * 128 + (i + column)
+        distance = norm(points[0].take(index) + (column - a), points[1].take(index) + (row - b))
+        first, second = np.minimum(first, distance), np.minimum(second, np.maximum(first, distance))
+    return first, second
 
 
 def sensor_noise(rng: Generator, size: int, sigma: float) -> np.ndarray:

@@ -41,7 +41,5 @@ def spot(size: tuple[int, int], x: float, y: float, radius: float, colour: str =
     height, width = size
     rows, columns = np.mgrid[:height, :width] + 0.5
     distance = np.hypot(columns - x * width, rows - y * height) - radius * width
-    layer = np.empty((height, width, 4), np.uint8)
-    layer[..., :3] = ImageColor.getrgb(colour)
-    layer[..., 3] = np.round(255 * opacity * np.clip(0.5 - distance, 0, 1))  # an edge one pixel soft
-    return layer
+    cover = np.round(255 * opacity * np.clip(0.5 - distance, 0, 1))  # an edge one pixel soft
+    return np.dstack([np.broadcast_to(ImageColor.getrgb(colour), (height, width, 3)), cover]).astype(np.uint8)

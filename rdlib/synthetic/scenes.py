@@ -7,15 +7,13 @@ A moved part is marked at its old and its new place. A missing part is marked to
 
 The tests record hashes of the pixels. These hashes hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.random import Generator
 
 from rdlib.synthetic import defects, objects, textures
-from rdlib.synthetic.noise import sensor_noise, single_threaded_blas, stream, uniform
-from rdlib.synthetic.surface import Fault, Layers, Surface, mix
+from rdlib.synthetic.noise import sensor_noise, stream, uniform
+from rdlib.synthetic.surface import Fault, Surface, mix
 from rdlib.utils.errors import check_choice
 
 TEXTURES = {
@@ -35,18 +33,12 @@ DEFECTS = TEXTURES | OBJECTS
 CATEGORIES = tuple(DEFECTS)
 MIN_SIZE = 64
 VISIBLE = 2.0  # gray levels: smaller differences from the good image are no defect
-WEAKEST = 0.4  # the default test set draws strengths from here to 1
 
-Painter = Callable[[Surface, Generator, Fault | None], None]
-Damage = Callable[[Surface, Generator, float], Layers]
-PAINTERS: dict[str, Painter] = {name: getattr(textures if name in TEXTURES else objects, name) for name in DEFECTS}
-DAMAGE: dict[str, Damage] = {f.__name__: f for f in (
-    defects.contamination, defects.crack, defects.cut, defects.dent, defects.fold, defects.hole, defects.scratch,
-    defects.scuff, defects.stain, defects.thread)}
+DAMAGE: dict[str, Any] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
+                          if hasattr(defects, kind)}  # the others are faulty parts
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """The parameters of one image and its mask.
 
     Args:
@@ -96,7 +88,7 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
     if part == "train":
         return [Scene(category, first + 2 * k) for k in range(train)]
     rng = stream(category, "strengths", seed=seed)
-    strengths = [uniform(rng, WEAKEST, 1) for _ in range(defective)]
+    strengths = [uniform(rng, 0.4, 1) for _ in range(defective)]
     return ([Scene(category, first + 2 * k + 1) for k in range(good)]
             + [Scene(category, first + 2 * (good + k) + 1, kinds[k % len(kinds)], s) for k, s in enumerate(strengths)])
 
@@ -124,13 +116,12 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
         raise ValueError(f"strength must be above 0 (barely visible) and at most 1 (obvious), got {strength}.")
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
-    with single_threaded_blas():
-        good = build_surface(category, seed, size, None)
-        image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
-        if defect:
-            faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)
-            mask = visible(np.abs(faulty - image).max(0))
-            image = np.where(mask, faulty, image)
+    good = build_surface(category, seed, size, None)
+    image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
+    if defect:
+        faulty = shown(damaged(good, category, seed, defect, strength), good.lamp)
+        mask = visible(np.abs(faulty - image).max(0))
+        image = np.where(mask, faulty, image)
     image += sensor_noise(stream(category, "sensor", seed=seed), size, 1.6)
     return np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)), mask
 
@@ -139,7 +130,7 @@ def build_surface(category: str, seed: int, size: int, fault: Fault | None) -> S
     """Build the scene of a seed, with one faulty part or none."""
     rng = stream(category, "scene", seed=seed)
     surface = Surface(rng, size)
-    PAINTERS[category](surface, rng, fault)
+    getattr(textures if category in TEXTURES else objects, category)(surface, rng, fault)
     return surface
 
 

@@ -5,20 +5,17 @@ float32 (3, H, W) or (3, 1, 1). They are in [0, 1], and above 1 where the lamp g
 approximates the display's gamma. Fields (distances, covers, heights) are float32 (H, W), or (1, W) and (H, 1) if they
 depend on one axis.
 """
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic.noise import blur, cosine, direction, norm, rough_noise, uniform
 
-Spots = Callable[[Generator], tuple[float, float]]  # draws a place (x, y)
 Layers = list[tuple[np.ndarray, np.ndarray]]  # (cover in [0, 1], paint in linear light), from the bottom up
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A faulty part that a painter builds.
 
     Args:
@@ -56,15 +53,13 @@ class Surface:
         self.size = size
         self.x = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size))[None]
         self.y = self.x.T
-        self.light = direction(uniform(rng, 0.56, 0.67))
-        slope, level = uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
-        right, down = self.light
-        self.lamp = level * (1 + slope * (right * (self.x - 0.5) + down * (self.y - 0.5)))
+        turns, slope, level = uniform(rng, 0.56, 0.67), uniform(rng, 0.05, 0.25), uniform(rng, 0.94, 1.06)
+        self.light = direction(turns)
+        self.lamp = level * (1 + slope * self.along(turns)[0])
         self.image: np.ndarray
         self.part: np.ndarray | float = 1.0
-        self.beneath, self.flesh = colour(20, 20, 20), colour(40, 38, 36)
-        self.edge = 0.02
-        self.spot: Spots = anywhere
+        self.beneath, self.flesh, self.edge = colour(20, 20, 20), colour(40, 38, 36), 0.02
+        self.spot = anywhere
 
     def along(self, turns: float, x: float = 0.5, y: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Compute coordinates (u, v) around (x, y) whose u axis points at `turns`."""
@@ -143,8 +138,6 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
     for k, (p, q) in enumerate(zip(points[:-1], points[1:], strict=True)):
         (left, top), (right, bottom) = (  # the pixels that this segment can reach
             (s.size * np.clip((np.minimum(p, q) - reach, np.maximum(p, q) + reach), 0, 1)).astype(int))
-        if left >= right or top >= bottom:
-            continue
         window, (a, b) = (slice(top, bottom), slice(left, right)), q - p
         dx, dy = s.x[:, left:right] - p[0], s.y[top:bottom] - p[1]
         t = np.clip((a * dx + b * dy) / (a * a + b * b), 0, 1)

@@ -42,9 +42,9 @@ def leather(s: Surface, rng: Generator, fault: Fault | None) -> None:
     pebble = furrow * (2 - furrow) * (1 - 0.3 * first)
     pores = smooth_noise(rng, s.size, 110)
     shade = relief(0.011 * pebble + 0.0006 * pores, s.light) * (0.5 + 0.5 * pebble)
-    shine = np.maximum(shade - 1.02, 0)
     dye = colour(142, 84, 52) * uniform(rng, 0.97, 1.03, (3, 1, 1))
-    s.image = dye * (shade * (1 + 0.1 * drift + 0.06 * pores)) + colour(170, 160, 150) * (0.5 * shine)
+    s.image = dye * (shade * (1 + 0.1 * drift + 0.06 * pores))
+    s.image = s.image + colour(170, 160, 150) * (0.5 * np.maximum(shade - 1.02, 0))
     s.beneath, s.flesh, s.edge = colour(30, 20, 15), colour(196, 160, 128), 0.012
 
 
@@ -55,12 +55,11 @@ def tiles(s: Surface, rng: Generator, fault: Fault | None) -> None:
     offsets, tone = uniform(rng, -0.02, 0.02, (2, 16, 16)), uniform(rng, 0.92, 1.08, (16, 16))
     a, b = a - 0.5 + offsets[0][i, j], b - 0.5 + offsets[1][i, j]
     outline = box(a, b, 0.44, 0.44, 0.07) + 0.008 * smooth_noise(rng, s.size, 40)
-    body, bevel = inside(outline * pitch), np.minimum(-outline * 9, 1)
-    bevel = np.maximum(bevel, 0) * (2 - np.maximum(bevel, 0))
+    body, bevel = inside(outline * pitch), np.clip(-outline * 9, 0, 1)
     cloud = rough_noise(rng, s.size, 11, 3)
     speckle = np.clip(3 * smooth_noise(rng, s.size, 100) - 2.1, 0, 1)
     glaze = colour(126, 158, 152) * (tone[i, j] * (1 + 0.10 * cloud)) * (1 - 0.4 * speckle)
-    glaze = glaze * relief(0.014 * bevel + 0.0012 * cloud, s.light)
+    glaze = glaze * relief(0.014 * (bevel * (2 - bevel)) + 0.0012 * cloud, s.light)
     grain = smooth_noise(rng, s.size, 120)
     grout = colour(176, 170, 160) * ((0.8 + 0.16 * grain + 0.06 * cloud) * relief(0.002 * grain, s.light))
     s.image = mix(grout * (1 - 0.35 * blur(body, 0.012)), glaze, body)
@@ -87,10 +86,8 @@ def mesh(s: Surface, rng: Generator, fault: Fault | None) -> None:
     pitch = 0.118
     u, v = s.along(uniform(rng, -0.008, 0.008), 0, 0)
     left, top = uniform(rng, 4, 6), uniform(rng, 4, 6)
-    row = v * (1 / (0.866 * pitch)) + top
-    j, b = cells(row)
-    column = u * (1 / pitch) + left + 0.5 * (j & 1).astype(np.float32)
-    i, a = cells(column)
+    j, b = cells(v * (1 / (0.866 * pitch)) + top)
+    i, a = cells(u * (1 / pitch) + left + 0.5 * (j & 1).astype(np.float32))
     a, b = (a - 0.5) * pitch, (b - 0.5) * (0.866 * pitch)
     radius = np.full((32, 32), 0.3 * pitch, np.float32) + uniform(rng, -0.0006, 0.0006, (32, 32))
     if fault:  # "blocked": a hole that the punch has left closed, or half closed

@@ -76,12 +76,10 @@ class DefectExplorer(widgets.VBox):
 
     def update(self) -> None:
         """Show the chosen image with the chosen settings."""
-        settings, index = self.settings, self.index
-        start = f"Image {index}, {self.kind.value}: "
-        if not any(weight.value for weight in self.weights):
-            start = "Every weight is 0; all three count as 1. " + start
-        self.panels.show(self.interactive.view(index, settings), start)
-        for panel, values in zip(self.scales, self.interactive.scales(index).numpy(), strict=True):
+        start = "" if any(weight.value for weight in self.weights) else "Every weight is 0; all three count as 1. "
+        start += f"Image {self.index}, {self.kind.value}: "
+        self.panels.show(self.interactive.view(self.index, self.settings), start)
+        for panel, values in zip(self.scales, self.interactive.scales(self.index).numpy(), strict=True):
             panel.show(heat(values, self.scales_top))
 
     def reset_settings(self) -> None:

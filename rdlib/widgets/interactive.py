@@ -6,6 +6,7 @@ set. The model has seen the training images, so such a threshold is a little low
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +41,7 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
         ValueError: `weights` is invalid, `fusion` is unknown, or `sigma` is negative.
     """
     if len(weights) != len(SCALES) or min(weights) < 0 or max(weights) == 0:
-        raise ValueError(f"weights must be three numbers, none negative and at least one above 0; got "
-                         f"{tuple(weights)}.")
+        raise ValueError(f"weights must be three numbers, none negative and one above 0; got {tuple(weights)}.")
     factors = torch.tensor(weights, dtype=scales.dtype, device=scales.device)[:, None, None]
     weighted = scales * factors if fusion == "add" else scales.clamp(min=0) ** factors
     return gaussian_smooth(fuse(weighted, fusion), sigma)
@@ -58,14 +58,13 @@ class Settings:
         factor: threshold, in multiples of the highest value on good training images.
     """
 
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     sigma: float = 4.0
     fusion: str = "add"
     factor: float = 1.0
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """An image, its anomaly map for some `Settings`, and the threshold.
 
     Args:
@@ -126,17 +125,15 @@ class InteractiveModel:
 
     def __init__(self, model: Distillation, data: AnomalyData, reference: int = REFERENCE):
         self.model, self.data = model, data
-        images = [data.train[i].image for i in range(min(reference, len(data.train)))]
-        self.reference = torch.stack([self.ask(image) for image in images])  # (R, 3, H, W)
-        self._scales = cache(lambda index: self.ask(self.test[index].image))
+        self.reference = torch.stack([self.ask(data.train[i].image) for i in range(min(reference, len(data.train)))])
+        self.scales = cache(lambda index: self.ask(self.test[index].image))  # distances of a test image, by its index
         self._normal = cache(lambda *settings: weighted_map(self.reference, *settings).max().item())
 
     @property
     def settings(self) -> Settings:
         """Return the model's own settings, with factor 1."""
         config = self.model.config
-        fine, middle, coarse = (float(k in config.scales) for k in SCALES)
-        return Settings((fine, middle, coarse), config.sigma, config.fusion)
+        return Settings(tuple(float(k in config.scales) for k in SCALES), config.sigma, config.fusion)
 
     @property
     def test(self) -> AnomalyDataset:
@@ -144,10 +141,6 @@ class InteractiveModel:
         if not self.data.test:
             raise ValueError("The data have no test images. Put them in test/good and test/NAME_OF_DEFECT.")
         return self.data.test
-
-    def scales(self, index: int) -> Tensor:
-        """Compute the (3, H, W) distances of a test image. Later calls return the stored distances."""
-        return self._scales(index)
 
     def ask(self, image: Tensor) -> Tensor:
         """Compute the (3, H, W) distances of a (3, H, W) image in [0, 1]. Raises NotFiniteError for NaN or infinity."""
@@ -162,14 +155,13 @@ class InteractiveModel:
     def view(self, index: int, settings: Settings) -> View:
         """Compute the view of a test image with these settings."""
         item = self.test[index]
-        return self._view(item.image, item.mask.numpy(), self.scales(index), settings)
+        return self.view_of(item.image, settings, item.mask, self.scales(index))
 
-    def view_of(self, image: Tensor, settings: Settings, mask: ArrayLike | None = None) -> View:
-        """Compute the view of any (3, H, W) image in [0, 1] with these settings and an (H, W) mask."""
+    def view_of(self, image: Tensor, settings: Settings, mask: ArrayLike | Tensor | None = None,
+                scales: Tensor | None = None) -> View:
+        """Compute the view of any (3, H, W) image in [0, 1] with these settings, an (H, W) mask and its distances."""
         mask = np.zeros(image.shape[1:], bool) if mask is None else as_truth(mask)
-        return self._view(image, mask, self.ask(image), settings)
-
-    def _view(self, image: Tensor, mask: NDArray, scales: Tensor, settings: Settings) -> View:
+        scales = self.ask(image) if scales is None else scales
         values = weighted_map(scales[None], settings.weights, settings.sigma, settings.fusion)[0].numpy()
         normal = self.normal(settings)
         return View(as_array(image.permute(1, 2, 0)), mask, values, normal, normal * settings.factor)

@@ -8,12 +8,9 @@ from numpy.typing import NDArray
 from rdlib.datasets.samples import AnomalyData
 from rdlib.detector import Distillation
 from rdlib.synthetic.paint import painted
-from rdlib.widgets import parts
 from rdlib.widgets.canvas import PaintCanvas
 from rdlib.widgets.interactive import InteractiveModel
-from rdlib.widgets.parts import control, factor_slider, follow, side_by_side
-
-DIRT = "#46301e"
+from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, follow, photo, side_by_side
 
 
 def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
@@ -43,12 +40,12 @@ class DrawDefect(widgets.VBox):
         height, width = self._images[0].shape[1:]
         self.number = control(widgets.IntSlider, "good image", 0, max=len(self._images) - 1)
         self.factor = factor_slider()
-        self.colour = control(widgets.ColorPicker, "color", DIRT)
         self.size = control(widgets.IntSlider, "brush (px)", max(2, height // 24), min=1, max=height // 4,
                             tooltip="Diameter, in image pixels.")
         wipe = widgets.Button(description="wipe off", layout=widgets.Layout(width="8em"))
-        self.canvas = PaintCanvas(height=height, width=width, brush=self.size.value, colour=DIRT)
-        self.panels = parts.MapPanels(parts.Panel("paint here", "", content=self.canvas), truth="what you painted")
+        self.canvas = PaintCanvas(height=height, width=width, brush=self.size.value)
+        self.colour = control(widgets.ColorPicker, "color", self.canvas.colour)
+        self.panels = MapPanels(Panel("paint here", "", content=self.canvas), truth="what you painted")
         super().__init__([side_by_side(widgets.VBox([self.number, self.factor]),
                                        widgets.VBox([self.size, self.colour, wipe])), self.panels])
         widgets.jslink((self.size, "value"), (self.canvas, "brush"))
@@ -62,9 +59,8 @@ class DrawDefect(widgets.VBox):
     @property
     def layer(self) -> NDArray:
         """Return the current paint, (H, W, 4) uint8 RGBA."""
-        shape = (self.canvas.height, self.canvas.width, 4)
-        pixels = np.frombuffer(self.canvas.layer, np.uint8)
-        return pixels.reshape(shape) if pixels.size else np.zeros(shape, np.uint8)
+        height, width = self.canvas.height, self.canvas.width
+        return np.frombuffer(self.canvas.layer or bytes(4 * height * width), np.uint8).reshape(height, width, 4)
 
     def update(self) -> None:
         """Compute and show the map of the painted image."""
@@ -77,7 +73,7 @@ class DrawDefect(widgets.VBox):
         """Remove the paint and show the chosen image."""
         image = self._images[self.number.value]
         self._unpainted = self.interactive.view_of(image, self.interactive.settings).score
-        self.canvas.picture = parts.encoded(parts.photo(image.permute(1, 2, 0).numpy()))
+        self.canvas.picture = encoded(photo(image.permute(1, 2, 0).numpy()))
         self.canvas.layer = b""
         self.canvas.wiped += 1
         self.update()
