@@ -130,9 +130,9 @@ def test_quiet_shows_no_progress(tmp_path, capfd):
 
 
 def test_data_unpack_prints_the_names(tmp_path, capsys, monkeypatch):
-    from rdlib.datasets import archives
+    from rdlib.datasets import downloads
     asked = []
-    monkeypatch.setattr(archives, "unpack_dataset", lambda *a: asked.append(a) or ["btad/01", "btad/02"])
+    monkeypatch.setattr(downloads, "unpack_dataset", lambda *a: asked.append(a) or ["btad/01", "btad/02"])
     assert cli.main(["data", "unpack", str(tmp_path / "btad.zip"), "--root", str(tmp_path)]) == 0
     assert asked == [(tmp_path / "btad.zip", tmp_path)]
     assert capsys.readouterr().out == "btad/01\nbtad/02\n"
