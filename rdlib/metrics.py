@@ -301,7 +301,7 @@ def _classes(truth: ArrayLike, scores: ArrayLike, unknown: ArrayLike | None,
     if pixels and scores.ndim != 3:
         raise ValueError(f"Maps must be (N, H, W), got {scores.shape}. Pass a single map as map[None].")
     if not truth.shape == scores.shape == hidden.shape:
-        raise ValueError(f"Pass truth and scores of the same shape, one an image; got {truth.shape}, {scores.shape}.")
+        raise ValueError(f"Pass truth and scores of the same shape; got {truth.shape} and {scores.shape}.")
     truth, normal = truth & ~hidden, ~(truth | hidden)
     if not (truth.any() and normal.any()):
         raise ValueError(f"Both classes are needed, but all labels are {'anomalous' if truth.any() else 'normal'}.")

@@ -222,7 +222,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         """
         n = round(len(self) * fraction) if 0 < fraction < 1 else 0
         if not 0 < n < len(self):
-            raise ValueError(f"fraction must leave items on both sides, in (0, 1); got {fraction} of {len(self)}.")
+            raise ValueError(f"Choose a fraction in (0, 1), with items on both sides; got {fraction} of {len(self)}.")
         part, rest = random_split(self, [n, len(self) - n], torch.Generator().manual_seed(seed))
         return self.subset(sorted(rest.indices)), self.subset(sorted(part.indices))
 
