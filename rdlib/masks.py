@@ -15,6 +15,8 @@ from rdlib.utils.errors import DataError
 
 UNKNOWN = 2  # value of a pixel that may be normal or defect; 0 is normal, 1 defect
 FEW = 32  # up to so many values may be codes of defect types; the codes beside a void of 255 are smaller
+ADVICE = ("give mask_threshold= (--mask-threshold; threshold= of read_mask), such as 0 or 127: values above it are "
+          "defect")
 BLOCK = np.ones((3, 3), dtype=bool)  # a pixel and its 8 neighbors
 
 
@@ -35,7 +37,8 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
     """Decide what the values of all mask files of a data set mean. Each file is read once.
 
     Black and one other value are a mask. A few values are codes: all but 0 are defect, except 255 beside codes below
-    32, which is unknown. Lossy files, soft edges and values close to both ends are cut at half of white.
+    32, which is unknown. Lossy files, soft edges and values close to both ends are cut at half of white. A few values
+    are soft edges if only black and white fill areas, and if no region would be lost.
 
     Args:
         paths: the mask files.
@@ -47,11 +50,11 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
     Raises:
         DataError: a file cannot be read, or the values have no clear meaning.
     """
-    from scipy.ndimage import binary_erosion  # slow to import, and training does not need it
     if threshold is not None:
         return MaskRule(threshold)
     pixels, places = Counter[float](), dict[float, Path]()
-    whites, clean, lossy, void, lost = set[float](), True, False, False, False
+    whites, filling, whiter = set[float](), set[float](), dict[bool, Path]()  # a file with 255; True: and a small code
+    clean, lossy, lost, faint, void = True, False, False, False, False
     for path in paths:
         values, full, color, soft = _values(path)
         values = np.round(values, 3)  # floats may differ in every pixel
@@ -60,27 +63,37 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
         pixels.update(found)
         places = dict.fromkeys(found, path) | places
         whites, clean, lossy = whites | {full}, clean and not soft and not color, lossy or soft
-        void = void or bool({255, 65535} & found.keys()) and any(
-            binary_erosion(values == code, BLOCK).any() for code in found if 0 < code < FEW)
-        lost = lost or _cut_loses(values, full) if len(found) > 2 or soft else lost or 0 < max(found) <= full / 2
+        if 2 < len(found) <= FEW + 1:
+            filling |= (areas := _filling(values))
+            void = void or bool({255, 65535} & found.keys()) and any(0 < code < FEW for code in areas)
+            faint = faint or _cut_loses(values, full, full / 17, 1)  # one pixel, shrunk to a quarter, has 1 / 16
+        if {255, 65535} & found.keys():
+            whiter[any(0 < code < FEW for code in found)] = path
+        lost = lost or (_cut_loses(values, full, full / 8, BLOCK.size) if len(found) > 2 or soft else
+                        0 < max(found) <= full / 2)
     codes, white = sorted(value for value in pixels if value), max(whites, default=0)
     low, middle, high = (sum(number for value, number in pixels.items() if start < value <= stop) for start, stop in
                          ((-1, white / 8), (white / 8, white * 7 / 8), (white * 7 / 8, white)))
     few, ends = len(codes) <= FEW, not middle and codes[1:] and codes[-2] > white * 7 / 8
+    ramps = few and middle and codes[-1] == white and not faint and filling <= {0, white}
     if not codes or clean and len(codes) == 1 and (pixels[0] or codes[0] in (1, white)):
         return MaskRule(0)
     dark = pixels.most_common(1)[0][0] == 0
     if clean and codes[-1] in (255, 65535) and max(codes[:-1], default=FEW) < FEW:
+        if void and dark and False in whiter:
+            raise DataError(f"{whiter[True]} has {codes[-1]:g} beside small codes, as unknown pixels have it, but "
+                            f"{whiter[False]} has it alone, as defects have it. Save all masks alike, or {ADVICE}.")
         if void and dark:
             return MaskRule(0, codes[-1])
-    elif (ends or lossy or not few) and high and middle <= min(low, 4 * high) and len(whites) == 1 and not lost:
+    elif len(whites) == 1 and not lost and (
+            ramps or (ends or lossy or not few) and high and middle <= min(low, 4 * high)):
         return MaskRule(white / 2)
     elif few and not lossy and dark:
         return MaskRule(0)
     shares = ", ".join(f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
                        for value, number in pixels.most_common(8) if number) + ", ..." * (len(pixels) > 8)
     raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: {shares}. Save them "
-                    "black and white, or give mask_threshold= (threshold= of read_mask): values above it are defect.")
+                    f"black and white, or {ADVICE}.")
 
 
 def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
@@ -116,12 +129,19 @@ def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
     return label(mask, BLOCK)
 
 
-def _cut_loses(values: NDArray, white: float) -> bool:
-    """Return whether a region of 9 or more pixels, which is not black, lies wholly below half of white."""
-    regions, count = numbered_regions(values > white / 8)
+def _filling(values: NDArray) -> set[float]:
+    """Return the values of which a block of 3 x 3 pixels is full."""
+    from scipy.ndimage import maximum_filter, minimum_filter  # slow to import, and training does not need it
+    full = minimum_filter(values, len(BLOCK)) == maximum_filter(values, len(BLOCK))
+    return set(np.unique(values[1:-1, 1:-1][full[1:-1, 1:-1]]).tolist())
+
+
+def _cut_loses(values: NDArray, white: float, dark: float, least: int) -> bool:
+    """Return whether a region of `least` or more pixels above `dark` lies wholly below half of white."""
+    regions, count = numbered_regions(values > dark)
     areas = np.bincount(regions.ravel(), minlength=count + 1)
     areas[np.unique(regions[values > white / 2])] = 0
-    return bool((areas[1:] >= BLOCK.size).any())
+    return bool((areas[1:] >= least).any())
 
 
 def mask_codes(path: Path, rule: MaskRule) -> NDArray[np.uint8]:

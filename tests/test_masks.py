@@ -132,10 +132,42 @@ def test_a_value_near_white_for_each_defect_type_is_defect(tmp_path):
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_few_values_of_soft_edges_lose_no_defect(tmp_path, factor):
-    large = np.kron(disc(radius=3), np.ones((factor, factor), np.uint8))
+    """A dot that shrinks to gray pixels is kept, at the cost of the edges of all others."""
+    large = np.kron(disc(radius=6), np.ones((factor, factor), np.uint8))
+    large[10:10 + factor, 10:10 + factor // 2] = 255
     soft = Image.fromarray(np.roll(large, 1, (0, 1))).resize((SIDE, SIDE), Image.Resampling.BOX)
-    found = codes_of(written(tmp_path, soft))[0]
-    assert np.array_equal(found, np.asarray(soft) > 0)
+    assert 3 < len(np.unique(soft)) < 20
+    assert np.array_equal(codes_of(written(tmp_path, soft))[0], np.asarray(soft) > 0)
+
+
+SQUARE = np.pad(np.full((18, 24), 255, np.uint8), ((30, 48), (40, 32)))
+FEW_SOFT = {
+    "shrunk by 2": Image.fromarray(np.roll(np.kron(DISC, np.ones((2, 2), np.uint8)), 1, (0, 1))).reduce(2),
+    "shrunk by 3": Image.fromarray(np.roll(np.kron(DISC, np.ones((3, 3), np.uint8)), 1, (0, 1))).reduce(3),
+    "blurred": Image.fromarray(SQUARE).filter(ImageFilter.BoxBlur(1)),
+    "one gray rim": np.where(ndimage.binary_dilation(DISC > 0) & (DISC == 0), 90, DISC).astype(np.uint8),
+    "shrunk with rings": Image.fromarray(np.kron(SQUARE, np.ones((2, 2), np.uint8))[1:-1, 1:-1]).resize(
+        (SIDE, SIDE), Image.Resampling.BICUBIC),
+    "enlarged": Image.fromarray(SQUARE[::4, ::4]).resize((SIDE, SIDE), Image.Resampling.BILINEAR),
+    "in color": Image.merge("RGB", [Image.fromarray(SQUARE).filter(ImageFilter.BoxBlur(1)), *[
+        Image.new("L", (SIDE, SIDE))] * 2])}
+
+
+@pytest.mark.parametrize("kind", FEW_SOFT)
+def test_few_values_of_a_soft_edge_are_cut_at_half_of_white(tmp_path, kind):
+    path, gray = written(tmp_path, FEW_SOFT[kind]), np.asarray(FEW_SOFT[kind])
+    gray = gray if gray.ndim == 2 else gray.max(-1)
+    assert 3 <= len(np.unique(gray)) <= 31
+    assert mask_rule([path]) == MaskRule(127.5) and np.array_equal(codes_of(path)[0], gray > 127.5)
+    assert mask_rule([path, written(tmp_path, DISC, "b.png"), written(tmp_path, DISC * 0, "c.png")]).cut == 127.5
+
+
+def test_two_kinds_of_defect_that_fill_areas_or_stand_alone_are_no_soft_edge(tmp_path):
+    area, thin = np.maximum(disc(20, 20, 12, 100), disc(70, 70, 12)), disc(70, 70, 12)
+    thin[10, 10:40] = 100
+    for values in (area, thin):
+        path = written(tmp_path, values)
+        assert mask_rule([path]) == MaskRule(0) and np.array_equal(codes_of(path)[0], values > 0)
 
 
 @pytest.mark.parametrize("values", [
@@ -197,6 +229,21 @@ def test_255_beside_small_codes_is_unknown(tmp_path, palette):
     assert np.array_equal(read_mask(path, (SIDE, SIDE), threshold=0)[0], outer > 0)
 
 
+@pytest.mark.parametrize("white", [255, 65535])
+def test_white_alone_beside_a_file_with_a_white_border_is_not_taken_for_unknown(tmp_path, white):
+    """The files of white alone would lose their whole defect without a word."""
+    deep = np.uint16 if white > 255 else np.uint8
+    values = np.where(disc(radius=12) > 0, 1, np.where(DISC > 0, white, 0)).astype(deep)
+    border = written(tmp_path, values, "border.png")
+    others = [written(tmp_path, (np.roll(DISC, i, 1) > 0) * deep(white), f"{i}.png") for i in range(3)]
+    with pytest.raises(DataError, match=rf"border.png has {white} beside small codes, .* but .*2.png has it alone, as "
+                                        r"defects .* mask_threshold= \(--mask-threshold"):
+        mask_rule([border, *others])
+    assert mask_rule([border, *others], 127) == MaskRule(127)
+    small = written(tmp_path, disc(value=1).astype(deep), "small.png")
+    assert mask_rule([border, small]) == MaskRule(0, white)
+
+
 def test_255_beside_thin_edges_is_not_taken_for_unknown(tmp_path):
     """An edge of value 28 is no code, and losing the whole defect would be worse than an error."""
     edge = ndimage.binary_dilation(DISC > 0) & (DISC == 0)
@@ -239,7 +286,7 @@ def test_unclear_values_are_listed_with_their_shares(tmp_path, kind):
     most, number = max(zip(*np.unique(values if values.ndim == 2 else values.max(-1), return_counts=True), strict=True),
                        key=lambda pair: pair[1])
     assert f"{most} ({number / SIDE ** 2:.2%}, as in mask.png)" in str(raised.value)
-    assert "mask_threshold= (threshold= of read_mask): values above it" in str(raised.value)
+    assert "mask_threshold= (--mask-threshold; threshold= of read_mask), such as 0 or 127: va" in str(raised.value)
     found = read_mask(path, (SIDE, SIDE), threshold=100)[0]
     assert np.array_equal(found, (values if values.ndim == 2 else values.max(-1)) > 100)
 

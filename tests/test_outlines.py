@@ -81,7 +81,7 @@ def test_masks_that_are_not_turned_as_their_images_are_counted(tmp_path, orienta
     notes = outline_notes(samples(tmp_path, [square()] * 3, orientations), SIZE, False)
     assert len(notes) == (count > 0)
     if count:
-        assert f"{count} of 3 defective images turned by EXIF while the mask is not (hole/0.png" in notes[0]
+        assert f"{count} of 3 defective images where image and mask differ in EXIF's rotation (hole/0.png" in notes[0]
 
 
 def test_a_mask_of_the_size_of_the_upright_image_is_upright(tmp_path):
@@ -91,7 +91,7 @@ def test_a_mask_of_the_size_of_the_upright_image_is_upright(tmp_path):
     assert outline_notes(samples(tmp_path / "other", [upright], [(6, 1)], shape=(40, 64)), SIZE, False) == []
     bad = samples(tmp_path, [lying], [(6, 1)], shape=(40, 64))
     note, = outline_notes(bad, SIZE, False)
-    assert note.startswith("1 of 1 defective images turned by EXIF while the mask is not (hole/0.png)")
+    assert note.startswith("1 of 1 defective images where image and mask differ in EXIF's rotation (hole/0.png)")
     with pytest.raises(DataError, match="64 x 40 pixels but its image .* 40 x 64.*EXIF"):
         bad[-1].load(SIZE)
 
@@ -103,7 +103,7 @@ def test_defects_that_vanish_are_counted(tmp_path):
     whole = [dots, np.maximum(dots, square(30, 30)), square()]
     note, = outline_notes(samples(tmp_path, whole), (16, 16), False)
     assert note == ("2 of 3 defective images that lose defects at 16 x 16 pixels (hole/0.png, hole/1.png): 8 of 10 "
-                    "outlined regions have no pixel left. Choose a larger size, or keep_defects=True")
+                    "outlined regions have no pixel left. Choose a larger size, or keep_defects=True (--keep-defects)")
     assert outline_notes(samples(tmp_path, whole), (16, 16), True) == []
     assert outline_notes(samples(tmp_path, whole), (64, 64), False) == []
     lost, kept = (samples(tmp_path, whole, keep_defects=keep)[2].load((16, 16))[1] for keep in (False, True))

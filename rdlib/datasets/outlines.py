@@ -1,11 +1,27 @@
 """Look at the masks of a test set for what a user must know before reading pixel metrics."""
 from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
 
 from rdlib.datasets.samples import GOOD, FileSample
 from rdlib.images import header
-from rdlib.masks import lost_defects, mask_codes, mask_rule
+from rdlib.masks import UNKNOWN, lost_defects, mask_codes, mask_rule
 
-HALF, NEARLY_ALL = 0.5, 0.9  # share of an image that a mask covers, and of the masks that cover so much
+HALF, NEARLY_ALL = 0.5, 0.9  # share of an image that a mask covers, and of the masks or the border covered so much
+FAR = 4  # times more than most masks cover
+
+
+class Outline(NamedTuple):
+    """What is seen in the mask of an image, or in the masks of its parts together."""
+
+    name: str  # of the image
+    area: float  # share of the image that is not normal
+    border: float  # share of the image's border that is not normal
+    unknown: float  # share of the image
+    regions: float  # their number
+    lost: float  # number of regions without a pixel once resized
+    turned: bool  # by EXIF, other than the image
 
 
 def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_defects: bool = False) -> list[str]:
@@ -17,35 +33,45 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
         keep_defects: whether every region keeps at least one pixel.
 
     Returns:
-        One text for each finding: masks that are missing, all black, inverted, or not turned as their images are, and
-        defects that vanish at `size`. Empty if no image has a mask.
+        One text for each finding: masks that are missing, all black, inverted, in part unknown, or not turned as their
+        images are, and defects that vanish at `size`. Empty if no image has a mask.
 
     Raises:
         DataError: a file cannot be read.
     """
     bad = [sample for sample in samples if sample.defect != GOOD]
-    masked = [sample for sample in bad if sample.masks]
-    missing, black, large, turned, small = ([sample.name for sample in bad if not sample.masks], *([], [], [], []))
-    regions = lost = 0
-    for sample in masked:
-        image, rule, area, before = header(sample.path), sample.rule or mask_rule(sample.masks), 0.0, lost
-        for path in sample.masks:
-            codes = mask_codes(path, rule)
-            area += float((codes > 0).mean())
-            number, places = lost_defects(codes == 1, size)
-            regions, lost = regions + number, lost + len(places[0])
-        black += [sample.name] * (area == 0)
-        large += [sample.name] * (area > HALF)
-        small += [sample.name] * (lost > before)
-        fits = image.orientation > 4 and image.height != image.width and codes.shape == (image.height, image.width)
-        turned += [sample.name] * (not fits and image.orientation != header(path).orientation)
-    inverted = large if len(large) >= NEARLY_ALL * len(masked) else []
+    if not (seen := [_look(sample, size) for sample in bad if sample.masks]):
+        return []
+    large, usual = [one for one in seen if one.area > HALF], float(np.median([one.area for one in seen]))
+    odd = [one for one in large if one.area < 1 and one.border > NEARLY_ALL and one.area > FAR * usual]
+    inverted = large if len(large) >= NEARLY_ALL * len(seen) else []
+    void, vanish = [one for one in seen if one.unknown], [one for one in seen if one.lost and not keep_defects]
+    covered = f"{np.mean([one.area for one in odd] or [0]):.0%} of the image, where half of all masks cover at most {usual:.2%}"
     found = [
-        (missing, "without a mask", "their pixels are unknown, and pixel metrics leave them out"),
-        (black, "with an all-black mask", "their pixels count as normal. Remove the files if they are unknown"),
+        ([sample for sample in bad if not sample.masks], "without a mask", "their pixels are unknown, and pixel metrics "
+         "leave them out"),
+        ([one for one in seen if not one.area], "with an all-black mask", "their pixels count as normal. Remove the "
+         "files if they are unknown"),
         (inverted, "with a mask that covers more than half of the image", "white marks defects. Invert the masks?"),
-        (turned, "turned by EXIF while the mask is not", "the masks may mark other pixels. Save both upright"),
-        ([] if keep_defects else small, f"that lose defects at {size[0]} x {size[1]} pixels", f"{lost} of {regions} "
-         "outlined regions have no pixel left. Choose a larger size, or keep_defects=True")]
-    return [f"{len(names)} of {len(bad)} defective images {what} ({', '.join(names[:2])}{', ...' * (len(names) > 2)}): "
-            f"{words}" for names, what, words in found if names and masked]
+        (odd, f"with a mask that covers {covered}", "inverted? White marks defects"),
+        (void, "whose mask marks unknown pixels", f"{np.mean([one.unknown for one in void] or [0]):.1%} of their "
+         "pixels are left out of pixel metrics"),
+        ([one for one in seen if one.turned], "where image and mask differ in EXIF's rotation", "the mask may mark other "
+         "pixels. Save both upright"),
+        (vanish, f"that lose defects at {size[0]} x {size[1]} pixels", f"{sum(one.lost for one in vanish):.0f} of "
+         f"{sum(one.regions for one in seen):.0f} outlined regions have no pixel left. Choose a larger size, or "
+         "keep_defects=True (--keep-defects)")]
+    return [f"{len(some)} of {len(bad)} defective images {what} ({', '.join(one.name for one in some[:2])}"
+            f"{', ...' * (len(some) > 2)}): {words}" for some, what, words in found if some]
+
+
+def _look(sample: FileSample, size: tuple[int, int]) -> Outline:
+    """Look at the mask of an image, as it is at its own size and at `size`."""
+    image, rule, looked = header(sample.path), sample.rule or mask_rule(sample.masks), []
+    for path in sample.masks:
+        codes = mask_codes(path, rule)
+        border = np.concatenate([codes[[0, -1]].ravel(), codes[:, [0, -1]].ravel()])
+        regions, places = lost_defects(codes == 1, size)
+        looked.append(((codes > 0).mean(), (border > 0).mean(), (codes == UNKNOWN).mean(), regions, len(places[0])))
+    fits = image.orientation > 4 and image.height != image.width and codes.shape == (image.height, image.width)
+    return Outline(sample.name, *np.sum(looked, 0).tolist(), not fits and image.orientation != header(path).orientation)
