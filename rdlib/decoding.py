@@ -1,6 +1,7 @@
 """Open and decode image files of five formats, within limits that are checked before decoding."""
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,16 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from rdlib.utils.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # recognized by content, not by extension
+SIGNS = {b"II": "TIFF", b"MM": "TIFF", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"RIFF": "WEBP"}
 MOST_PIXELS, MOST_RATIO = 61_000_000, 1000  # of a file, so that reading it takes less than 5 s and 1 GB
 ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
          6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+# Pillow warns of these without the file's name, and reads the pixels all the same.
+warnings.filterwarnings("ignore", "(possibly )?corrupt exif|metadata warning|truncated file read|tag (data|offset)|"
+                        "image appears to be a malformed mpo", module=r"PIL\.")
 
 
 class Header(NamedTuple):
@@ -92,8 +97,19 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
         raise DataError(f"{path} has {pixels:.0f} megapixels. At most {MOST_PIXELS / 1e6:.0f} are read, or half of "
                         "that for WEBP and color with 16 bits. Shrink it, or cut it into tiles.") from error
     except Exception as error:  # decoders raise errors of many kinds
-        advice = "It is a folder: pass its files." if os.path.isdir(path) else "If it is truncated, copy it again."
-        raise DataError(f"{path} is not a readable image ({error}). {advice}") from error
+        raise DataError(f"{path} is not a readable image ({_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Say why a file cannot be decoded, a closing bracket, and what to do about it."""
+    again = "If it is truncated, copy it again."
+    if not isinstance(error, UnidentifiedImageError):
+        return f"{error}). {'It is a folder: pass its files.' if os.path.isdir(path) else again}"
+    if not (start := path.read_bytes()[:4]):
+        return "an empty file). Copy it again, or leave it out."
+    kind = next((f"a kind of {kind} that is not read, or damaged" for sign, kind in SIGNS.items()
+                 if start.startswith(sign)), f"none of {', '.join(FORMATS)}")
+    return f"{kind}). Save it with 8 or 16 bits, in gray or RGB. {again}"
 
 
 def _checked(image: Image.Image, path: Path) -> Header:

@@ -19,6 +19,7 @@ __all__ = ["Header", "as_images", "decoded", "header", "images_below", "list_ima
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp"}
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
+OPAQUE = 65535  # in an alpha channel of 16 bits
 WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
 SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
 Size = tuple[int, int]  # (height, width) in pixels
@@ -127,9 +128,12 @@ def _deep_pixels(values: NDArray, size: Size, white: White, name: str) -> NDArra
     """Scale a deep image, (h, w) or (h, w, C), to [0, 1], lay it on white, and resize it: (3, H, W) float32."""
     color, alpha = split_alpha(values)
     divisor, resized = fitting_white(color, white, name), []
+    if alpha is not None and alpha.max() < OPAQUE:
+        raise DataError(f"The alpha channel of {name} ends at {alpha.max()}, but {OPAQUE} is opaque. Save it without "
+                        "alpha, or with alpha of full range.")
     for i in range(color.shape[2]):  # one after the other, since a large image takes much memory
         channel = np.divide(color[..., i], divisor, dtype=np.float32)
-        channel = channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(65535))
+        channel = channel if alpha is None else 1 + (channel - 1) * (alpha / np.float32(OPAQUE))
         resized.append(np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)))
     return np.broadcast_to(resized, (3, *size)).copy()
 
@@ -143,12 +147,15 @@ def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
     found = f"{name} has values from {low:g} to {high:g}"
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(f"{name} has pixels that are NaN or infinite. Leave it out, or save it again.")
+    if low < 0:
+        raise DataError(f"{found}, but black is 0. Add one number to the values of all images, or leave it out.")
     if white is None:
-        raise DataError(f"{found} in more than 8 bits a channel, but the value of white is unknown. Pass white=, such "
-                        f"as 1 for floats, or one of {', '.join(map(str, WHITES))} for integers.")
-    if low < 0 or high > white or values.dtype.kind == "f" and white >= WHITES[0] and 0 < high <= 1:
+        raise DataError(f"{found} in more than 8 bits a channel, but the value of white is unknown. Give white= "
+                        f"(--white), such as 1 for floats, or one of {', '.join(map(str, WHITES))} for integers. A "
+                        "model that was trained on 8-bit images takes such files: save it with 8 bits, or train again.")
+    if high > white or values.dtype.kind == "f" and white >= WHITES[0] and 0 < high <= 1:
         raise DataError(f"{found}, which does not fit white={white:g}, the value of white in its data set or model. "
-                        "Save it as the others, or read all of them with another white=.")
+                        "Save it as the others, or read all of them with another white= (--white).")
     return np.float32(white)
 
 

@@ -1,6 +1,7 @@
 """Images with more than 8 bits a channel: read at their true range, against files written by hand."""
 import pickle
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_color_with_16_bits_keeps_the_low_byte(tmp_path, kind, channels):
     alpha = np.ones(SIDE)
     if channels in (2, 4):
         values[..., -1] = DRAW.integers(0, 65536, SIDE)
+        values[0, 0, -1] = 65535
         alpha = values[..., -1] / 65535
     path = (write_png(tmp_path / "a.png", values) if kind == "png" else
             write_tiff(tmp_path / "a.tif", values, kind[5], "packed" in kind))
@@ -144,13 +146,14 @@ def test_files_of_8_bits_do_not_depend_on_white(tmp_path):
 def test_a_deep_file_alone_is_refused_unless_white_is_given(tmp_path, values):
     path = gray(tmp_path / "a.tif", values)
     with pytest.raises(DataError, match=rf"a.tif has values from [\d.e-]+ to {values.max():g} in more than 8 bits .*"
-                                        r"unknown. Pass white=.* 1 for floats, or one of 255, 1023, 4095, 16383, 6553"):
+                                        r"unknown. Give white= \(--white\), such as 1 for floats, or one of 255, 1023, "
+                                        "4095, 16383, 65535 .* trained on 8-bit images takes such files: save it wi"):
         read_image(path, SIDE)
 
 
 @pytest.mark.parametrize(("values", "white", "words"), [
     (np.full(SIDE, 5000, np.uint16), 4095, r"from 5000 to 5000, which does not fit white=4095.*another white="),
-    (np.full(SIDE, -3, np.int32), 255, r"from -3 to -3, which does not fit white=255"),
+    (np.full(SIDE, -3, np.int32), 255, r"from -3 to -3, but black is 0. Add one number to the values of all"),
     (np.full(SIDE, 0.5, np.float32), 4095, r"from 0.5 to 0.5, which does not fit white=4095"),
     (np.full(SIDE, 1.5, np.float32), 1, r"from 1.5 to 1.5, which does not fit white=1,"),
     (np.array([[np.nan, 1]], np.float32), 1, "has pixels that are NaN or infinite"),
@@ -172,7 +175,7 @@ def test_a_black_image_fits_any_white(tmp_path):
 @pytest.mark.parametrize(("most", "dtype", "white"), [
     (200, np.int32, 255), (255, np.uint16, 255), (256, np.uint16, 1023), (1023, np.uint16, 1023),
     (1024, np.uint16, 4095), (4096, np.int32, 16383), (16384, np.uint16, 65535), (65535, np.uint16, 65535),
-    (0, np.uint16, 255), (1, np.uint16, 255), (0.7, np.float32, 1), (1, np.float32, 1), (1.5, np.float32, 255),
+    (0, np.uint16, 255), (1, np.uint16, 255), (0.7, np.float32, 1), (1, np.float32, 1), (2.5, np.float32, 255),
     (255, np.float32, 255), (4095, np.float32, 4095)])
 def test_white_is_the_smallest_usual_one_that_holds_all_training_images(tmp_path, most, dtype, white):
     paths = [gray(tmp_path / f"{i}.tif", np.full((8, 8), most / (i + 1)).astype(dtype)) for i in range(3)]
@@ -191,6 +194,82 @@ def test_values_above_every_usual_white_need_one(tmp_path):
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"white is the value of white in the files, .*got {wrong}"):
             Depth([path], white=wrong)
+
+
+@pytest.mark.parametrize("most", [1.002, 1.5, 2])
+def test_floats_a_little_above_1_are_refused(tmp_path, most):
+    """White 255 would make all images black."""
+    paths = [gray(tmp_path / "a.tif", DRAW.random(SIDE, np.float32)),
+             gray(tmp_path / "b.tif", np.full(SIDE, most, np.float32))]
+    with pytest.raises(DataError, match=rf"b.tif has values up to {most:g}, a little above 1. Clamp .* white= \(--wh"):
+        _ = Depth(paths).white
+    assert Depth(paths, white=2).white == 2
+
+
+def test_negative_values_are_not_a_matter_of_white(tmp_path):
+    for white in (None, 255):
+        with pytest.raises(DataError, match="a.tif has values from -3 to 9, but black is 0. Add one") as caught:
+            read_image(gray(tmp_path / "a.tif", np.linspace(-3, 9, 64).reshape(8, 8).astype(np.int32)), (4, 4), white)
+        assert "white" not in str(caught.value)
+
+
+def test_a_bright_pixel_that_makes_all_images_dark_is_named(tmp_path):
+    paths = [gray(tmp_path / f"{i}.png", drawn(900, (64, 64)).astype(np.uint16)) for i in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Depth(paths).white == 1023
+    hot = drawn(900, (64, 64))
+    hot[3, 3] = 65535
+    gray(paths[2], hot.astype(np.uint16))
+    depth = Depth(paths)
+    with pytest.warns(UserWarning, match=r"white is 65535, since .*2.png has values up to 65535; but at least 99.9 % of "
+                                         r"every .* lie below 4095.94, .* white= \(--white\)") as caught:
+        assert depth.white == depth.white == 65535
+    assert len(caught) == 1
+    gray(paths[3], drawn(60000, (64, 64)).astype(np.uint16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Depth(paths).white == 65535
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_of_another_range_is_refused(tmp_path, channels):
+    """It would mix 94 % white into every pixel."""
+    path = write_png(tmp_path / "a.png", np.full((*SIDE, channels), 4095, np.uint16))
+    with pytest.raises(DataError, match="alpha channel of .*a.png ends at 4095, but 65535 is opaque. Save it without"):
+        read_image(path, SIDE, white=4095)
+
+
+def test_a_given_white_that_is_not_the_models_is_refused(deep, tmp_path):
+    model = ReverseDistillation(weights=None, sigma=1)
+    model.set_trained(64, (0, 1), white=4095)
+    files = [sample.path for sample in deep[1].samples]
+    given, found = Depth(white=16383), Depth(files)
+    assert found.white == 4095
+    for depth, right in ((given, False), (pickle.loads(pickle.dumps(given)), False), (Depth(white=4095), True),
+                         (pickle.loads(pickle.dumps(Depth(files, None))), True)):
+        dataset = AnomalyDataset([FileSample(path, path.name, depth=depth) for path in files], (64, 64))
+        if right:
+            assert evaluate(model, dataset, progress=False).scores.shape == (2,)
+        else:
+            with pytest.raises(ValueError, match=r"loaded with white=16383, but the model was trained with white=4095"):
+                evaluate(model, dataset, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["f2", "f8", "u8"])
+@pytest.mark.parametrize("order", "<>")
+def test_kinds_of_tiff_that_pillow_does_not_open(tmp_path, kind, order):
+    path = write_tiff(tmp_path / "a.tif", drawn(9, (*SIDE, 1)).astype(np.uint16), order)
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack(order + "HHI", 258, 3, 1)) + 8
+    data[at:at + 2] = struct.pack(order + "H", 8 * int(kind[1]))
+    at = data.index(struct.pack(order + "HHI", 284, 3, 1))  # the tag after it says what the numbers are
+    data[at:at + 12] = struct.pack(order + "HHIHH", 339, 3, 1, 3 if kind[0] == "f" else 1, 0)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a.tif is not a readable image \(a kind of TIFF that is not read, or damaged\). "
+                                        "Save it with 8 or 16 bits, in gray or RGB. If it is tr") as caught:
+        read_image(path, SIDE)
+    assert "BufferedReader" not in str(caught.value)
 
 
 def test_floats_and_integers_are_not_mixed(tmp_path):
@@ -248,7 +327,7 @@ def test_samples_of_several_whites_are_refused(deep):
     other = AnomalyDataset([FileSample(train.samples[0].path, "x", depth=Depth(white=16383))], (64, 64))
     both = AnomalyDataset([*train.samples, *other.samples], (64, 64))
     for dataset in (both, ConcatDataset([train, other]), Subset(both, [0, 4])):
-        with pytest.raises(DataError, match=r"several values of white: \[4095.0, 16383.0\]. Pass one white="):
+        with pytest.raises(DataError, match=r"several values of white: \[4095.0, 16383.0\]. Give one white="):
             fit(ReverseDistillation(weights=None), dataset, 1, progress=False)
 
 

@@ -244,7 +244,7 @@ def test_white_is_told_and_used(model, graph, monkeypatch, tmp_path):
     assert torch.allclose(detector.predict(values)[1], expected, atol=1e-4)
     model.set_trained(64, (0, 1))
     card(model, graph, monkeypatch, tmp_path)
-    with pytest.raises(ValueError, match="uint16 .* the value of white is unknown. Pass white="):
+    with pytest.raises(ValueError, match="uint16 .* the value of white is unknown. Give white="):
         OnnxDetector(tmp_path / "model.onnx").predict(values)
 
 

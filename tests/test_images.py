@@ -1,5 +1,7 @@
 """Images and masks in the many forms that files take, read as an obvious reference would."""
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -201,10 +203,26 @@ def test_image_and_mask_stay_on_top_of_each_other(tmp_path):
 def test_truncated_files_are_named(tmp_path, read, name):
     path = written(tmp_path, RGB, name)
     whole = path.read_bytes()
-    for length in (0, 10, len(whole) // 2):
+    for length in (10, len(whole) // 2):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=f"{name} is not a readable image.*truncated.*copy it again"):
             read(path, (16, 16))
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{name} is not a readable image \(an empty file\). Copy it again, or leave it"):
+        read(path, (16, 16))
+
+
+def test_corrupt_exif_data_need_no_words(tmp_path):
+    """Pillow warns of them without the file's name; the pixels are whole."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x0e\x01\x02\0\xff\0\0\0\x50\0\0\0\x12\x01"
+    path = written(tmp_path, RGB, "a.jpg", exif=exif)
+    code = "import sys; from rdlib.images import read_image; from pathlib import Path; read_image(Path(sys.argv[1]), (8, 8))"
+    found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    again = "import warnings; warnings.filterwarnings('always')"
+    found = subprocess.run([sys.executable, "-c", code + "; " + again + code[10:], str(path)], capture_output=True,
+                           text=True, check=True)
+    assert "orrupt EXIF data" in found.stderr  # as Pillow says it
 
 
 def test_what_is_no_image(tmp_path, monkeypatch):

@@ -293,3 +293,15 @@ def test_names_that_say_a_role():
              "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}
     for role, names in words.items():
         assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)
+
+
+def test_an_image_with_unknown_pixels_alone_is_neither_good_nor_trained_on(tmp_path):
+    images(tmp_path, "train", 1, 2, 3)
+    masks(tmp_path, "train", 1, form="{:03d}_GT.png", rows=0)
+    border = np.zeros((32, 32), np.uint8)
+    border[8:24, 8:24] = 255
+    Image.fromarray(border).save(tmp_path / "train/003_GT.png")
+    border[10:22, 10:22] = 1
+    Image.fromarray(border).save(tmp_path / "train/002_GT.png")
+    with pytest.raises(DataError, match=r"002_GT.png has 255 beside small codes, .*003_GT.png has it alone"):
+        read(tmp_path)

@@ -396,6 +396,13 @@ def test_many_large_masks_are_looked_at_quickly(tmp_path):
     assert time.process_time() - began < 2  # about 0.2 s
 
 
+def test_many_specks_are_looked_at_quickly():
+    specks = np.random.default_rng(0).random((4000, 4000)) < 0.01
+    began = time.process_time()
+    count, places = lost_defects(specks, (256, 256))
+    assert time.process_time() - began < 2 and 140_000 < count and len(places[0]) > 0.9 * count  # about 0.3 s
+
+
 # ---- samples
 
 def sample(folder, masks=None, defect="hole", **more):

@@ -1,4 +1,6 @@
 """What is said about the masks of a test set, and when nothing is."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +8,7 @@ from PIL import Image
 from rdlib import load_dataset
 from rdlib.datasets.outlines import outline_notes
 from rdlib.datasets.samples import FileSample
+from rdlib.masks import mask_rule
 from rdlib.utils.errors import DataError
 
 SIZE = (32, 32)
@@ -73,6 +76,33 @@ def test_inverted_masks_are_counted(tmp_path):
                            "hole/1.png, ...): white marks defects. Invert the masks")
     (tmp_path / "some").mkdir()
     assert outline_notes(samples(tmp_path / "some", [255 - square(side=20)] * 3 + [square()]), SIZE, False) == []
+
+
+def test_one_inverted_mask_among_others_is_named(tmp_path):
+    masks = [square(row=4 * i, side=6) for i in range(1, 7)]
+    note, = outline_notes(samples(tmp_path, [*masks, 255 - square(side=6)]), (64, 64))
+    assert note == ("1 of 7 defective images with a mask that covers 99% of the image, where half of all masks cover "
+                    "at most 0.88% (hole/6.png): inverted? White marks defects")
+
+
+@pytest.mark.parametrize("large", [square(0, 0, 60), square(0, 0, 64, 64, 50), square(0, 0, 64)])
+def test_a_large_defect_among_small_ones_needs_no_words(tmp_path, large):
+    """A defect that ends within the image does not cover its whole border, and one may cover the whole image."""
+    masks = [square(row=4 * i, side=6) for i in range(1, 7)]
+    large = np.pad(large, ((0, 0), (0, 64 - large.shape[1])))
+    assert outline_notes(samples(tmp_path, [*masks, large]), (64, 64)) == []
+
+
+def test_unknown_pixels_are_counted(tmp_path):
+    border = np.where(square(side=24) > 0, 255, 0).astype(np.uint8)
+    border[24:40, 24:40] = 1
+    found = samples(tmp_path, [border, (square() > 0).astype(np.uint8)])
+    rule = mask_rule([sample.masks[0] for sample in found if sample.masks])
+    assert rule.void == 255
+    found = [replace(sample, rule=rule) for sample in found]
+    note, = outline_notes(found, (64, 64))
+    assert note == ("1 of 2 defective images whose mask marks unknown pixels (hole/0.png): 7.8% of their pixels are "
+                    "left out of pixel metrics")
 
 
 @pytest.mark.parametrize(("orientations", "count"), [

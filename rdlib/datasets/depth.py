@@ -1,12 +1,17 @@
 """Find the value of white in image files with more than 8 bits a channel, once for a data set."""
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.images import WHITES, decoded, header, split_alpha
 from rdlib.utils.errors import DataError
+
+
+DARK = 1 / 16  # of white; values below it have lost 4 of their bits
 
 
 class Depth:
@@ -23,7 +28,8 @@ class Depth:
     def __init__(self, paths: Sequence[Path] = (), white: float | None = None):
         if white is not None and not 0 < white < np.inf:
             raise ValueError(f"white is the value of white in the files, such as 4095 for 12 bits; got {white}.")
-        self.paths, self.known = list(paths), white and float(white)  # as far as files were read
+        self.paths, self.given = list(paths), white and float(white)
+        self.known = self.given  # as far as files were read
 
     @property
     def white(self) -> float | None:
@@ -35,23 +41,34 @@ class Depth:
             self.known, self.paths = _find_white(self.paths), []
         return self.known
 
-    def __reduce__(self) -> tuple:
-        return Depth, ((), self.white)  # a worker process must not scan the files again
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"known": self.white, "paths": []}  # a worker process must not scan the files again
 
 
 def _find_white(paths: list[Path]) -> float | None:
-    """Find the white of image files. Only the deep ones are decoded."""
-    highest: dict[str, tuple[float, Path]] = {}
+    """Find the white of image files. Only the deep ones are decoded. Warn if it makes nearly all values dark."""
+    highest, bulk = dict[str, tuple[float, Path]](), 0.0
     for path in tqdm(paths, "read the depth of images", unit="image", leave=False, delay=3, disable=None):
         if header(path).deep:
             values = split_alpha(np.asarray(decoded(path)))[0]
             kind = "floats" if values.dtype.kind == "f" else "integers"
             highest[kind] = max(highest.get(kind, (0.0, path)), (float(values.max()), path))
+            bulk = max(bulk, float(np.percentile(values, 99.9)))
     if len(highest) > 1:
         raise DataError(f"{highest['floats'][1]} holds floats, but {highest['integers'][1]} integers of more than 8 "
                         "bits. Save all images in one way.")
     for kind, (most, path) in highest.items():
         if most > WHITES[-1]:
-            raise DataError(f"{path} has values up to {most:g}, above {WHITES[-1]}. Pass the value of white, white=.")
-        return float(next(white for white in (1, *WHITES)[kind == "integers":] if most <= white))
+            raise DataError(f"{path} has values up to {most:g}, above {WHITES[-1]}. Give the value of white, white= "
+                            "(--white).")
+        if kind == "floats" and 1 < most <= 2:
+            raise DataError(f"{path} has values up to {most:g}, a little above 1. Clamp the images to [0, 1], or give "
+                            "the value of white, white= (--white).")
+        white = float(next(white for white in (1, *WHITES)[kind == "integers":] if most <= white))
+        if bulk < DARK * white:
+            warnings.warn(f"The value of white is {white:g}, since {path} has values up to {most:g}; but at least 99.9 "
+                          f"% of every training image of more than 8 bits lie below {DARK * white:g}, so all are "
+                          "nearly black. If that pixel is an error, give the value of white, white= (--white).",
+                          stacklevel=2)
+        return white
     return None

@@ -186,15 +186,22 @@ class AnomalyDataset(Shown, Dataset[Item]):
         """
         depths = {depth for sample in self.samples if (depth := getattr(sample, "depth", None))}
         if len(found := sorted({depth.white for depth in depths} - {None})) > 1:
-            raise DataError(f"The images have several values of white: {found}. Pass one white= for all of them.")
+            raise DataError(f"The images have several values of white: {found}. Give one white= (--white) for all of them.")
         return found[0] if found else None
 
     def read_with(self, white: float | None) -> "AnomalyDataset":
-        """Return a data set that reads its files with a model's `white`; itself if that changes nothing."""
+        """Return a data set that reads its files with a model's `white`; itself if that changes nothing.
+
+        Raises ValueError if its user has given another white.
+        """
         depths = [sample.depth for sample in self.samples if isinstance(sample, FileSample)]
+        if white and (others := {depth.given for depth in depths if depth and depth.given} - {white}):
+            raise ValueError(f"The images were loaded with white={others.pop():g}, but the model was trained with "
+                             f"white={white:g}. Load them with white={white:g}, or without white= (--white).")
         if white is None or all(depth and depth.known == white for depth in depths):
             return self
-        part, depth = copy.copy(self), Depth(white=white)
+        part, depth = copy.copy(self), Depth()
+        depth.known = float(white)
         part.samples = [replace(one, depth=depth) if isinstance(one, FileSample) else one for one in self.samples]
         return part
 
