@@ -201,7 +201,7 @@ def test_floats_a_little_above_1_are_refused(tmp_path, most):
     """White 255 would make all images black."""
     paths = [gray(tmp_path / "a.tif", DRAW.random(SIDE, np.float32)),
              gray(tmp_path / "b.tif", np.full(SIDE, most, np.float32))]
-    with pytest.raises(DataError, match=rf"b.tif has values up to {most:g}, a little above 1. Clamp .* white= \(--wh"):
+    with pytest.raises(DataError, match=rf"b.tif has values up to {most:g}, a little above 1. Clamp .* white= \(--w"):
         _ = Depth(paths).white
     assert Depth(paths, white=2).white == 2
 
@@ -222,8 +222,8 @@ def test_a_bright_pixel_that_makes_all_images_dark_is_named(tmp_path):
     hot[3, 3] = 65535
     gray(paths[2], hot.astype(np.uint16))
     depth = Depth(paths)
-    with pytest.warns(UserWarning, match=r"white is 65535, since .*2.png has values up to 65535; but at least 99.9 % of "
-                                         r"every .* lie below 4095.94, .* white= \(--white\)") as caught:
+    with pytest.warns(UserWarning, match=r"white is 65535, since .*2.png has values up to 65535; but at least 99.9 %"
+                                         r" of every .* lie below 4095.94, .* white= \(--white\)") as caught:
         assert depth.white == depth.white == 65535
     assert len(caught) == 1
     gray(paths[3], drawn(60000, (64, 64)).astype(np.uint16))
@@ -266,8 +266,8 @@ def test_kinds_of_tiff_that_pillow_does_not_open(tmp_path, kind, order):
     at = data.index(struct.pack(order + "HHI", 284, 3, 1))  # the tag after it says what the numbers are
     data[at:at + 12] = struct.pack(order + "HHIHH", 339, 3, 1, 3 if kind[0] == "f" else 1, 0)
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"a.tif is not a readable image \(a kind of TIFF that is not read, or damaged\). "
-                                        "Save it with 8 or 16 bits, in gray or RGB. If it is tr") as caught:
+    with pytest.raises(DataError, match=r"a.tif is not a readable image \(a kind of TIFF that is not read, or damaged\)"
+                                        ". Save it with 8 or 16 bits, in gray or RGB. If it is tr") as caught:
         read_image(path, SIDE)
     assert "BufferedReader" not in str(caught.value)
 

@@ -208,7 +208,7 @@ def test_truncated_files_are_named(tmp_path, read, name):
         with pytest.raises(DataError, match=f"{name} is not a readable image.*truncated.*copy it again"):
             read(path, (16, 16))
     path.write_bytes(b"")
-    with pytest.raises(DataError, match=rf"{name} is not a readable image \(an empty file\). Copy it again, or leave it"):
+    with pytest.raises(DataError, match=rf"{name} is not a readable image \(an empty file\). Copy it again, or leave"):
         read(path, (16, 16))
 
 
@@ -216,7 +216,8 @@ def test_corrupt_exif_data_need_no_words(tmp_path):
     """Pillow warns of them without the file's name; the pixels are whole."""
     exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x0e\x01\x02\0\xff\0\0\0\x50\0\0\0\x12\x01"
     path = written(tmp_path, RGB, "a.jpg", exif=exif)
-    code = "import sys; from rdlib.images import read_image; from pathlib import Path; read_image(Path(sys.argv[1]), (8, 8))"
+    code = ("import sys; from rdlib.images import read_image; from pathlib import Path; "
+            "read_image(Path(sys.argv[1]), (8, 8))")
     found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert found.stderr == ""
     again = "import warnings; warnings.filterwarnings('always')"

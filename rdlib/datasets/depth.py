@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 from rdlib.images import WHITES, decoded, header, split_alpha
 from rdlib.utils.errors import DataError
 
-
 DARK = 1 / 16  # of white; values below it have lost 4 of their bits
 
 

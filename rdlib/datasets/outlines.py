@@ -1,5 +1,5 @@
 """Look at the masks of a test set for what a user must know before reading pixel metrics."""
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,18 +46,19 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
     odd = [one for one in large if one.area < 1 and one.border > NEARLY_ALL and one.area > FAR * usual]
     inverted = large if len(large) >= NEARLY_ALL * len(seen) else []
     void, vanish = [one for one in seen if one.unknown], [one for one in seen if one.lost and not keep_defects]
-    covered = f"{np.mean([one.area for one in odd] or [0]):.0%} of the image, where half of all masks cover at most {usual:.2%}"
-    found = [
-        ([sample for sample in bad if not sample.masks], "without a mask", "their pixels are unknown, and pixel metrics "
-         "leave them out"),
+    covered = (f"{np.mean([one.area for one in odd] or [0]):.0%} of the image, where half of all masks cover at most "
+               f"{usual:.2%}")
+    found: list[tuple[Sequence[FileSample | Outline], str, str]] = [
+        ([sample for sample in bad if not sample.masks], "without a mask", "their pixels are unknown, and pixel "
+         "metrics leave them out"),
         ([one for one in seen if not one.area], "with an all-black mask", "their pixels count as normal. Remove the "
          "files if they are unknown"),
         (inverted, "with a mask that covers more than half of the image", "white marks defects. Invert the masks?"),
         (odd, f"with a mask that covers {covered}", "inverted? White marks defects"),
         (void, "whose mask marks unknown pixels", f"{np.mean([one.unknown for one in void] or [0]):.1%} of their "
          "pixels are left out of pixel metrics"),
-        ([one for one in seen if one.turned], "where image and mask differ in EXIF's rotation", "the mask may mark other "
-         "pixels. Save both upright"),
+        ([one for one in seen if one.turned], "where image and mask differ in EXIF's rotation", "the mask may mark "
+         "other pixels. Save both upright"),
         (vanish, f"that lose defects at {size[0]} x {size[1]} pixels", f"{sum(one.lost for one in vanish):.0f} of "
          f"{sum(one.regions for one in seen):.0f} outlined regions have no pixel left. Choose a larger size, or "
          "keep_defects=True (--keep-defects)")]
@@ -74,4 +75,6 @@ def _look(sample: FileSample, size: tuple[int, int]) -> Outline:
         regions, places = lost_defects(codes == 1, size)
         looked.append(((codes > 0).mean(), (border > 0).mean(), (codes == UNKNOWN).mean(), regions, len(places[0])))
     fits = image.orientation > 4 and image.height != image.width and codes.shape == (image.height, image.width)
-    return Outline(sample.name, *np.sum(looked, 0).tolist(), not fits and image.orientation != header(path).orientation)
+    turned = not fits and image.orientation != header(path).orientation
+    area, edge, unknown, regions, lost = np.sum(looked, 0).tolist()
+    return Outline(sample.name, area, edge, unknown, regions, lost, turned)

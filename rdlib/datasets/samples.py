@@ -186,7 +186,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         """
         depths = {depth for sample in self.samples if (depth := getattr(sample, "depth", None))}
         if len(found := sorted({depth.white for depth in depths} - {None})) > 1:
-            raise DataError(f"The images have several values of white: {found}. Give one white= (--white) for all of them.")
+            raise DataError(f"The images have several values of white: {found}. Give one white= (--white) for all.")
         return found[0] if found else None
 
     def read_with(self, white: float | None) -> "AnomalyDataset":
