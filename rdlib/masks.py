@@ -80,20 +80,25 @@ def mask_rule(paths: Iterable[Path], threshold: float | None = None) -> MaskRule
         return MaskRule(0)
     dark = pixels.most_common(1)[0][0] == 0
     if clean and codes[-1] in (255, 65535) and max(codes[:-1], default=FEW) < FEW:
-        if void and dark and False in whiter:
-            raise DataError(f"{whiter[True]} has {codes[-1]:g} beside small codes, as unknown pixels have it, but "
-                            f"{whiter[False]} has it alone, as defects have it. Save all masks alike, or {ADVICE}.")
-        if void and dark:
+        if void and dark and False not in whiter:
             return MaskRule(0, codes[-1])
     elif len(whites) == 1 and not lost and (
             ramps or (ends or lossy or not few) and high and middle <= min(low, 4 * high)):
         return MaskRule(white / 2)
     elif few and not lossy and dark:
         return MaskRule(0)
+    raise DataError(_unclear(pixels, places, whiter if void else {}))
+
+
+def _unclear(pixels: Counter[float], places: dict[float, Path], whiter: dict[bool, Path]) -> str:
+    """Say why the values of masks are not decided: two files of `whiter` that differ, or the most frequent values."""
+    if len(whiter) == 2:
+        return (f"{whiter[True]} has white beside small codes, as unknown pixels have it, but {whiter[False]} has it "
+                f"alone, as defects have it. Save all masks alike, or {ADVICE}.")
     shares = ", ".join(f"{value:g} ({number / pixels.total():.2%}, as in {places[value].name})"
                        for value, number in pixels.most_common(8) if number) + ", ..." * (len(pixels) > 8)
-    raise DataError(f"The values of the masks in {places[codes[-1]].parent} have no clear meaning: {shares}. Save them "
-                    f"black and white, or {ADVICE}.")
+    return (f"The values of the masks in {places[max(pixels)].parent} have no clear meaning: {shares}. Save them black "
+            f"and white, or {ADVICE}.")
 
 
 def _values(path: Path) -> tuple[NDArray, float, bool, bool]:

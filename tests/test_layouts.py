@@ -303,5 +303,5 @@ def test_an_image_with_unknown_pixels_alone_is_neither_good_nor_trained_on(tmp_p
     Image.fromarray(border).save(tmp_path / "train/003_GT.png")
     border[10:22, 10:22] = 1
     Image.fromarray(border).save(tmp_path / "train/002_GT.png")
-    with pytest.raises(DataError, match=r"002_GT.png has 255 beside small codes, .*003_GT.png has it alone"):
+    with pytest.raises(DataError, match=r"002_GT.png has white beside small codes, .*003_GT.png has it alone"):
         read(tmp_path)
