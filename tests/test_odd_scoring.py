@@ -18,7 +18,6 @@ import rdlib
 from rdlib import ReverseDistillation
 from rdlib.cli import main
 from rdlib.deploy import scoring
-from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
 from rdlib.deploy.table import listed_name
 from rdlib.utils.errors import DataError
