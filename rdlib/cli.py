@@ -8,15 +8,17 @@ It imports what it needs when it runs, so `rdlib --help` is quick.
 import io
 import re
 import shlex
+import signal
 import sys
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, get_args
 
-from rdlib.utils.errors import CheckpointError, WeightsError
+from rdlib.utils.errors import CheckpointError, DataError, WeightsError
 
 EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
@@ -28,7 +30,7 @@ def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (
     """Read all images and say what looks wrong, before anything trains.
 
     Says which layout it has recognized, what it has left out, and what training would take. What it finds changes
-    nothing, neither the files nor the exit status.
+    nothing, neither the files nor the exit status, which is 1 only if the images or masks cannot be taken as they are.
 
     Examples:
       rdlib check images --page check.html
@@ -52,9 +54,16 @@ def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (
         backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
         seed: seed of the choice of good test images
     """
+    options = dict(locals())
     from rdlib.datasets.check import check as find
     from rdlib.deploy.check import expected, write_check
-    data = _data(**locals())
+    try:
+        data = _data(**options)
+    except DataError as error:
+        with suppress(DataError):  # with any threshold, where only the masks are unclear
+            known = _data(**options | {"mask_threshold": 0.0}).summary()
+            print("\n".join(f"{name}: {fact}" for name, fact in known.items() if fact and "note" not in name))
+        raise error
     findings, words = find(data), expected(data, epochs, batch_size, backbone)
     print(f"{findings}\n{words}")
     if page:
@@ -135,7 +144,12 @@ def _data(folder: str, size: str, quiet: bool = False, **options):
     with warnings.catch_warnings(action="default" if quiet else "ignore", category=UserWarning):
         if roles:
             return folder_dataset(**roles, **how)
-        return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, **how)
+        try:
+            return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, **how)
+        except ValueError as error:
+            if isinstance(error, DataError) or Path(folder).exists():
+                raise
+            raise ValueError(f"There is no folder {folder}. {error}") from error
 
 
 def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batch_size: int = 16, num_workers: int = 0,
@@ -163,9 +177,14 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
         quiet: show no progress bar
     """
     from rdlib.deploy.scoring import NOT_FINITE, in_words, load_scorer, score_folder
+    from rdlib.deploy.table import read_table
     scorer = load_scorer(model)
-    table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
-                         num_workers=num_workers, resume=resume, progress=not quiet)
+    try:
+        table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
+                             num_workers=num_workers, resume=resume, progress=not quiet)
+    except KeyboardInterrupt:
+        rows = len(read_table(out / "scores.csv"))
+        raise KeyboardInterrupt(f"{out / 'scores.csv'} has {rows} rows. Go on with --resume.") from None
     print(in_words(table, scorer.threshold, out))
     return int((table["error"] == NOT_FINITE).any())
 
@@ -305,7 +324,7 @@ COMMANDS: list[Callable] = [check, train, score, export, data, reproduce, synthe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
             stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
@@ -317,6 +336,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     fail = options.pop("fail")
     warnings.formatwarning = lambda message, *place: f"{message}\n"
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, which removes unfinished files
     try:
         return options.pop("run")(**options) or 0
     except EXPECTED as error:
@@ -324,8 +345,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except ArgumentTypeError as error:
         return fail(str(error))
-    except KeyboardInterrupt:
-        print("Stopped. A file that was not finished has not been written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"Stopped. {str(stop) or 'A file that was not finished has not been written.'}", file=sys.stderr)
         return 130
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_scoring import THRESHOLD, Brightness, command, drawn, picture
 
 import rdlib
 from rdlib import ReverseDistillation
+from rdlib.cli import main
 from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
 from rdlib.deploy.table import listed_name
@@ -134,8 +136,10 @@ def test_names_of_any_length_reach_the_table(tmp_path):
         picture(32, 64, 255).save(folder / os.fsdecode(name), "png")
     table = score(folder, out := tmp_path / "out")
     assert list(table.file) == [name.decode() for name in names] and list(table.anomalous) == [1] * 7
-    assert len(drawn(out)) == 4 and list(table.error[:4]) == [""] * 4
-    assert all("The overlay could not be written" in error and "too long" in error for error in table.error[4:])
+    assert list(table.error) == [""] * 7 and len(drawn(out)) == 7
+    assert drawn(out)[4] == f"{'e' * 40}-{sha256(names[4]).hexdigest()[:32]}.png"
+    assert drawn(out)[3] == f"{names[3].decode()}.png"
+    assert score(folder, out, overlays="none").attrs["notes"] == [] and drawn(out) == []
 
 
 def test_a_temporary_name_does_not_grow_with_the_name(tmp_path):
@@ -258,8 +262,16 @@ def test_nothing_but_files_that_an_old_row_explains_is_removed(folder, tmp_path)
     assert sorted(os.listdir(elsewhere)) == ["a.png.png", "photo.png"]
     assert all(path.read_bytes() == b"mine" for path in (*mine, *elsewhere.iterdir()))
     assert all((overlays / name).is_symlink() for name in ("a.png.png", "linked", "dead"))
-    assert said == [f"{overlays} holds 9 more that no scoring here has drawn; left there: .hidden.png, a.png, "
+    assert said == [f"{overlays} holds 9 more files that no scoring here has drawn; left there: .hidden.png, a.png, "
                     "a.png.png, ..."]
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(folder, tmp_path):
+    score(folder, out := tmp_path / "out")
+    for name in (stale := f".{'0a' * 16}.png", f".{'0a' * 16}.jpg", f".{'0x' * 16}.png"):
+        (out / "overlays" / name).write_bytes(b"part")
+    assert ["holds 2 more files" in note for note in score(folder, out, resume=True).attrs["notes"]] == [True]
+    assert stale not in os.listdir(out / "overlays") and len(os.listdir(out / "overlays")) == 4
 
 
 @posix
@@ -280,6 +292,24 @@ def test_another_table_in_its_place_explains_nothing(folder, tmp_path, content):
     (tmp_path / "out/scores.csv").write_bytes(content)
     assert list(score(folder, tmp_path / "out").anomalous) == [0, 1, 1]
     assert drawn(tmp_path / "out") == ["b.png.png", "c.png.png", "x.png.png"]
+
+
+def test_a_stopped_scoring_says_what_is_there_and_how_to_go_on(folder, tmp_path, monkeypatch, capsys):
+    ReverseDistillation("resnet18", weights=None, sigma=1).save(tmp_path / "model.safetensors")
+    draw = scoring._draw
+
+    def stops(path, *others):
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        draw(path, *others)
+    monkeypatch.setattr(scoring, "_draw", stops)
+    arguments = ["score", str(tmp_path / "model.safetensors"), str(folder), str(tmp_path / "out"), "--quiet",
+                 "--size", "32", "--overlays", "all"]
+    assert main(arguments) == 130
+    table = tmp_path / "out/scores.csv"
+    assert capsys.readouterr().err == f"Stopped. {table} has 2 rows. Go on with --resume.\n"
+    monkeypatch.setattr(scoring, "_draw", draw)
+    assert main([*arguments, "--resume"]) == 0 and drawn(tmp_path / "out") == ["a.png.png", "b.png.png", "c.png.png"]
 
 
 def test_the_command_names_first_errors_and_what_is_left(folder, tmp_path, capsys):

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from rdlib.datasets.leftover import UNREAD, walk
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
-from rdlib.deploy.table import COLUMNS, SHOWN, begin_table, cell, finished_table, listed_name, remove_outdated, shown
+from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated, shown
 from rdlib.detector import Scorer
 from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
@@ -38,9 +38,9 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
                  progress: bool = True) -> pd.DataFrame:
     """Score every image file below a folder, and write a table and overlays.
 
-    OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. Each row is written as
-    soon as its image is scored, so a stopped run keeps its rows. At the end, overlays of rows that an earlier run wrote
-    there are removed. Nothing else is removed.
+    OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. A hash ends its name where
+    this would be too long. Each row is written as soon as its image is scored, so a stopped run keeps its rows. At the
+    end, overlays of rows that an earlier run wrote there, and unfinished ones, are removed. Nothing else is removed.
 
     Args:
         model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
@@ -74,16 +74,18 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     images, size = find_images(folder, out), agreed_size(model.image_size, size)
     names = {listed_name(path, folder): path for path in images}
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
-    done = begin_table(out, run, names, resume)
+    done = begin(out, run, names, resume)
     files = [path for name, path in names.items() if name not in done]
     scored = _scored(model, files, size, batch_size, num_workers)
     with (out / "scores.csv").open("a", 1, "utf-8", newline="") as file:  # buffering of 1 writes each line at once
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
+            listed = listed_name(path, folder)
             if values is not None and DRAWN[overlays](row.get("anomalous")):
-                _draw(path, out / "overlays" / f"{path.relative_to(folder).as_posix()}.png", row, values, model)
-            writer.writerow(row | {"file": listed_name(path, folder), "error": cell(" ".join(row["error"].split()))})
-    table = finished_table(out)
+                place = overlay_name(path.relative_to(folder).as_posix(), listed)
+                _draw(path, out / "overlays" / place, row, values, model)
+            writer.writerow(row | {"file": listed, "error": cell(" ".join(row["error"].split()))})
+    table = finished(out)
     wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
     notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
     if notes:
@@ -179,7 +181,7 @@ def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -
         drawn = overlay(pixels.numpy(), values, float(row["score"]), model.threshold, getattr(model, "roi", None))
         with written_atomically(target) as temporary:
             drawn.save(temporary)
-    except Exception as error:  # for instance, the file is gone, or the name is too long
+    except Exception as error:  # for instance, the file is gone
         row["error"] += f" The overlay could not be written: {error or type(error).__name__}"
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +20,8 @@ TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "colu
 COLUMNS = tuple(TYPES)
 UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last are bytes that are no UTF-8
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # what a spreadsheet would calculate
-SHOWN = 3  # names in a message
+STALE = re.compile(r"\.[0-9a-f]{32}\.png")  # what `written_atomically` leaves if the process is killed
+SHOWN, LONGEST = 3, 251  # names in a message; bytes of a name with which .png makes no more than a system allows
 
 
 def cell(text: str) -> str:
@@ -33,19 +35,29 @@ def listed_name(path: Path, folder: Path) -> str:
     return cell(path.relative_to(folder).as_posix().replace("\\", "\\\\"))
 
 
+def overlay_name(name: str, listed: str) -> str:
+    """Return the name of a file's overlay, `name` with .png; where that is too long, the beginning and a hash.
+
+    The hash is of the last part of the `listed` name.
+    """
+    last = listed.rpartition("/")[2]
+    short = re.sub(r"\W", "", last, flags=re.ASCII)[:40] + "-" + sha256(last.encode()).hexdigest()[:32]
+    return f"{name if len(last.encode()) <= LONGEST else name[:name.rfind('/') + 1] + short}.png"
+
+
 def shown(names: list[str]) -> str:
     """Return the first names, for a message."""
     return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
 
 
-def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
+def begin(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
     """Write an empty table, or prepare the table of a stopped run for further rows. Return the names that it has.
 
     With `resume`, rows of images that have changed since that run began, or that had an error, are removed. Raises
     ValueError if the table belongs to another run. `run` is what all rows depend on.
     """
     table, note = out / "scores.csv", out / "run.json"
-    old, before, kept = _read(table), _load(note), pd.DataFrame(columns=COLUMNS)
+    old, before, kept = read_table(table), _load(note), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
         other = [name for name, value in json.loads(json.dumps(run)).items() if before.get(name, ...) != value]
         if other or tuple(old.columns) != COLUMNS:
@@ -61,31 +73,33 @@ def begin_table(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> s
     return set(kept["file"])
 
 
-def finished_table(out: Path) -> pd.DataFrame:
+def finished(out: Path) -> pd.DataFrame:
     """Return the table of a complete run, and sort its file by name."""
-    _write(table := _read(out / "scores.csv").sort_values("file", ignore_index=True), out / "scores.csv")
+    _write(table := read_table(out / "scores.csv").sort_values("file", ignore_index=True), out / "scores.csv")
     return table
 
 
 def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     """Remove the overlays of rows that earlier tables had, except those of `wanted` files. Say what is left.
 
-    Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
+    Unfinished files of `written_atomically` are removed. Links are neither followed nor removed. Overlays of `kept`
+    files, the rows of a resumed run, are not mentioned.
     """
     overlays, run, left = out / "overlays", _load(out / "run.json"), []
-    outdated, known = {*run["earlier"]} - wanted, wanted | kept
+    wanted, kept, earlier = ({overlay_name(name, name) for name in names} for names in (wanted, kept, run["earlier"]))
+    outdated, known = earlier - wanted, wanted | kept
     if overlays.is_symlink():
         return [f"{overlays} is a link. Overlays of earlier scorings were left there."] * bool(outdated)
     for path in sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = listed_name(path, overlays)
-        image = name[:-4] if name.endswith(".png") else ""
         with suppress(OSError):
-            if image in outdated and path.is_file() and not path.is_symlink():
+            if (name in outdated or STALE.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
                 path.unlink()
-        if image not in known and os.path.lexists(path):
+        if name not in known and os.path.lexists(path):
             left.append(name)
     _write(run | {"earlier": []}, out / "run.json")
-    return [f"{overlays} holds {len(left)} more that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
+    more = f"{len(left)} more file{'s' * (len(left) > 1)}"
+    return [f"{overlays} holds {more} that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
 
 
 def _load(note: Path) -> dict:
@@ -96,7 +110,7 @@ def _load(note: Path) -> dict:
         return {}
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """Read a table without a torn last line. It has no columns if the file is missing or no such table."""
     content = path.read_bytes() if path.exists() else b""
     try:

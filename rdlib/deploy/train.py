@@ -115,8 +115,8 @@ def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDat
                         "for the threshold that differs from those. Add good images.")
     more = f" {len(held) - len(keep)} copies are left out." * (len(keep) < len(held))
     if len(keep) < (least := images_needed(RATE, CONFIDENCE)):
-        more += (f" To promise {100 * RATE:.3g} %, {least} must choose it: of {5 * least - 4} "
-                 "good images besides those for testing, or by --validation.")
+        more += (f" To promise at most {100 * RATE:.3g} % false alarms, {least} images must choose the threshold. Give "
+                 f"{5 * least - 4} good images besides those for testing, or {least} for validation.")
     return train, held.subset(keep), f"{len(train)} good images train, {len(keep)} choose the threshold: {how}.{more}"
 
 
@@ -207,6 +207,6 @@ def estimate(images: int, pixels: int, say: Callable[[str], object]) -> Callable
             time = f"About {math.ceil(rest / 60)} min" if rest > 60 else "Less than a minute"
             # a pixel takes 20 bytes in maps, masks and metrics
             memory = peak_memory_mib(run.model.device) / 2**10 + 20 * images * pixels / 2**30
-            say(f"{time} for {run.epochs} epochs and {images} images to score. Memory: about {memory:.1f} GiB in all; "
-                f"beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
+            say(f"{time} for {run.epochs} epoch{'s' * (run.epochs > 1)} and {images} images to score. Memory: about "
+                f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
     return after_step
