@@ -412,3 +412,14 @@ def test_arrays_without_pixels_or_of_other_kinds(deep):
         as_images(np.zeros((4, 4), bool), white=4095)
     with pytest.raises(DataError, match="This uint16 ndarray has values from 5000 to 5000, .*white=4095"):
         as_images(np.full((4, 4), 5000, np.uint16), white=4095)
+
+
+def test_depths_that_do_not_fit_are_found_once(tmp_path, monkeypatch):
+    for i in range(3):
+        Image.fromarray(np.full((32, 32), 0.5 * (i > 0) + 1000 * (i == 0), np.float32 if i else np.uint16)).save(
+            tmp_path / f"{i}.tif")
+    depth = Depth(sorted(tmp_path.iterdir()))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1\.tif holds floats, but .*0\.tif integers"):
+            depth.white  # noqa: B018
+        monkeypatch.setattr("rdlib.datasets.depth.header", None)  # a second scan would fail otherwise

@@ -266,14 +266,6 @@ def test_nothing_but_files_that_an_old_row_explains_is_removed(folder, tmp_path)
                     "a.png.png, ..."]
 
 
-def test_what_a_killed_run_left_unfinished_is_removed(folder, tmp_path):
-    score(folder, out := tmp_path / "out")
-    for name in (stale := f".{'0a' * 16}.png", f".{'0a' * 16}.jpg", f".{'0x' * 16}.png"):
-        (out / "overlays" / name).write_bytes(b"part")
-    assert ["holds 2 more files" in note for note in score(folder, out, resume=True).attrs["notes"]] == [True]
-    assert stale not in os.listdir(out / "overlays") and len(os.listdir(out / "overlays")) == 4
-
-
 @posix
 def test_overlays_that_are_a_link_are_left_alone(folder, tmp_path):
     (tmp_path / "disk").mkdir()

@@ -29,6 +29,7 @@ class Depth:
             raise ValueError(f"white is the value of white in the files, such as 4095 for 12 bits; got {white}.")
         self.paths, self.given = list(paths), white and float(white)
         self.known = self.given  # as far as files were read
+        self.failed: DataError | None = None
 
     @property
     def white(self) -> float | None:
@@ -36,8 +37,14 @@ class Depth:
 
         Raises DataError if a file cannot be read, if floats and integers are mixed, or if no usual white holds them.
         """
-        if self.known is None:
-            self.known, self.paths = _find_white(self.paths), []
+        if self.known is None and self.paths:
+            paths, self.paths = self.paths, []  # a second time would find the same
+            try:
+                self.known = _find_white(paths)
+            except DataError as error:
+                self.failed = error
+        if self.failed:
+            raise self.failed
         return self.known
 
     def __getstate__(self) -> dict[str, Any]:

@@ -20,7 +20,6 @@ TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "colu
 COLUMNS = tuple(TYPES)
 UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last are bytes that are no UTF-8
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # what a spreadsheet would calculate
-STALE = re.compile(r"\.[0-9a-f]{32}\.png")  # what `written_atomically` leaves if the process is killed
 SHOWN, LONGEST = 3, 251  # names in a message; bytes of a name with which .png makes no more than a system allows
 
 
@@ -82,8 +81,7 @@ def finished(out: Path) -> pd.DataFrame:
 def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     """Remove the overlays of rows that earlier tables had, except those of `wanted` files. Say what is left.
 
-    Unfinished files of `written_atomically` are removed. Links are neither followed nor removed. Overlays of `kept`
-    files, the rows of a resumed run, are not mentioned.
+    Links are neither followed nor removed. Overlays of `kept` files, the rows of a resumed run, are not mentioned.
     """
     overlays, run, left = out / "overlays", _load(out / "run.json"), []
     wanted, kept, earlier = ({overlay_name(name, name) for name in names} for names in (wanted, kept, run["earlier"]))
@@ -93,7 +91,7 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
     for path in sorted(path for path in overlays.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = listed_name(path, overlays)
         with suppress(OSError):
-            if (name in outdated or STALE.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
+            if name in outdated and path.is_file() and not path.is_symlink():
                 path.unlink()
         if name not in known and os.path.lexists(path):
             left.append(name)
