@@ -74,11 +74,10 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
     unusual = {place.name for place in (*tests, *masks) if images_below(place)} - {"test", "ground_truth"}
     words = f"read as {layout}{', with ' * bool(unusual)}{', '.join(sorted(unusual))}"
     said = [words] if unusual or "LOCO" in layout else []
-    if defective and not test:
-        said.append(f"no folder in {tests[0].name} is named as good: {', '.join(kind.name for kind in kinds)} are read "
-                    "as defect types; image metrics need good test images")
-    if test and not defective:
-        said.append(f"no folder in {tests[0].name} holds defective images: image metrics need some")
+    if bool(defective) != bool(test):
+        said.append(f"no folder in {tests[0].name} " + (
+            f"is named as good: {', '.join(kind.name for kind in kinds)} are read as defect types; image metrics need "
+            "good test images" if defective else "holds defective images: image metrics need some"))
     return {layout: Roles(train, test + defective, validation, said=said)}
 
 

@@ -17,6 +17,7 @@ MASK_WORD = re.compile(rf"(?<=.)[_.-]{_MASK}(?:[_.-]?\d+)?$|^{_MASK}[_.-](?=.)",
 # a label file beside its image NAME: any separators, or none at a digit, and more words
 _LABEL = rf"(?:{_MASK}|ground[\W_]*truth|truth|msk|m|binary|bw|overlay|heatmap|roi|defects?)"
 LABEL = re.compile(rf"(?:(?:[\W_]+|(?<=\d)){_LABEL})+[\W\d_]*$|^[\W_]*{_LABEL}(?:[\W_]+|(?=\d))")
+EDGES = re.compile(r"^[\W_]+|[\W_]+$")  # separators around a name
 UUID = re.compile(r"(?i)[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}")
 
 
@@ -34,7 +35,7 @@ def stem_role(stem: str) -> str:
 
     Only whole words count, since letters in a hash say nothing.
     """
-    words = [word for word in re.split(r"[\W_]+", UUID.sub("", stem)) if re.fullmatch(r"[^\W\d]+\d*", word)]
+    words = re.findall(r"(?<![^\W_])([^\W\d_]+)\d*(?![^\W_])", UUID.sub("", stem))
     return next(filter(None, (role_of("_".join(words[i:])) for i in range(len(words)))), "")
 
 
@@ -51,8 +52,7 @@ def place_in(root: Path, path: Path) -> Path:
 
 def without_labels(paths: Sequence[Path]) -> list[Path]:
     """Leave out label files: NAME_mask, "NAME (label)", NAMEroi and the like beside an image NAME in one folder."""
-    names, bases = ([re.sub(r"^[\W_]+|[\W_]+$", "", word.sub("", path.stem.lower())) for path in paths]
-                    for word in (re.compile("$^"), LABEL))
-    known = {(path.parent, name) for path, name in zip(paths, names, strict=True)}
-    return [path for path, name, base in zip(paths, names, bases, strict=True)
-            if base in ("", name) or (path.parent, base) not in known]
+    names = {path: EDGES.sub("", path.stem.lower()) for path in paths}
+    bases = {path: EDGES.sub("", LABEL.sub("", path.stem.lower())) for path in paths}
+    known = {(path.parent, name) for path, name in names.items()}
+    return [path for path in paths if bases[path] in ("", names[path]) or (path.parent, bases[path]) not in known]

@@ -14,7 +14,7 @@ Size = int | tuple[int, int] | Literal["fit"]  # side of a square, (H, W), or th
 
 AREA = 256 * 256  # pixels of the size in the official protocol
 LIMIT = 1.6  # images squeezed by more than this factor are warned about
-MIXED = 0.25  # shapes differ if more than this share of the images is that far from the median shape
+MIXED = 1 / 3  # shapes differ if more than this share of the images is that far from the median shape
 SAMPLE = 100  # images whose headers are read
 
 
