@@ -320,3 +320,11 @@ def test_plain_names_in_a_flat_folder(tmp_path):
     for i, name in enumerate(names):
         paint(tmp_path / f"{name}.png", i)
     assert len(read(tmp_path).train) == len(names)
+
+
+def test_a_folder_behind_a_broken_link_is_named(tmp_path):
+    images(tmp_path, "test/good", 1)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/good").symlink_to("/mnt/gone/good")
+    words = refused(tmp_path)
+    assert f"(see data/README.md). Broken links: {tmp_path}/train/good -> /mnt/gone/good. It holds:" in words

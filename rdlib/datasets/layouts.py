@@ -140,6 +140,8 @@ def _not_read(folder: Path, fitting: Iterable[str]) -> str:
     why = (f"can be read as {' or as '.join(fitting)}, so it is not read" if fitting else
            "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
     why += f". It has {len(labels)} text files of labels, but boxes are not masks" * bool(labels)
+    links = [f"{path} -> {path.readlink()}" for path in folder.rglob("*") if path.is_symlink() and not path.exists()]
+    why += f". Broken links: {', '.join(links[:2])}{', ...' * (len(links) > 2)}" * bool(links)
     counts = Counter(("/".join(path.relative_to(folder).parts[:-1][:2]) or ".", path.suffix.lower())
                      for path in images + labels)
     tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]

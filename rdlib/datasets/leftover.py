@@ -3,6 +3,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rdlib.datasets.names import place_in, place_role, role_of, without_labels
@@ -17,7 +18,6 @@ QUIET = {f".{name}" for name in ("txt md rst json jsonl xml csv tsv yaml yml tom
 PAGES = re.compile(r"licen[cs]e|readme|copying|notice|authors|changes|version|makefile|\w*sums?", re.IGNORECASE)
 NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
-BROKEN = "broken link"
 
 
 def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], rule: MaskRule) -> tuple[list[str], list[str]]:
@@ -38,8 +38,7 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], rule: Mas
             if path not in known:
                 hidden = in_system or path.name.startswith(".")
                 reason = _reason(path, place, where, hidden, path in pictures, beside, path.stem in stems, rule)
-                target = f" -> {path.readlink()}" if reason[1] == BROKEN else ""
-                found[reason].append(path.name + target)
+                found[reason].append(path.name + (f" -> {path.readlink()}" if reason[1] == "broken link" else ""))
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
         shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
@@ -54,7 +53,7 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
     if hidden:
         return (True, "hidden image", where) if suffix in EXTENSIONS else (True, "hidden file", "")
     if path.is_symlink() and not path.exists():
-        return False, BROKEN, f"{where}: {NAMES}. Mount or restore what it leads to"
+        return False, "broken link", f"{where}: {NAMES}. Mount or restore what it leads to"
     if role == "masks" and suffix in EXTENSIONS:
         if "good" not in map(role_of, place.parts):
             return False, "mask", f"{where} without a defective image: {NAMES}. Rename a mask as its image"
@@ -86,10 +85,9 @@ def is_unread(path: Path) -> bool:
 
 def _is_black(path: Path, rule: MaskRule) -> bool:
     """Return whether a mask marks no defect; not if it cannot be read."""
-    try:
+    with suppress(DataError):
         return not (mask_codes(path, rule) == 1).any()
-    except DataError:
-        return False
+    return False
 
 
 def walk(places: Sequence[Path], skip: Sequence[Path] = ()) -> Iterator[tuple[Path, Path, list[str]]]:
