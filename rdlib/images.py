@@ -21,7 +21,8 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff",
 KINDS = ("uint8", "float16", "bfloat16", "float32", "float64")  # dtypes of arrays and tensors
 OPAQUE = 65535  # in an alpha channel of 16 bits
 WHITES = (255, 1023, 4095, 16383, 65535)  # highest values of 8, 10, 12, 14 and 16 bits
-SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|System Volume Information|lost\+found")
+SYSTEM_FOLDERS = re.compile(r"(?:[.@$]|__).*|#recycle|#snapshot|found\.\d+|lost\+found|_?[Tt]humb(?:s|nails)|"
+                            r"System Volume Information")
 Size = tuple[int, int]  # (height, width) in pixels
 Images = str | os.PathLike | Image.Image | NDArray | Tensor | list | tuple  # see `as_images`
 White = float | Callable[[], float | None] | None  # a function is called for deep images only

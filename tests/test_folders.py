@@ -111,6 +111,19 @@ def test_visas_table_is_checked(visa, old, new, words):
         load_dataset("visa/candle", visa, size=32)
 
 
+def test_visas_rows_of_anomalies(visa):
+    """One to train on is refused with its line; one without a mask is unknown."""
+    table = visa / "split_csv" / "1cls.csv"
+    content = table.read_bytes()
+    table.write_bytes(content.replace(b"," + MASK, b","))
+    with pytest.warns(UserWarning, match=r"1 of 2 defective images without a mask \(candle/.*/001\.JPG\): their"):
+        test = load_dataset("visa/candle", visa, size=32).test
+    assert [bool(item.unknown.all()) for item in test] == [False, True, False]
+    table.write_bytes(content.replace(b"candle,test,anomaly", b"candle,train,anomaly", 1))
+    with pytest.raises(DataError, match=r"1cls\.csv, line 4: .*Anomaly/001\.JPG is an anomaly in train, but only n"):
+        load_dataset("visa/candle", visa, size=32)
+
+
 @pytest.mark.parametrize("old, new, words", [
     (b"$", b"candle,test,anomaly," + IMAGE + b"," + MASK, "Anomaly/001.JPG has two roles"),
     (b"$", b"candle,test,normal,candle/Data/Images/Normal/0003.JPG,", "Normal/0003.JPG has two roles"),

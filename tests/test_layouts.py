@@ -98,7 +98,8 @@ def test_mvtec_3d(tmp_path):
     data = read(tmp_path)
     assert data.layout == "MVTec 3D-AD" and levels(data.train) == [1, 2] and levels(data.validation) == [3]
     assert truth(data.test) == [(5, "cut", 3), (4, "good", 0), (5, "hole", 2)]
-    assert "left out: 2 images in train/good/xyz" in data.notes
+    assert ("left out: 2 images in train/good/xyz: 001.tiff, 002.tiff. Move images to a folder with a role, or remove "
+            "them") in data.notes
     assert "left out: 1 mask in test/good/gt, of good images" in data.notes
     assert not any(item.mask.any() for item in data.test if item.label == 0)
     (tmp_path / "test/hole/gt/005.png").unlink()
@@ -129,8 +130,10 @@ def test_mvtec_ad_2(tmp_path):
     data = read(tmp_path)
     assert data.layout == "MVTec AD 2" and levels(data.validation) == [2] and data.test.has_masks
     assert truth(data.test) == [(4, "bad", 5), (3, "good", 0)]
-    assert data.notes == ("left out: 2 images in test_private", "left out: 1 image in test_private_mixed",
-                          "read as MVTec AD 2, with test_public")
+    assert data.notes == (*(
+        f"left out: {what}. Move images to a folder with a role, or remove them"
+        for what in ("2 images in test_private: 005.png, 006.png", "1 image in test_private_mixed: 007.png")),
+        "read as MVTec AD 2, with test_public")
 
 
 @pytest.mark.parametrize("names", [("Train", "Test", "Label"), ("train", "test", "label")])
@@ -269,7 +272,8 @@ def test_a_flat_folder_names_what_it_leaves_out(tmp_path):
     images(tmp_path, "old", 3)
     data = read(tmp_path)
     assert levels(data.train) == [1, 2] and data.test is None and data.layout == "one folder of good images"
-    assert data.notes == ("left out: 1 image in old",) and "test: no images" in repr(data)
+    assert data.notes == ("left out: 1 image in old: 003.png. Move images to a folder with a role, or remove them",)
+    assert "test: no images" in repr(data)
 
 
 def test_data_are_shown(tmp_path):
@@ -305,3 +309,34 @@ def test_an_image_with_unknown_pixels_alone_is_neither_good_nor_trained_on(tmp_p
     Image.fromarray(border).save(tmp_path / "train/002_GT.png")
     with pytest.raises(DataError, match=r"002_GT.png has white beside small codes, .*003_GT.png has it alone"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("good, bad", [("OK_{}", "NG_{}"), ("good_{}", "bad_{}"), ("{}", "{}_defect"),
+                                       ("part{}", "part{}-NG"), ("ok{}", "nok{}"), ("screw_{}", "screw_anomaly_{}"),
+                                       ("IMG {}", "IMG {} (not ok)")])
+def test_a_flat_folder_whose_names_say_defective_is_refused(tmp_path, good, bad):
+    for i in range(3):
+        paint(tmp_path / f"{good.format(i)}.png", i)
+    for i in range(2):
+        paint(tmp_path / f"{bad.format(i)}.png", 100 + i)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    names = f"{bad.format(0)}.png, {bad.format(1)}.png"
+    assert f"2 of 5 images have names as defective ones ({names}). Put " in str(caught.value)
+
+
+def test_plain_names_in_a_flat_folder(tmp_path):
+    names = ["001", "ok_1", "good 2", "part_no_defect_3", "DSCNG01", "badge", "a1bad3f", "defect_free_4", "king",
+             "7ng8", "2b8a4c11-bad1-4def-9f00-0123456789ab", "definition", "IMG_20240101_101500", "ngc224",
+             "anomaly-free", "ngx1_2", "1bad", "bad3f"]
+    for i, name in enumerate(names):
+        paint(tmp_path / f"{name}.png", i)
+    assert len(read(tmp_path).train) == len(names)
+
+
+def test_a_folder_behind_a_broken_link_is_named(tmp_path):
+    images(tmp_path, "test/good", 1)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/good").symlink_to("/mnt/gone/good")
+    words = refused(tmp_path)
+    assert f"(see data/README.md). Broken links: {tmp_path}/train/good -> /mnt/gone/good. It holds:" in words

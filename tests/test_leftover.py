@@ -41,7 +41,8 @@ def test_a_clean_folder_prints_nothing(mvtec):
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN",
-                                  "System Volume Information", "lost+found"])
+                                  "System Volume Information", "lost+found", "#recycle", "found.000", "Thumbs",
+                                  "_thumbs", ".thumbnails"])
 def test_hidden_and_system_folders_are_no_defect_types(mvtec, name):
     images(mvtec, f"test/{name}", 91, 92, 93)
     images(mvtec, name, 94)
@@ -71,7 +72,8 @@ def test_good_test_images_under_another_name_are_good(mvtec, name):
     assert said == [] and sum(data.test.labels) == 2 and data.test.defect_types.count("good") == 2
 
 
-@pytest.mark.parametrize("suffix", ["gif", "heic", "avif", "NEF", "jp2", "pgm", "npy", "exr", "svg", "psd", "mat"])
+@pytest.mark.parametrize("suffix", ["gif", "heic", "avif", "NEF", "jp2", "pgm", "npy", "exr", "svg", "psd", "mat",
+                                    "dds", "pcx", "sgi", "j2c", "dicom", "czi", "jpg_"])
 def test_formats_that_are_not_read_are_counted(mvtec, suffix):
     for name in ("a", "b", "c"):
         (mvtec / f"train/good/{name}.{suffix}").write_bytes(b"any")
@@ -87,8 +89,10 @@ def test_images_without_a_role_are_counted_by_folder(mvtec):
     images(mvtec, "raw/2024", 92, 93)
     images(mvtec, "train/bad", 94)
     images(mvtec, "test", 95)
-    assert heard(mvtec)[1] == ["left out: 1 defective image in train/bad", "left out: 2 images in raw/2024",
-                               "left out: 1 image in test", f"left out: 1 image in {mvtec.name}"]
+    assert heard(mvtec)[1] == ["left out: 1 defective image in train/bad", *(
+        f"left out: {what}. Move images to a folder with a role, or remove them"
+        for what in ("2 images in raw/2024: 092.png, 093.png", "1 image in test: 095.png",
+                     f"1 image in {mvtec.name}: 091.png"))]
 
 
 def test_a_folder_of_masks_under_another_name_is_said(mvtec):
@@ -135,7 +139,8 @@ def test_masks_without_an_image_are_named(mvtec):
     masks(mvtec, "ground_truth/hole", 31, 32, 33)
     masks(mvtec, "ground_truth/good", 11, 12, rows=0)
     data, said = heard(mvtec)
-    assert said == ["left out: 3 masks in ground_truth/hole without a defective image: 031_mask.png, 032_mask.png, ..."]
+    assert said == ["left out: 3 masks in ground_truth/hole without a defective image: 031_mask.png, 032_mask.png, "
+                    ".... Rename a mask as its image"]
     assert "left out: 2 masks in ground_truth/good, of good images" in data.notes
 
 
@@ -167,7 +172,8 @@ def test_test_images_that_were_trained_on_are_named(mvtec):
         shutil.copy(mvtec / f"train/good/{number:03d}.png", mvtec / "test/good" / name)
     data, said = heard(mvtec)
     assert said == ["4 test images are equal to training images: test/good/011.png = train/good/001.png, "
-                    "test/good/012.png = train/good/002.png, test/good/013.png = train/good/003.png, ..."]
+                    "test/good/012.png = train/good/002.png, test/good/013.png = train/good/003.png, .... Keep copies "
+                    "on one side: results on them are too good"]
     assert len(data.test) == 6  # named, not removed
 
 
@@ -178,10 +184,12 @@ def test_copies_within_and_across_parts_are_named(mvtec):
     shutil.copytree(mvtec / "train/good", mvtec / "validation/good")
     paint_mask(mvtec / "ground_truth/hole/023.png", 2)
     assert heard(mvtec)[1] == [
-        "1 training image is equal to other training images: train/good/001.png = train/good/001 copy.png",
+        "1 training image is equal to other training images: train/good/001.png = train/good/001 copy.png. "
+        "Keep one of each",
         "5 validation images are equal to training images: validation/good/001 copy.png = train/good/001 copy.png, "
-        "validation/good/001.png = train/good/001 copy.png, validation/good/002.png = train/good/002.png, ...",
-        "1 test image is equal to other test images: test/hole/023.png = test/good/011.png"]
+        "validation/good/001.png = train/good/001 copy.png, validation/good/002.png = train/good/002.png, .... "
+        "Keep copies on one side: results on them are too good",
+        "1 test image is equal to other test images: test/hole/023.png = test/good/011.png. Keep one of each"]
 
 
 def test_files_of_one_size_that_differ_anywhere_are_not_equal(tmp_path):
@@ -241,3 +249,78 @@ def test_folders_by_role_say_what_they_leave_out(tmp_path):
     assert [str(entry.message) for entry in caught if entry.category is UserWarning] == [
         f"folder:{tmp_path.name}: left out: 1 .gif file in b: this format is not read. Convert to PNG"]
     assert data.test.has_masks
+
+
+@pytest.mark.parametrize("link", ["ground_truth", "test/dent", "train/good/day2", "test/hole/099.png"])
+def test_a_link_that_leads_nowhere_is_named_with_its_target(mvtec, link):
+    if link == "ground_truth":
+        shutil.rmtree(mvtec / link)
+    (mvtec / link).symlink_to("/mnt/gone/share", target_is_directory=True)
+    place = Path(link).parent.as_posix() if "/" in link else mvtec.name
+    assert heard(mvtec)[1] == [f"left out: 1 broken link in {place}: {Path(link).name} -> /mnt/gone/share. Mount or "
+                               "restore what it leads to"]
+
+
+def test_files_that_are_no_images_stay_quiet_and_all_others_are_named(mvtec):
+    for name in ("LICENSE", "README", "checksums", "notes.csv", "Thumbs.db", "info.yaml", "weights.pth", "paper.pdf"):
+        (mvtec / name).touch()
+    (mvtec / "train/good/LICENSE").touch()
+    assert heard(mvtec)[1] == []
+    for name in ("IM0001", "IM0002", "1.2.840.1", "1.2.840.2", "a.czi"):
+        (mvtec / "train/good" / name).touch()
+    assert heard(mvtec)[1] == [f"left out: {what} in train/good: this format is not read. Convert to PNG"
+                               for what in ("1 .czi file", "4 files without extension")]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_mask_that_marks_defects_on_a_good_image_is_said(mvtec, suffix):
+    for number, rows in ((11, 0), (12, 4)):
+        paint_mask(mvtec / f"ground_truth/good/{number:03d}.{suffix}", rows)
+    assert heard(mvtec)[1] == ["left out: 1 mask in ground_truth/good, of good images, that mark defects: "
+                               f"012.{suffix}. Remove such images or masks"]
+
+
+def test_a_test_set_without_good_images_is_said(mvtec):
+    (mvtec / "test/good").rename(mvtec / "test/perfect")
+    shutil.rmtree(mvtec / "ground_truth")
+    assert heard(mvtec)[1] == ["no folder in test is named as good: hole, perfect are read as defect types; image "
+                               "metrics need good test images"]
+    (mvtec / "test/perfect").rename(mvtec / "test/ok")
+    shutil.rmtree(mvtec / "test/hole")
+    assert heard(mvtec)[1] == ["no folder in test holds defective images: image metrics need some"]
+
+
+@pytest.mark.parametrize("name", ["{} mask", "{}(mask)", "{}mask", "{}_msk", "{}-m", "{}_binary", "{} (bw)", "{}_Truth",
+                                  "{}_overlay", "{}.heatmap", "{}_ROI_2", "{}_defect_mask", "mask {}", "{} defect"])
+def test_label_files_with_any_separator(mvtec, name):
+    for number in (1, 2):
+        paint_mask(mvtec / f"train/good/{name.format(f'{number:03d}')}.png", 3 + number)
+    data, said = heard(mvtec)
+    assert sorted(levels(data.train)) == [1, 2, 3, 4]
+    assert said == [f"left out: 2 label files in train/good, beside their images: {name.format('001')}.png, "
+                    f"{name.format('002')}.png. Move masks to a folder of their own"]
+
+
+def test_names_like_label_files_without_their_image_are_images(tmp_path):
+    names = ["gas_mask", "roi 7", "alarm", "alar", "team", "tea", "5mm", "5m", "form", "m", "defects", "overlay_9"]
+    for i, name in enumerate(names):
+        paint(tmp_path / f"train/good/{name}.png", i)
+    data, said = heard(tmp_path)
+    assert said == [] and len(data.train) == len(names)
+
+
+@pytest.mark.parametrize("name", ["annotations", "segmentation", "Segmentations", "annotation"])
+def test_other_names_of_mask_folders(mvtec, name):
+    (mvtec / "ground_truth").rename(mvtec / name)
+    data, said = heard(mvtec)
+    assert said == [f"read as MVTec AD, with {name}"] and data.test.has_masks
+
+
+def test_too_few_good_images_name_what_was_left_out(tmp_path):
+    (tmp_path / "train/good").mkdir(parents=True)
+    for i in range(20):
+        (tmp_path / f"train/good/{i}.pgm").touch()
+    images(tmp_path, "train", 1, 2)
+    with pytest.raises(DataError, match=r"(?s)holds 0 good images of folder:.*Add good images\.\nleft out: 20 \.pgm "
+                                        r"files in train/good.*left out: 2 images in train: 001\.png, 002\.png\. Move"):
+        heard(tmp_path)

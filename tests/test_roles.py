@@ -112,6 +112,16 @@ def test_one_file_in_two_roles_through_a_link_is_refused(tmp_path, linked):
         folder_dataset(good=tmp_path / "good", defective=tmp_path / "bad")
 
 
+def test_what_has_two_roles_is_named_once(tmp_path):
+    images(tmp_path, "good", 1, 2)
+    images(tmp_path, "test/hole", 3)
+    (tmp_path / "test/hole2").symlink_to(tmp_path / "test/hole")
+    with pytest.raises(DataError, match=r"001\.png has two roles: it is listed twice\. Move"):
+        folder_dataset(good=tmp_path / "good", validation=tmp_path / "good")
+    with pytest.raises(DataError, match=r"003\.png has two roles: .*hole/003\.png and to .*hole2/003\.png, a link to"):
+        folder_dataset(good=tmp_path / "good", defective=[tmp_path / "test/hole", tmp_path / "test/hole2"])
+
+
 def test_a_mask_of_two_images_is_refused(tmp_path):
     images(tmp_path, "good", 1, 2)
     images(tmp_path, "bad/a", 7)

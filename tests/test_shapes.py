@@ -95,3 +95,20 @@ def test_squeezing_long_images_loses_small_defects(tmp_path):
     assert lost["fit"] == 0 and lost[256] >= 6
     data, _ = words(tmp_path, 256, keep_defects=True)
     assert sum(ndimage.label(item.mask, torch.ones(3, 3))[1] for item in data.test) >= 6 * 9 - 1
+
+
+def test_images_of_different_shapes_are_said_to_differ(tmp_path):
+    for i in range(8):
+        paint(tmp_path / f"{i}.png", i, size=(100, 300) if i % 2 else (300, 100))
+    assert words(tmp_path)[1] == (
+        f"folder:{tmp_path.name}: shapes of images differ, from 0.3 to 3.0 times as wide as high: size 256 x 256 "
+        "squeezes 8 of 8, and no size fits all. Train on images of one shape")
+    assert words(tmp_path, "fit")[0].train.size == (256, 256)
+
+
+def test_no_size_is_advised_that_was_given(tmp_path):
+    for i in range(2):
+        paint(tmp_path / f"{i}.png", i, size=(100, 165))
+    said = words(tmp_path, 64)[1]
+    assert said.endswith("1.6 times as wide as high, and size 64 x 64 squeezes them: small defects get lost. Only a "
+                         "larger size fits better")

@@ -64,14 +64,15 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
     ] for part in (roles.train, roles.test, roles.validation))
     every = [*train, *tested, *held]
     _check_files(every)
+    used = [file for sample in every for file in (sample.path, *sample.masks)]
+    loud, quiet = left_out(places or [root], root, [*used, *roles.seen], rule)
     if len(train) <= roles.holds_out:
-        raise DataError(f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but it takes "
-                        f"{'2, to train and to test' if roles.holds_out else '1 to train'}. Add good images.")
+        raise DataError("\n".join([
+            f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but it takes "
+            f"{'2, to train and to test' if roles.holds_out else '1 to train'}. Add good images.", *loud[:SHOWN]]))
     sizes = sizes_of([sample.path for sample in train])
     size = fitting_size(sizes) if how.size == "fit" else as_size(how.size)
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
-    used = [file for sample in every for file in (sample.path, *sample.masks)]
-    loud, quiet = left_out(places or [root], root, [*used, *roles.seen])
     quiet += [f"size: {size[0]} x {size[1]} pixels, to fit the images' shape"] * (how.size == "fit")
     if roles.holds_out:
         good, part, words = hold_out(good, max(1, round(SHARE * len(good))), how.seed)
@@ -94,5 +95,8 @@ def _check_files(samples: Sequence[FileSample]) -> None:
             claims[file].append(sample.path)  # a link is no other file
     for file, paths in claims.items():
         if len(paths) > 1:
-            raise DataError(f"{file} has two roles: it belongs to {paths[0]} and to {paths[1]}. Move masks to a folder "
-                            "of their own, rename images, or name other folders.")
+            first, second = paths[:2]
+            how = f"it belongs to {first} and to {second}" if first != second else "it is listed twice"
+            how += ", a link to the same file" * (first != second and first.resolve() == second.resolve())
+            raise DataError(f"{file} has two roles: {how}. Move masks to a folder of their own, rename images, or name "
+                            "other folders.")

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rdlib.images import subfolders
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import Source, provide, unpack
 
@@ -56,8 +57,10 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
         try:
             unpack(archive, top)
         except Exception as error:  # the errors of damaged archives share no base class
-            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). Check the path and the "
-                            "space on the disk, download it again, or unpack it yourself if you trust it.") from error
+            advice = "Unpack it yourself if you trust it" if isinstance(error, ValueError) else (
+                "Check the path and the space on the disk")
+            raise DataError(f"{archive} cannot be unpacked ({error or type(error).__name__}). {advice}, or download it "
+                            "again.") from error
         for place in (top, *(path for path in top.iterdir() if path.is_dir())):
             for family, inner in INNER.items():
                 if found := [name for name in CATEGORIES[family] if (place / name / inner).is_dir()]:
@@ -65,6 +68,10 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
                     if left := [name for name in found if (root / family / name).exists()]:
                         warnings.warn(f"{root / family} has {', '.join(left)} already: left as it is. Remove a folder "
                                       "and unpack again to replace it.", stacklevel=2)
+                    others = {*subfolders(place), *subfolders(top)} - {place / name for name in (*found, "split_csv")}
+                    if names := sorted(path.name for path in others if path != place):
+                        warnings.warn(f"{archive} also holds {', '.join(names)}: not unpacked, since no category of "
+                                      f"{family} has this name. Unpack such folders yourself.", stacklevel=2)
                     for name in [*found, "split_csv"]:
                         if (place / name).is_dir() and not (root / family / name).exists():
                             (place / name).rename(root / family / name)

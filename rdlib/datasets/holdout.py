@@ -108,4 +108,5 @@ def equal_notes(parts: Mapping[str, Sequence[Sample]]) -> list[str]:
             pairs[part, origin].append(f"{name} = {first}")
     return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
             f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
+            f". {'Keep one of each' if part == origin else 'Keep copies on one side: results on them are too good'}"
             for (part, origin), names in pairs.items()]

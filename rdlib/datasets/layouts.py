@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tqdm.auto import tqdm
 
 from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
-from rdlib.datasets.names import MASK_WORD, SPLIT, place_role, role_of, without_labels
+from rdlib.datasets.names import MASK_WORD, SPLIT, place_role, role_of, stem_role, without_labels
 from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import EXTENSIONS, images_below, list_images, subfolders
@@ -74,6 +74,10 @@ def train_and_test(folder: Path) -> dict[str, Roles]:
     unusual = {place.name for place in (*tests, *masks) if images_below(place)} - {"test", "ground_truth"}
     words = f"read as {layout}{', with ' * bool(unusual)}{', '.join(sorted(unusual))}"
     said = [words] if unusual or "LOCO" in layout else []
+    if bool(defective) != bool(test):
+        said.append(f"no folder in {tests[0].name} " + (
+            f"is named as good: {', '.join(kind.name for kind in kinds)} are read as defect types; image metrics need "
+            "good test images" if defective else "holds defective images: image metrics need some"))
     return {layout: Roles(train, test + defective, validation, said=said)}
 
 
@@ -118,8 +122,13 @@ def _with_masks(part: Path) -> list[Entry]:
 
 def _flat(folder: Path) -> dict[str, Roles]:
     """Fit good images directly in the folder."""
-    good: list[Entry] = [(path, GOOD, ()) for path in without_labels(list_images(folder))]
-    return {"one folder of good images": Roles(good, [])} if good and not _parts(folder, TRAIN) else {}
+    images = [] if _parts(folder, TRAIN) else list_images(folder)
+    if bad := [path.name for path in images if stem_role(path.stem) == "bad"]:
+        raise DataError(f"{folder} is not recognized: {len(bad)} of {len(images)} images have names as defective ones "
+                        f"({', '.join(bad[:2])}{', ...' * (len(bad) > 2)}). Put images into folders good and bad; or, "
+                        "if all are good, read them with rdlib.folder_dataset(good=...).")
+    good: list[Entry] = [(path, GOOD, ()) for path in without_labels(images)]
+    return {"one folder of good images": Roles(good, [])} if good else {}
 
 
 def _not_read(folder: Path, fitting: Iterable[str]) -> str:
@@ -131,6 +140,8 @@ def _not_read(folder: Path, fitting: Iterable[str]) -> str:
     why = (f"can be read as {' or as '.join(fitting)}, so it is not read" if fitting else
            "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
     why += f". It has {len(labels)} text files of labels, but boxes are not masks" * bool(labels)
+    links = [f"{path} -> {path.readlink()}" for path in folder.rglob("*") if path.is_symlink() and not path.exists()]
+    why += f". Broken links: {', '.join(links[:2])}{', ...' * (len(links) > 2)}" * bool(links)
     counts = Counter(("/".join(path.relative_to(folder).parts[:-1][:2]) or ".", path.suffix.lower())
                      for path in images + labels)
     tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]

@@ -1,20 +1,27 @@
 """Count the files in a data set's folders that are not used, and say why."""
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rdlib.datasets.names import place_in, place_role, role_of, without_labels
 from rdlib.images import EXTENSIONS, SYSTEM_FOLDERS
+from rdlib.masks import MaskRule, mask_codes
+from rdlib.utils.errors import DataError
 
-UNREAD = {f".{name}" for name in ("gif apng heic heif avif raw dng cr2 cr3 nef arw orf rw2 raf jp2 j2k jxl jxr pgm ppm "
-                                  "pnm pbm npy npz mat exr hdr svg psd dcm tga ico fits").split()}  # formats of images
+# files that are no images, by extension or, without one, by name
+QUIET = {f".{name}" for name in ("txt md rst json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html htm py "
+                                 "ipynb sh bat doc docx xls xlsx url lnk zip tar tgz gz xz 7z rar md5 sha256 pt pth "
+                                 "onnx safetensors").split()}
+PAGES = re.compile(r"licen[cs]e|readme|copying|notice|authors|changes|version|makefile|\w*sums?", re.IGNORECASE)
 NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
 
 
-def left_out(places: Sequence[Path], root: Path, used: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Count the files below `places` that are not `used`; folders are named relative to `root`.
+def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], rule: MaskRule) -> tuple[list[str], list[str]]:
+    """Count the files below `places` that are not `used`; folders are named relative to `root`. `rule` reads masks.
 
     Returns:
         What a user must hear, and what is only noted: hidden images, masks of good images, files of other kinds.
@@ -30,8 +37,8 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path]) -> tuple[
         for path in files:
             if path not in known:
                 hidden = in_system or path.name.startswith(".")
-                reason = _reason(path, place, where, hidden, path in pictures, beside, path.stem in stems)
-                found[reason].append(path.name)
+                reason = _reason(path, place, where, hidden, path in pictures, beside, path.stem in stems, rule)
+                found[reason].append(path.name + (f" -> {path.readlink()}" if reason[1] == "broken link" else ""))
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
         shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
@@ -40,25 +47,47 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path]) -> tuple[
 
 
 def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool, beside: bool,
-            is_named: bool) -> tuple[bool, str, str]:
+            is_named: bool, rule: MaskRule) -> tuple[bool, str, str]:
     """Say why a file is left out: whether that is only noted, what the file is, and where it is or what to do."""
     suffix, role = path.suffix.lower(), place_role(place)
     if hidden:
         return (True, "hidden image", where) if suffix in EXTENSIONS else (True, "hidden file", "")
+    if path.is_symlink() and not path.exists():
+        return False, "broken link", f"{where}: {NAMES}. Mount or restore what it leads to"
     if role == "masks" and suffix in EXTENSIONS:
-        of_good = "good" in map(role_of, place.parts)
-        return of_good, "mask", f"{where}{', of good images' if of_good else ' without a defective image: ' + NAMES}"
-    if is_picture:  # what a mask excludes lies beside good images
-        return False, "defective image" if role == "bad" or beside and role != "good" else "image", where
+        if "good" not in map(role_of, place.parts):
+            return False, "mask", f"{where} without a defective image: {NAMES}. Rename a mask as its image"
+        if _is_black(path, rule):
+            return True, "mask", f"{where}, of good images"
+        return False, "mask", f"{where}, of good images, that mark defects: {NAMES}. Remove such images or masks"
+    if is_picture and (role == "bad" or beside and role != "good"):  # what a mask excludes lies beside good images
+        return False, "defective image", where
+    if is_picture:
+        return False, "image", f"{where}: {NAMES}. Move images to a folder with a role, or remove them"
     if suffix in EXTENSIONS:
         return False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"
     if path.is_dir():
         return False, "folder", f"{where} that cannot be read: {NAMES}"
-    if suffix in UNREAD:
-        return False, f"{suffix} file", f"{where}: this format is not read. Convert to PNG"
     if suffix in TEXT and is_named:
         return False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"
-    return True, f"{suffix} file".strip(), ""
+    if is_unread(path):
+        return False, f"{suffix} file", f"{where}: this format is not read. Convert to PNG"
+    if suffix not in QUIET and (place.parts or beside) and not PAGES.fullmatch(path.stem):
+        return False, "file", f" without extension{where}: this format is not read. Convert to PNG"
+    return True, f"{suffix if suffix in QUIET else ''} file".strip(), ""
+
+
+def is_unread(path: Path) -> bool:
+    """Return whether a file may be an image of another format, by its extension; 1.2.840 has none."""
+    suffix = path.suffix.lower()
+    return suffix not in QUIET | EXTENSIONS and bool(re.search("[a-z]", suffix))
+
+
+def _is_black(path: Path, rule: MaskRule) -> bool:
+    """Return whether a mask marks no defect; not if it cannot be read."""
+    with suppress(DataError):
+        return not (mask_codes(path, rule) == 1).any()
+    return False
 
 
 def walk(places: Sequence[Path], skip: Sequence[Path] = ()) -> Iterator[tuple[Path, Path, list[str]]]:

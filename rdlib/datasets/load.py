@@ -111,8 +111,10 @@ def _visa_split(category: str, root: Path) -> Roles:
             if row.get("object") == category:
                 check_choice("split", row["split"], roles)
                 check_choice("label", row["label"], ("normal", "anomaly"))
-                kind, parts = ("bad", ("image", "mask")) if row["label"] == "anomaly" else (GOOD, ("image",))
-                image, *masks = paths = [root / row[part] for part in parts]
+                kind, mask = ("bad", row["mask"]) if row["label"] == "anomaly" else (GOOD, "")
+                if kind == "bad" and row["split"] == "train":
+                    raise DataError(f"{row['image']} is an anomaly in train, but only normal images are trained on")
+                image, *masks = paths = [root / row["image"], *[root / mask] * bool(mask)]
                 if wrong := [path for path in paths if not (path.is_file() and path.resolve().is_relative_to(real))]:
                     raise DataError(f"{wrong[0]} is no file in {root}")
                 roles[row["split"]].append((image, kind, tuple(masks)))

@@ -5,13 +5,20 @@ from pathlib import Path
 
 DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|abnormal|anomal(?:y|ies|ous)|"
           r"fail(?:ed|ures?)?|fault[sy]?|rejects?|rejected)")
-WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?(?:masks?|ground_?truths?|gt|labels?)",
+WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?"
+                  r"(?:masks?|ground_?truths?|gt|labels?|annotations?|seg(?:mentations?)?)",
          "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
                  rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)", "bad": DEFECT}
 # a part of a split by name, such as train or val_2; the group is what is not for training
 SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
 _MASK = r"(?:masks?|labels?|gt|ground_?truth|seg(?:mentation)?|annotations?)"
 MASK_WORD = re.compile(rf"(?<=.)[_.-]{_MASK}(?:[_.-]?\d+)?$|^{_MASK}[_.-](?=.)", re.IGNORECASE)  # in the name of a mask
+
+# a label file beside its image NAME: any separators, or none at a digit, and more words
+_LABEL = rf"(?:{_MASK}|ground[\W_]*truth|truth|msk|m|binary|bw|overlay|heatmap|roi|defects?)"
+LABEL = re.compile(rf"(?:(?:[\W_]+|(?<=\d)){_LABEL})+[\W\d_]*$|^[\W_]*{_LABEL}(?:[\W_]+|(?=\d))")
+EDGES = re.compile(r"^[\W_]+|[\W_]+$")  # separators around a name
+UUID = re.compile(r"(?i)[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}")
 
 
 def role_of(name: str) -> str:
@@ -21,6 +28,15 @@ def role_of(name: str) -> str:
         if match := re.match(rf"(?:{words})(?:_|$)", text):
             return role if role_of(text[match.end():]) in ("", role) else ""
     return ""
+
+
+def stem_role(stem: str) -> str:
+    """Return the role that a word anywhere in a file's name gives, as `role_of`: 003_NG is bad, 3_no_defect good.
+
+    Only whole words count, since letters in a hash say nothing.
+    """
+    words = re.findall(r"(?<![^\W_])([^\W\d_]+)\d*(?![^\W_])", UUID.sub("", stem))
+    return next(filter(None, (role_of("_".join(words[i:])) for i in range(len(words)))), "")
 
 
 def place_role(place: Path) -> str:
@@ -35,8 +51,8 @@ def place_in(root: Path, path: Path) -> Path:
 
 
 def without_labels(paths: Sequence[Path]) -> list[Path]:
-    """Leave out label files: NAME_mask, NAME_label and the like beside an image NAME in the same folder."""
-    names = {(path.parent, path.stem.lower()) for path in paths}
-    bases = [MASK_WORD.sub("", path.stem.lower()) for path in paths]
-    return [path for path, base in zip(paths, bases, strict=True)
-            if base == path.stem.lower() or (path.parent, base) not in names]
+    """Leave out label files: NAME_mask, "NAME (label)", NAMEroi and the like beside an image NAME in one folder."""
+    names = {path: EDGES.sub("", path.stem.lower()) for path in paths}
+    bases = {path: EDGES.sub("", LABEL.sub("", path.stem.lower())) for path in paths}
+    known = {(path.parent, name) for path, name in names.items()}
+    return [path for path in paths if bases[path] in ("", names[path]) or (path.parent, bases[path]) not in known]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import median_high, median_low
 from typing import Literal
 
 from rdlib.images import header
@@ -14,6 +14,7 @@ Size = int | tuple[int, int] | Literal["fit"]  # side of a square, (H, W), or th
 
 AREA = 256 * 256  # pixels of the size in the official protocol
 LIMIT = 1.6  # images squeezed by more than this factor are warned about
+MIXED = 1 / 3  # shapes differ if more than this share of the images is that far from the median shape
 SAMPLE = 100  # images whose headers are read
 
 
@@ -43,15 +44,22 @@ def fitting_size(sizes: Sequence[tuple[int, int]], area: int = AREA) -> tuple[in
 
 def shape_notes(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[str]:
     """Say if a size squeezes images, and which size does not."""
-    ratio, given = _ratio(sizes), size[1] / size[0]
+    ratio, given, fit = _ratio(sizes), size[1] / size[0], fitting_size(sizes, math.prod(size))
+    ratios = [width / height for height, width in sizes]
+    squeezed, apart = ([max(one / other, other / one) > LIMIT for one in ratios] for other in (given, ratio))
+    lost = f"size {size[0]} x {size[1]} squeezes"
+    if sum(apart) > MIXED * len(sizes):
+        return [f"shapes of images differ, from {min(ratios):.1f} to {max(ratios):.1f} times as wide as high: {lost} "
+                f"{sum(squeezed)} of {len(sizes)}, and no size fits all. Train on images of one shape"]
     if not sizes or max(ratio / given, given / ratio) <= LIMIT:
         return []
     wide, high = ("wide", "high") if ratio >= 1 else ("high", "wide")
-    return [f"images are {max(ratio, 1 / ratio):.1f} times as {wide} as {high}, and size {size[0]} x {size[1]} "
-            f"squeezes them: small defects get lost. size={fitting_size(sizes, math.prod(size))} keeps their shape at "
-            "about the same cost"]
+    advice = f"size={fit} keeps their shape at about the same cost" if fit != size else "Only a larger size fits better"
+    return [f"images are {max(ratio, 1 / ratio):.1f} times as {wide} as {high}, and {lost} them: small defects get "
+            f"lost. {advice}"]
 
 
 def _ratio(sizes: Sequence[tuple[int, int]]) -> float:
-    """Return the median of width / height."""
-    return median(width / height for height, width in sizes) if sizes else 1.0
+    """Return the median of width / height; of two middle ones, the geometric mean."""
+    ratios = [width / height for height, width in sizes] or [1.0]
+    return math.sqrt(median_low(ratios) * median_high(ratios))

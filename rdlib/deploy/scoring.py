@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rdlib.datasets.leftover import UNREAD, walk
+from rdlib.datasets.leftover import is_unread, walk
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated, shown
@@ -117,7 +117,7 @@ def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
     left = [place / name for _, place, names in walk([folder], [out]) for name in names
             if (os.path.realpath(place), name) not in scored]
     hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS or path.is_dir())
-    unread = Counter(path.suffix.lower() for path in left if path.suffix.lower() in UNREAD)
+    unread = Counter(path.suffix.lower() for path in left if is_unread(path))
     kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
     lines = {f"Left out, since hidden, not accessible or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
              f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}

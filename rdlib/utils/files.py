@@ -168,43 +168,47 @@ def _check_redirect(response: Any, **options: object) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (also compressed), a zip, or a gz of a single file into an existing folder.
 
-    Raises ValueError if a tar contains links, devices or paths outside the folder or ends early, if two files have one
-    name, or if the content exceeds `LEAST_LIMIT` and `LIMIT_RATIO` times the archive's size, or the free disk space.
+    Raises ValueError if an archive contains links, devices or paths outside the folder, if a tar ends early, if two
+    files have one name, or if the content exceeds `LEAST_LIMIT` and `LIMIT_RATIO` times the archive's size. Raises
+    OSError if it exceeds the free disk space.
     """
-    limit = min(max(LEAST_LIMIT, LIMIT_RATIO * archive.stat().st_size), shutil.disk_usage(folder).free)
+    limits = max(LEAST_LIMIT, LIMIT_RATIO * archive.stat().st_size), shutil.disk_usage(folder).free
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
-            tar.extractall(folder, members=_safe_members(tar, folder.resolve(), limit))
+            tar.extractall(folder, members=_safe_members(tar, folder, limits))
             if tar.fileobj is None or tar.fileobj.tell() <= tar.offset:  # no zeros follow the last member
                 raise ValueError("it ends early")
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder, _safe_members(zipped.infolist(), folder, limit))  # all inside the folder
+            zipped.extractall(folder, _safe_members(zipped.infolist(), folder, limits))
     else:
         with gzip.open(archive) as packed, (folder / archive.stem).open("wb") as file:
             while chunk := packed.read(1 << 20):
-                _check_size(file.tell() + len(chunk), limit)
+                _check_size(file.tell() + len(chunk), *limits)
                 file.write(chunk)
 
 
-def _safe_members(members: Iterable[Any], folder: Path, limit: int) -> Iterator[Any]:
+def _safe_members(members: Iterable[Any], folder: Path, limits: tuple[int, int]) -> Iterator[Any]:
     """Yield the files and folders of a tar or zip; refuse what `unpack` says."""
     seen, total = set[str](), 0
     for member in tqdm(members, "unpack", unit=" files", delay=3, leave=False, disable=None):
-        in_tar = isinstance(member, tarfile.TarInfo)
-        name, size, is_folder = ((member.name, member.size, member.isdir()) if in_tar else
-                                 (member.filename, member.file_size, member.is_dir()))
-        if in_tar and not ((is_folder or member.isfile()) and (folder / name).resolve().is_relative_to(folder)):
-            raise ValueError(f"{name} is a link, a device or outside the folder")
+        name, size, is_folder, is_file = (
+            (member.name, member.size, member.isdir(), member.isfile()) if isinstance(member, tarfile.TarInfo) else
+            (member.filename, member.file_size, member.is_dir(), True))
+        path = folder / name
+        if not (is_folder or is_file) or not path.is_relative_to(folder) or ".." in path.relative_to(folder).parts:
+            raise ValueError(f"{name} is a link, a device or outside the folder, or has .. in its path")
         key = unicodedata.normalize("NFC", os.path.normpath(name)).casefold()  # some disks ignore case
         if key in seen and not is_folder:
             raise ValueError(f"it holds two files named {name}, perhaps in another case")
         seen.add(key)
-        _check_size(total := total + size, limit)
+        _check_size(total := total + size, *limits)
         yield member
 
 
-def _check_size(size: int, limit: int) -> None:
+def _check_size(size: int, limit: int, free: int) -> None:
     if size > limit:
-        raise ValueError(f"its content needs more than {limit / 1e9:.1f} GB, the limit for its size or the free space")
+        raise ValueError(f"its content needs more than {limit / 1e9:.1f} GB, the limit for its size")
+    if size > free:
+        raise OSError(f"its content needs more than {free / 1e9:.1f} GB, the free space")
