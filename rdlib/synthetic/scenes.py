@@ -7,7 +7,8 @@ A moved part is marked at its old and its new place. A missing part is marked to
 
 The tests record hashes of the pixels. These hashes hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,8 @@ DAMAGE: dict[str, Any] = {kind: getattr(defects, kind) for kind in sorted(set().
                           if hasattr(defects, kind)}  # the others are faulty parts
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True)
+class Scene:
     """The parameters of one image and its mask.
 
     Args:
