@@ -223,10 +223,11 @@ def test_a_bright_pixel_that_makes_all_images_dark_is_named(tmp_path):
     gray(paths[2], hot.astype(np.uint16))
     depth = Depth(paths)
     with pytest.warns(UserWarning, match=r"white is 65535, since .*2.png has values up to 65535; but at least 99.9 %"
-                                         r" of every .* lie below 4095.94, .* white= \(--white\)") as caught:
+                                         r" of most .* lie below 4095.94, .* white= \(--white\)") as caught:
         assert depth.white == depth.white == 65535
     assert len(caught) == 1
-    gray(paths[3], drawn(60000, (64, 64)).astype(np.uint16))
+    for path in paths[:3]:
+        gray(path, drawn(60000, (64, 64)).astype(np.uint16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Depth(paths).white == 65535
@@ -420,6 +421,6 @@ def test_depths_that_do_not_fit_are_found_once(tmp_path, monkeypatch):
             tmp_path / f"{i}.tif")
     depth = Depth(sorted(tmp_path.iterdir()))
     for _ in range(2):
-        with pytest.raises(DataError, match=r"1\.tif holds floats, but .*0\.tif integers"):
+        with pytest.raises(DataError, match=r"\d\.tif holds floats, but .*0\.tif integers"):
             depth.white  # noqa: B018
         monkeypatch.setattr("rdlib.datasets.depth.header", None)  # a second scan would fail otherwise

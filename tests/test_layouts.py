@@ -74,7 +74,8 @@ def test_good_and_defective_folders_in_train_and_test(tmp_path):
     assert levels(data.train) == [1, 2] and not data.test.has_masks
     assert truth(data.test) == [(13, "def_front", 0), (14, "def_front", 0), (15, "def_front", 0), (11, "good", 0),
                                 (12, "good", 0)]
-    assert data.notes == ("left out: 3 defective images in train/def_front",)
+    assert data.notes == ("left out: 3 defective images in train/def_front",
+                          "read as good: ok_front. Rename a folder that is not")
 
 
 @pytest.mark.parametrize("val", ["val", "validation"])
@@ -290,11 +291,11 @@ def test_data_are_shown(tmp_path):
 
 def test_names_that_say_a_role():
     words = {"good": "good OK ok normal Pass ok_front good-2 normal01 goodParts defect_free no_defects non-defective "
-                    "anomaly_free anomaly-free AnomalyFree fault_free failure_free damage_free no_anomaly "
+                    "anomaly_free anomaly-free AnomalyFree fault_free failure_free damage_free scratch_free no_anomaly "
                     "not_defective NoFaults without_failures free-of-defects faultless anomaly_free_2",
              "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
              "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
-             "": "train rgb scratch ok_bad good_masks broken goods ngc badge default masked definition"}
+             "": "train rgb cap_less CapLess thread_less screw_free scratch ok_bad good_masks broken goods ngc badge default masked definition"}
     for role, names in words.items():
         assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)
 
@@ -340,3 +341,11 @@ def test_a_folder_behind_a_broken_link_is_named(tmp_path):
     (tmp_path / "train/good").symlink_to("/mnt/gone/good")
     words = refused(tmp_path)
     assert f"(see data/README.md). Broken links: {tmp_path}/train/good -> /mnt/gone/good. It holds:" in words
+
+
+def test_a_longer_name_that_is_read_as_good_is_said(tmp_path):
+    for part, kind in (("train", "ok_front"), ("train", "good"), ("test", "good_but_scratched"), ("test", "hole")):
+        images(tmp_path, f"{part}/{kind}", 1, 2)
+    with pytest.warns(UserWarning, match="read as good: good_but_scratched, ok_front. Rename a folder that is not"):
+        data = read(tmp_path)
+    assert (len(data.train), data.test.labels) == (4, [0, 0, 1, 1])

@@ -79,7 +79,7 @@ def test_formats_that_are_not_read_are_counted(mvtec, suffix):
         (mvtec / f"train/good/{name}.{suffix}").write_bytes(b"any")
     (mvtec / f"test/hole/a.{suffix}").write_bytes(b"any")
     data, said = heard(mvtec)
-    assert said == [f"left out: {what}: this format is not read. Convert to PNG" for what in
+    assert said == [f"left out: {what}: not read as images. Convert images to PNG" for what in
                     (f"1 .{suffix.lower()} file in test/hole", f"3 .{suffix.lower()} files in train/good")]
     assert data.notes[:2] == tuple(said) and len(data.train) == 4
 
@@ -247,7 +247,7 @@ def test_folders_by_role_say_what_they_leave_out(tmp_path):
         data = folder_dataset(good=tmp_path / "a", defective=tmp_path / "b", masks=tmp_path / "hidden/.cache/masks",
                               size=32)
     assert [str(entry.message) for entry in caught if entry.category is UserWarning] == [
-        f"folder:{tmp_path.name}: left out: 1 .gif file in b: this format is not read. Convert to PNG"]
+        f"folder:{tmp_path.name}: left out: 1 .gif file in b: not read as images. Convert images to PNG"]
     assert data.test.has_masks
 
 
@@ -268,7 +268,7 @@ def test_files_that_are_no_images_stay_quiet_and_all_others_are_named(mvtec):
     assert heard(mvtec)[1] == []
     for name in ("IM0001", "IM0002", "1.2.840.1", "1.2.840.2", "a.czi"):
         (mvtec / "train/good" / name).touch()
-    assert heard(mvtec)[1] == [f"left out: {what} in train/good: this format is not read. Convert to PNG"
+    assert heard(mvtec)[1] == [f"left out: {what} in train/good: not read as images. Convert images to PNG"
                                for what in ("1 .czi file", "4 files without extension")]
 
 

@@ -53,7 +53,7 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
             places: Sequence[Path] = ()) -> AnomalyData:
     """Build the data set; names of images are relative to `root`. Files in `places` (`root`) that are not used count.
 
-    Warns once of all that a user must know. Raises DataError if a file has two roles, or without good images.
+    Raises DataError if a file has two roles, or without good images.
     """
     depth = Depth([path for path, _, _ in roles.train], how.white)
     rule = roles.rule or mask_rule([mask for *_, masks in roles.test for mask in masks], how.mask_threshold)
@@ -80,11 +80,16 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
         quiet.append(f"good test images: {words}")
     loud += [*roles.said, *equal_notes({"training": good.samples, "validation": held, "test": test.samples}),
              *outline_notes(tested, size, how.keep_defects), *shape_notes(sizes, size)]
-    if loud:
-        more = [f"and {len(loud) - SHOWN} more, see the data set's notes"] * (len(loud) > SHOWN)
-        warnings.warn("\n".join(f"{name}: {line}" for line in [*loud[:SHOWN], *more]), stacklevel=4)
     return AnomalyData(name, good, test if len(test) else None, layout=layout, notes=(*loud, *quiet),
                        warned=tuple(loud), validation=AnomalyDataset(held, size) if held else None)
+
+
+def warn(data: AnomalyData) -> AnomalyData:
+    """Warn once of all that a user must know, at the line that called the caller. Return the data set."""
+    more = [f"and {len(data.warned) - SHOWN} more, see the data set's notes"] * (len(data.warned) > SHOWN)
+    if data.warned:
+        warnings.warn("\n".join(f"{data.name}: {line}" for line in [*data.warned[:SHOWN], *more]), stacklevel=3)
+    return data
 
 
 def _check_files(samples: Sequence[FileSample]) -> None:

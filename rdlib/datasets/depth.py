@@ -52,14 +52,14 @@ class Depth:
 
 
 def _find_white(paths: list[Path]) -> float | None:
-    """Find the white of image files. Only the deep ones are decoded. Warn if it makes nearly all values dark."""
-    highest, bulk = dict[str, tuple[float, Path]](), 0.0
+    """Find the white of image files. Only the deep ones are decoded. Warn if it makes most images dark."""
+    highest, bulk = dict[str, tuple[float, Path]](), list[float]()
     for path in tqdm(paths, "read the depth of images", unit="image", leave=False, delay=3, disable=None):
         if header(path).deep:
             values = split_alpha(np.asarray(decoded(path)))[0]
             kind = "floats" if values.dtype.kind == "f" else "integers"
             highest[kind] = max(highest.get(kind, (0.0, path)), (float(values.max()), path))
-            bulk = max(bulk, float(np.percentile(values, 99.9)))
+            bulk.append(float(np.percentile(values, 99.9)))
     if len(highest) > 1:
         raise DataError(f"{highest['floats'][1]} holds floats, but {highest['integers'][1]} integers of more than 8 "
                         "bits. Save all images in one way.")
@@ -71,10 +71,10 @@ def _find_white(paths: list[Path]) -> float | None:
             raise DataError(f"{path} has values up to {most:g}, a little above 1. Clamp the images to [0, 1], or give "
                             "the value of white, white= (--white).")
         white = float(next(white for white in (1, *WHITES)[kind == "integers":] if most <= white))
-        if bulk < DARK * white:
+        if np.median(bulk) < DARK * white:
             warnings.warn(f"The value of white is {white:g}, since {path} has values up to {most:g}; but at least 99.9 "
-                          f"% of every training image of more than 8 bits lie below {DARK * white:g}, so all are "
-                          "nearly black. If that pixel is an error, give the value of white, white= (--white).",
+                          f"% of most training images of more than 8 bits lie below {DARK * white:g}, so they are "
+                          "nearly black. If white is another value, give it: white= (--white).",
                           stacklevel=2)
         return white
     return None

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tqdm.auto import tqdm
 
 from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
-from rdlib.datasets.names import MASK_WORD, SPLIT, place_role, role_of, stem_role, without_labels
+from rdlib.datasets.names import MASK_WORD, PLAIN, SPLIT, place_in, place_role, role_of, stem_role, without_labels
 from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import EXTENSIONS, images_below, list_images, subfolders
@@ -35,6 +35,10 @@ def read(name: str, folder: Path, fitting: dict[str, Roles], how: Settings) -> A
     if len(fitting) != 1:
         raise DataError(_not_read(folder, fitting))
     (layout, roles), = fitting.items()
+    places = {path.parent for path, kind, _ in (*roles.train, *roles.test, *roles.validation) if kind == GOOD}
+    names = {part for place in places for part in place_in(folder, place).parts if role_of(part) == GOOD}
+    if other := sorted(part for part in names if part.lower() not in PLAIN):
+        roles = roles._replace(said=[*roles.said, f"read as good: {', '.join(other)}. Rename a folder that is not"])
     return as_data(name, layout, roles, folder, how)
 
 

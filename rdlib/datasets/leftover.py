@@ -12,8 +12,8 @@ from rdlib.masks import MaskRule, mask_codes
 from rdlib.utils.errors import DataError
 
 # files that are no images, by extension or, without one, by name
-QUIET = {f".{name}" for name in ("txt md rst json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html htm py "
-                                 "ipynb sh bat doc docx xls xlsx url lnk zip tar tgz gz xz 7z rar md5 sha256 pt pth "
+QUIET = {f".{name}" for name in ("txt md rst cff bib odt json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html "
+                                 "htm py ipynb sh bat doc docx xls xlsx url lnk zip tar tgz gz xz 7z rar md5 sha256 pt pth "
                                  "onnx safetensors").split()}
 PAGES = re.compile(r"licen[cs]e|readme|copying|notice|authors|changes|version|makefile|\w*sums?", re.IGNORECASE)
 NAMES = "\0"  # stands for the names of some files
@@ -71,9 +71,9 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
     if suffix in TEXT and is_named:
         return False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"
     if is_unread(path):
-        return False, f"{suffix} file", f"{where}: this format is not read. Convert to PNG"
+        return False, f"{suffix} file", f"{where}: not read as images. Convert images to PNG"
     if suffix not in QUIET and (place.parts or beside) and not PAGES.fullmatch(path.stem):
-        return False, "file", f" without extension{where}: this format is not read. Convert to PNG"
+        return False, "file", f" without extension{where}: not read as images. Convert images to PNG"
     return True, f"{suffix if suffix in QUIET else ''} file".strip(), ""
 
 

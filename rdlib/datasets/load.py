@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rdlib import synthetic
 from rdlib.datasets import novelty
-from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data
+from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
 from rdlib.datasets.layouts import own_folder, read, train_and_test
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
@@ -74,7 +74,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
                          f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH."
                          f"{nearest(family, ['synthetic', *CATEGORIES, 'magnetic_tile'])}")
     data.train.samples = data.train.samples[:n_train]
-    return data
+    return warn(data)
 
 
 def _category(family: str, category: str, root: str | Path | None, how: Settings) -> AnomalyData:

@@ -8,14 +8,15 @@ DEFECT = (r"(?:bad|ng|n_?ok|ko|not_ok|not_?good|no_good|def|defects?|defective|a
 WORDS = {"masks": r"(?:(?:bad|ng|ko|def|defects?|defective|anomaly)_)?"
                   r"(?:masks?|ground_?truths?|gt|labels?|annotations?|seg(?:mentations?)?)",
          "good": rf"good|ok|okay|normal|pass|passed|nominal|(?:no|non|not|without|zero|free_of)_?{DEFECT}|"
-                 rf"(?:{DEFECT}|[a-z]+_)_?(?:free|less)", "bad": DEFECT}
+                 rf"(?:{DEFECT}|damage|flaw|scratch|crack|stain|error)_?(?:free|less)", "bad": DEFECT}
+PLAIN = {"good", "ok", "okay", "normal", "pass", "passed", "nominal"}  # the names of good folders that are no surprise
 # a part of a split by name, such as train or val_2; the group is what is not for training
 SPLIT = re.compile(r"(?:train|(test|val))(?:ing|id|idation)?(?:[^a-z].*)?", re.IGNORECASE)
 _MASK = r"(?:masks?|labels?|gt|ground_?truth|seg(?:mentation)?|annotations?)"
 MASK_WORD = re.compile(rf"(?<=.)[_.-]{_MASK}(?:[_.-]?\d+)?$|^{_MASK}[_.-](?=.)", re.IGNORECASE)  # in the name of a mask
 
 # a label file beside its image NAME: any separators, or none at a digit, and more words
-_LABEL = rf"(?:{_MASK}|ground[\W_]*truth|truth|msk|m|binary|bw|overlay|heatmap|roi|defects?)"
+_LABEL = rf"(?:{_MASK}|ground[\W_]*truth|truth|msk|m|binary|bw|thresh|annotated|overlay|heatmap|roi|defects?)"
 LABEL = re.compile(rf"(?:(?:[\W_]+|(?<=\d)){_LABEL})+[\W\d_]*$|^[\W_]*{_LABEL}(?:[\W_]+|(?=\d))")
 EDGES = re.compile(r"^[\W_]+|[\W_]+$")  # separators around a name
 UUID = re.compile(r"(?i)[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}")

@@ -42,11 +42,12 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
     bad = [sample for sample in samples if sample.defect != GOOD]
     if not (seen := [_look(sample, size) for sample in bad if sample.masks]):
         return []
-    large, usual = [one for one in seen if one.area > HALF], float(np.median([one.area for one in seen]))
-    odd = [one for one in large if one.area < 1 and one.border > NEARLY_ALL and one.area > FAR * usual]
+    large = [one for one in seen if one.area > HALF]
+    usual = float(np.median([one.area for one in seen if one.area <= HALF] or [HALF]))
     inverted = large if len(large) >= NEARLY_ALL * len(seen) else []
+    odd = [one for one in large if not inverted and one.area < 1 and one.border > NEARLY_ALL and one.area > FAR * usual]
     void, vanish = [one for one in seen if one.unknown], [one for one in seen if one.lost and not keep_defects]
-    covered = (f"{np.mean([one.area for one in odd] or [0]):.0%} of the image, where half of all masks cover at most "
+    covered = (f"{np.mean([one.area for one in odd] or [0]):.0%} of the image, where most others cover about "
                f"{usual:.2%}")
     found: list[tuple[Sequence[FileSample | Outline], str, str]] = [
         ([sample for sample in bad if not sample.masks], "without a mask", "their pixels are unknown, and pixel "

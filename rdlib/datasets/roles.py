@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data
+from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.names import MASK_WORD, SPLIT, role_of, without_labels
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import images_below
@@ -60,8 +60,8 @@ def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Fo
     found = entries(kinds, masks_in(outlines), subfolders_are_types=True, skip=outlines)
     roles = Roles(good_in(train), good_in(test) + found, good_in(held), holds_out=test_good is None)
     home = Path(os.path.commonpath(train + bad)) if len({folder.anchor for folder in train + bad}) == 1 else Path()
-    return as_data(f"folder:{home.name}", "folders by role", roles, home,
-                   Settings(size, seed, white, mask_threshold, keep_defects), sum(every, []))
+    return warn(as_data(f"folder:{home.name}", "folders by role", roles, home,
+                        Settings(size, seed, white, mask_threshold, keep_defects), sum(every, [])))
 
 
 def good_in(folders: Iterable[Path]) -> list[Entry]:
