@@ -295,7 +295,8 @@ def test_names_that_say_a_role():
                     "not_defective NoFaults without_failures free-of-defects faultless anomaly_free_2",
              "bad": "bad NG nok ko not_ok defect defects defective def_front abnormal anomaly FAIL bad_3 NGParts NG-2",
              "masks": "mask masks ground_truth GroundTruth gt label Labels defect_masks",
-             "": "train rgb cap_less CapLess thread_less screw_free scratch ok_bad good_masks broken goods ngc badge default masked definition"}
+             "": "train rgb cap_less CapLess thread_less screw_free scratch ok_bad good_masks broken goods ngc badge "
+                 "default masked definition"}
     for role, names in words.items():
         assert {name: role_of(name) for name in names.split()} == dict.fromkeys(names.split(), role)
 

@@ -13,8 +13,8 @@ from rdlib.utils.errors import DataError
 
 # files that are no images, by extension or, without one, by name
 QUIET = {f".{name}" for name in ("txt md rst cff bib odt json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html "
-                                 "htm py ipynb sh bat doc docx xls xlsx url lnk zip tar tgz gz xz 7z rar md5 sha256 pt pth "
-                                 "onnx safetensors").split()}
+                                 "htm py ipynb sh bat doc docx xls xlsx url lnk zip tar tgz gz xz 7z rar md5 sha256 "
+                                 "pt pth onnx safetensors").split()}
 PAGES = re.compile(r"licen[cs]e|readme|copying|notice|authors|changes|version|makefile|\w*sums?", re.IGNORECASE)
 NAMES = "\0"  # stands for the names of some files
 TEXT = {".txt", ".xml", ".json"}  # of boxes and outlines
