@@ -152,8 +152,8 @@ def fitting_white(values: NDArray, white: White, name: str) -> np.float32:
         raise DataError(f"{found}, but black is 0. Add one number to the values of all images, or leave it out.")
     if white is None:
         raise DataError(f"{found} in more than 8 bits a channel, but the value of white is unknown. Give white= "
-                        f"(--white), such as 1 for floats, or one of {', '.join(map(str, WHITES))} for integers. A "
-                        "model that was trained on 8-bit images takes such files: save it with 8 bits, or train again.")
+                        f"(--white), such as 1 for floats, or one of {', '.join(map(str, WHITES))} for integers. If "
+                        "the model was trained on 8-bit images, save the file with 8 bits, or train on such files.")
     if high > white or values.dtype.kind == "f" and white >= WHITES[0] and 0 < high <= 1:
         raise DataError(f"{found}, which does not fit white={white:g}, the value of white in its data set or model. "
                         "Save it as the others, or read all of them with another white= (--white).")

@@ -147,7 +147,7 @@ def test_a_deep_file_alone_is_refused_unless_white_is_given(tmp_path, values):
     path = gray(tmp_path / "a.tif", values)
     with pytest.raises(DataError, match=rf"a.tif has values from [\d.e-]+ to {values.max():g} in more than 8 bits .*"
                                         r"unknown. Give white= \(--white\), such as 1 for floats, or one of 255, 1023, "
-                                        "4095, 16383, 65535 .* trained on 8-bit images takes such files: save it wi"):
+                                        "4095, 16383, 65535 .* trained on 8-bit images, save the file with 8 bits"):
         read_image(path, SIDE)
 
 

@@ -27,9 +27,8 @@ threshold = float(notes["score_threshold"])
 def prepare(path):
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):
-        image = Image.fromarray(np.asarray(image, np.float32) * np.float32(255 / 65535))
-        pixels = np.clip(np.rint(np.asarray(image.resize(size, Image.Resampling.BILINEAR))), 0, 255)
-        return np.stack([pixels] * 3)
+        image = Image.fromarray(np.asarray(image, np.float32) / np.float32(notes["white"].split(":")[0]))
+        return np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR)) * 255] * 3)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -67,7 +66,7 @@ def files(tmp_path_factory):
 
 def test_a_client_without_torch_reaches_the_same_decisions(files, tmp_path):
     model = ReverseDistillation("resnet18", weights=None, sigma=2)
-    model.set_trained((64, 96), (0, 1))
+    model.set_trained((64, 96), (0, 1), white=65535)
     maps, scores = model.predict(files)
     ordered = scores.sort().values
     at = int((ordered[3:7] - ordered[2:6]).argmax()) + 2  # the widest gap, so that rounding decides nothing
