@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from rdlib.decoding import Header, decoded, header, open_image, upright
 from rdlib.utils.arrays import as_array
+from rdlib.utils.decoding import Header, decoded, header, open_image, upright
 from rdlib.utils.errors import DataError
 
 __all__ = ["Header", "as_images", "decoded", "header", "images_below", "list_images", "open_image", "read_image",

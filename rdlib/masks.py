@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rdlib.images import Size, open_image, to_rgb
+from rdlib.utils.arrays import numbered_regions
 from rdlib.utils.errors import DataError
 
 UNKNOWN = 2  # value of a pixel that may be normal or defect; 0 is normal, 1 defect
@@ -125,12 +126,6 @@ def _values(path: Path) -> tuple[NDArray, float, bool, bool]:
         if not (bright[index == 0].any() and (bright[index > 0] == 0).any()):  # else a later index is black
             return index, 255.0, False, lossy
     return bright, 255.0, bool((bright - channels.min(0)).max() > (FEW if lossy else 0)), lossy
-
-
-def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
-    """Number the regions of a bool mask, its 8-neighbor components: (h, w) int32, 0 outside; and their number."""
-    from scipy.ndimage import label
-    return label(mask, BLOCK)
 
 
 def _filling(values: NDArray) -> set[float]:

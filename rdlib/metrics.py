@@ -12,8 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rdlib.masks import numbered_regions
-from rdlib.utils.arrays import as_finite, as_truth
+from rdlib.utils.arrays import as_finite, as_truth, numbered_regions
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -52,3 +52,9 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
     """Convert the side of a square, or (height, width), in pixels to (height, width)."""
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     return int(height), int(width)
+
+
+def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
+    """Number the regions of a bool mask, its 8-neighbor components: (h, w) int32, 0 outside; and their number."""
+    from scipy.ndimage import label  # here: slow to import, and few callers need it
+    return label(mask, np.ones((3, 3)))

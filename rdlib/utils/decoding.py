@@ -60,7 +60,7 @@ def decoded(path: Path) -> Image.Image | NDArray:
         layout = str(_layout(image))
     if not (known := re.fullmatch(r"(LA|RGB|RGBA);16([BLN])", layout)):
         raise DataError(f"{path} has 16 bits a channel in a layout that is not read ({layout}). Save it as a PNG file.")
-    # Pillow takes the first byte of a value in "B" layouts and the second in "L", whatever the order of the file is.
+    # Pillow takes the first byte of a value in "B" layouts and the second in "L", in a file of any byte order.
     layouts = ["RGBA"] if known[1] == "LA" else [f"{known[1]};16B", f"{known[1]};16L"]  # LA: four bytes are RGBA's
     pair = np.stack([_bytes(path, layout) for layout in layouts], -1)
     return pair.reshape(*pair.shape[:2], -1).view({"B": ">u2", "L": "<u2", "N": "=u2"}[known[2]])
