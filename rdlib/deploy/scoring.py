@@ -40,7 +40,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
 
     OUT/scores.csv is the returned table, and OUT/overlays/FILE.png is the overlay of a file. A hash ends its name where
     this would be too long. Each row is written as soon as its image is scored, so a stopped run keeps its rows. At the
-    end, overlays of rows that an earlier run wrote there, and unfinished ones, are removed. Nothing else is removed.
+    end, overlays of rows that an earlier run wrote there are removed. Nothing else is removed.
 
     Args:
         model: model with its threshold, see `rdlib.threshold`; without a threshold, no image is called anomalous.
