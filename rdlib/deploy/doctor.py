@@ -11,7 +11,7 @@ import torchvision
 from rdlib.datasets import data_root
 from rdlib.encoder import BACKBONES
 from rdlib.utils.files import is_reachable
-from rdlib.utils.hardware import available_memory, best_device, has_fast_bf16
+from rdlib.utils.hardware import available_memory, best_device, float32_mode, has_fast_bf16
 from rdlib.weights import hub_path
 
 
@@ -46,4 +46,4 @@ def _device(device: torch.device) -> str:
     precision = "bfloat16 is fast here: precision='auto'" if has_fast_bf16(device) else "use float32"
     kinds = {"mps": "Apple GPU (mps)", "cpu": "CPU; enough for the notebooks, too slow for MVTec AD"}
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else kinds.get(device.type, device.type)
-    return f"{kind}; {precision}"
+    return f"{kind}; {precision}; float32: {float32_mode(device)}"

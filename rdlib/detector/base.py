@@ -3,7 +3,7 @@
 Subclasses add the method itself, `anomaly_maps`. Smoothing and score are the same for all methods, so a comparison of
 methods does not depend on them.
 """
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rdlib.encoder import TeacherEncoder
 from rdlib.images import Images
 from rdlib.utils.arrays import as_size, as_truth
 from rdlib.utils.display import Shown
-from rdlib.utils.hardware import memory_format, neutral
+from rdlib.utils.hardware import in_common, memory_format, neutral
 from rdlib.utils.version import __version__
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], as torchvision's networks expect
@@ -185,16 +185,17 @@ class Detector(Shown, Saved):
 def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, None]:
     """Run a block with the model in eval mode and in the device's memory format, without gradient.
 
-    The caller's autocast and default dtype do not apply inside, see `neutral`. The model's mode is restored afterwards.
+    The caller's autocast and default dtype do not apply inside, see `neutral`. The modes of the model's modules are
+    restored afterwards. Several threads may predict with one model: the last one restores them.
 
     Args:
         model: the model to put into eval mode.
         device: the model's device.
     """
-    was_training = model.training
-    try:
-        with neutral(device), torch.no_grad():
-            model.eval().to(memory_format=memory_format(device))  # no work from the second call on
-            yield
-    finally:
-        model.train(was_training)
+    def evaluate() -> Callable[[], object]:
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval().to(memory_format=memory_format(device))  # no work from the second call on
+        return lambda: [vars(module).update(training=mode) for module, mode in modes]
+
+    with in_common(model, evaluate), neutral(device), torch.no_grad():
+        yield

@@ -18,6 +18,7 @@ import torch
 import torchvision
 
 from rdlib.utils.files import written_atomically
+from rdlib.utils.hardware import float32_mode
 from rdlib.utils.version import __version__
 from rdlib.weights import embedded_teacher
 
@@ -188,8 +189,8 @@ def revision() -> str | None:
 
 
 def provenance(device: torch.device) -> dict:
-    """Return a result's date, versions, hardware and commit."""
+    """Return a result's date, versions, hardware, arithmetic of float32, and commit."""
     versions = {"rdlib": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
                 "numpy": numpy.__version__, "python": platform.python_version()}
-    return {"versions": versions, "hardware": hardware(device), "revision": revision(),
-            "date": date.today().isoformat()}
+    return {"versions": versions, "hardware": hardware(device), "float32": float32_mode(device),
+            "revision": revision(), "date": date.today().isoformat()}

@@ -27,7 +27,7 @@ from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkp
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, check_whole
-from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
+from rdlib.utils.hardware import autocast, float32_mode, has_fused_adam, memory_format, neutral, resolve_precision
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
@@ -106,7 +106,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
                     "first image": None if images.augmented else zlib.crc32(first.numpy().tobytes())}
         settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
-                                     fused=model.device.type in ("cpu", "cuda"))
+                                     fused=has_fused_adam(model.device))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
@@ -116,6 +116,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
             getattr(callback, "on_start", lambda run: None)(run)
             at_end.callback(getattr(callback, "on_end", lambda run: None), run)
         at_end.callback(model.eval)
+        run.settings["float32"] = float32_mode(model.device)  # a checkpoint may have another one
         cached = run.settings.setdefault("cached", wants_cache(live, cache))
         source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
         _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)

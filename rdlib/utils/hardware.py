@@ -1,8 +1,10 @@
 """Choose device, memory format and precision, and measure memory."""
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from threading import RLock
 
 import psutil
 import torch
@@ -12,6 +14,8 @@ from rdlib.utils.errors import check_choice
 
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
 CPU_INFO = Path("/proc/cpuinfo")
+_USERS: dict[object, tuple[int, Callable[[], object]]] = {}  # see `in_common`
+_LOCK = RLock()
 
 
 def best_device() -> torch.device:
@@ -23,6 +27,29 @@ def best_device() -> torch.device:
 def memory_format(device: torch.device) -> torch.memory_format:
     """Return the memory format in which convolutions are fastest: channels last on CPU and CUDA."""
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
+
+
+def has_fused_adam(device: torch.device) -> bool:
+    """Return whether Adam is fused, one call for all weights: on CPU and CUDA."""
+    return device.type in ("cpu", "cuda")
+
+
+def float32_mode(device: torch.device) -> str:
+    """Tell the precision in which float32 may be computed: "ieee", or fewer bits of the factors, "tf32" or "bf16".
+
+    `torch.set_float32_matmul_precision`, `allow_tf32` and `fp32_precision` change it. On CUDA, convolutions are "tf32"
+    unless a program says otherwise.
+    """
+    cuda, backends, found = device.type == "cuda", torch.backends, ("ieee", "ieee")
+    if cuda and has_fast_bf16(device) or device.type == "cpu":  # others have no TF32
+        if hasattr(backends, "fp32_precision"):
+            matmul, conv = ((backends.cuda.matmul, backends.cudnn.conv) if cuda else
+                            (backends.mkldnn.matmul, backends.mkldnn.conv))
+            found = matmul.fp32_precision, conv.fp32_precision
+        else:  # torch 2.8
+            found = torch.get_float32_matmul_precision(), "tf32" if cuda and backends.cudnn.allow_tf32 else "ieee"
+    words = {"none": "ieee", "highest": "ieee", "high": "tf32", "medium": "bf16"}
+    return "matrix products {}, convolutions {}".format(*(words.get(word, word) for word in found))
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -42,19 +69,36 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 @contextmanager
+def in_common(key: object, change: Callable[[], Callable[[], object]]) -> Generator[None, None, None]:
+    """Run a block with what the threads of this process share, such as a model's mode, changed.
+
+    Of several threads with the same `key`, the first one calls `change`, and the last one calls what that returned.
+    """
+    with _LOCK:
+        users, restore = _USERS.get(key) or (0, change())
+        _USERS[key] = users + 1, restore
+    try:
+        yield
+    finally:
+        with _LOCK:
+            users, restore = _USERS.pop(key)
+            if users == 1:
+                restore()
+            else:
+                _USERS[key] = users - 1, restore
+
+
+@contextmanager
 def neutral(device: torch.device = torch.device("cpu")) -> Generator[None, None, None]:  # noqa: B008 - never changes
     """Run a block, or as a decorator a function, with torch's default settings, then restore the caller's settings.
 
     The settings are autocast on the CPU and on `device`, the default dtype, inference mode and grad mode.
     """
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with (torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False),
-              torch.autocast(device.type, enabled=False)):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+    with (in_common("default dtype", lambda: partial(torch.set_default_dtype, torch.get_default_dtype())),
+          torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False),
+          torch.autocast(device.type, enabled=False)):
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def as_float(x: Tensor) -> Tensor:
