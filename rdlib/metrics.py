@@ -7,12 +7,10 @@ NaN or infinite. It also raises ValueError if one of the two classes is missing.
 
 Functions import scikit-learn themselves, since the import is slow and training and prediction do not need it.
 """
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rdlib.utils.arrays import as_finite, as_truth, numbered_regions
+from rdlib.utils.arrays import as_array, as_finite, as_truth, numbered_regions
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -145,7 +143,7 @@ class PixelRanking:
         return area_up_to(fpr, pro, fpr_limit)
 
 
-def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
+def label_regions(mask: ArrayLike) -> tuple[NDArray, int, NDArray]:
     """Find the regions of a mask: its 8-neighbor components.
 
     Args:
@@ -156,16 +154,16 @@ def label_regions(mask: NDArray) -> tuple[NDArray, int, NDArray]:
         The number of regions.
         Shares, (P,) float64: 1 / (area in pixels) of each True pixel's region, in the order of `image[mask]`.
     """
-    components, count = numbered_regions(mask)
+    components, count = numbered_regions(mask := as_truth(mask))
     return components, count, 1 / np.bincount(components.ravel())[components[mask]]
 
 
-def region_shares(masks: Iterable[NDArray]) -> NDArray:
+def region_shares(masks: ArrayLike) -> NDArray:
     """Compute the share of PRO that each defect pixel adds: 1 / (area of its region * number of regions).
 
     (N, H, W) bool with P True pixels -> (P,) float64, in the order of `maps[masks]`, sum 1.
     """
-    _, counts, shares = zip(*(label_regions(mask) for mask in masks if mask.any()), strict=True)
+    _, counts, shares = zip(*(label_regions(mask) for mask in as_truth(masks) if mask.any()), strict=True)
     return np.concatenate(shares) / sum(counts)
 
 
@@ -208,7 +206,7 @@ def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     return PixelRanking(masks, maps).aupro(fpr_limit)
 
 
-def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
+def area_up_to(fpr: ArrayLike, height: ArrayLike, fpr_limit: float) -> float:
     """Compute the area under a curve from FPR 0 to the limit, divided by the limit.
 
     Args:
@@ -222,8 +220,9 @@ def area_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> float:
     return _area(*curve_up_to(fpr, height, fpr_limit)) / fpr_limit
 
 
-def curve_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> tuple[NDArray, NDArray]:
+def curve_up_to(fpr: ArrayLike, height: ArrayLike, fpr_limit: float) -> tuple[NDArray, NDArray]:
     """Cut a curve of (K,) ascending false-positive rates off at the limit, where it is interpolated."""
+    fpr, height = as_array(fpr), as_array(height)
     inside = fpr <= fpr_limit
     return np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
 

@@ -202,7 +202,7 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
 
 def distinct(scores: ArrayLike) -> int:
     """Count different scores (N,), equal ones once: copies of an image are no further observations."""
-    ordered = np.sort(np.asarray(scores, np.float64))
+    ordered = np.sort(as_finite(scores, "scores").astype(np.float64))
     return 1 + int((np.diff(ordered) > SAME * np.abs(ordered[1:])).sum())
 
 
