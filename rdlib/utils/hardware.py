@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 import psutil
 import torch
@@ -40,7 +41,8 @@ def float32_mode(device: torch.device) -> str:
     `torch.set_float32_matmul_precision`, `allow_tf32` and `fp32_precision` change it. On CUDA, convolutions are "tf32"
     unless a program says otherwise.
     """
-    cuda, backends, found = device.type == "cuda", torch.backends, ("ieee", "ieee")
+    backends: Any = torch.backends
+    cuda, found = device.type == "cuda", ("ieee", "ieee")
     if cuda and has_fast_bf16(device) or device.type == "cpu":  # others have no TF32
         if hasattr(backends, "fp32_precision"):
             matmul, conv = ((backends.cuda.matmul, backends.cudnn.conv) if cuda else
