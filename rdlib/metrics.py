@@ -188,7 +188,6 @@ def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDAr
     return PixelRanking(masks, maps).pro_curve()
 
 
-@checked
 def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     """Compute the area under the PRO curve from FPR 0 to `fpr_limit`, divided by the limit (MVTec AD's definition).
 

@@ -16,7 +16,7 @@ from rdlib.datasets.depth import Depth
 from rdlib.images import read_image, to_pixels
 from rdlib.masks import UNKNOWN, MaskRule, load_mask, mask_rule
 from rdlib.synthetic import Scene
-from rdlib.utils.arrays import as_array
+from rdlib.utils.arrays import as_finite
 from rdlib.utils.display import Shown
 from rdlib.utils.errors import DataError, checked
 
@@ -210,7 +210,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
 
         Raises IndexError for indices outside the data set.
         """
-        chosen, part = as_array(indices), copy.copy(self)
+        chosen, part = as_finite(indices, "indices").ravel(), copy.copy(self)
         part.samples = [self.samples[i] for i in np.arange(len(self))[chosen if len(chosen) else []]]
         return part
 

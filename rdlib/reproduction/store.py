@@ -84,8 +84,6 @@ class RunConfig:
         check_fields(self)
         check_choice("method", self.method, ("reverse", "forward", "memory"))
         check_choice("precision", self.precision, ("float32", "bf16", "auto"))
-        if self.size % 32:
-            raise ValueError(f"size must be a multiple of 32; got {self.size}.")
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -17,10 +17,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 ONE_OR_MORE = ("batch_size", "checkpoint_every", "columns", "curve_every", "epochs", "every", "jobs", "n",
                "n_resamples", "n_thresholds", "n_train", "patience", "size", "threads")  # others: 0 or more
-INTERVALS = {
-    "confidence": "(0, 1)", "decay": "(0, 1)", "ema": "(0, 1)", "fraction": "(0, 1)", "level": "(0, 1)",
-    "rate": "(0, 1)", "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "lr": "[0, inf)",
-    "mask_threshold": "(-inf, inf)", "sigma": "[0, 1000]", "tolerance": "[0, inf)", "white": "(0, inf)"}
+INTERVALS = dict.fromkeys(("confidence", "decay", "ema", "fraction", "level", "rate"), "(0, 1)") | {
+    "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "betas": "[0, 1)", "lr": "[0, inf)",
+    "tolerance": "[0, inf)", "sigma": "[0, 1000]", "white": "(0, inf)"}  # others: any finite number
 OURS = r"(builtins|collections|pathlib|rdlib)\b|torch$"  # modules of the types that are checked here
 
 
@@ -122,6 +121,13 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
         return check_whole(name, value, int(name in ONE_OR_MORE))
     if wanted == [float]:
         return check_number(name, value, INTERVALS.get(name, "(-inf, inf)"))
-    if not isinstance(value, tuple(Iterable if kind in (Sequence, tuple) else kind for kind in wanted)):
+    many = [Iterable if kind in (Sequence, tuple) else kind for kind in wanted]
+    fits = isinstance(value, tuple(many)) and not (many == [Iterable] and isinstance(value, str))
+    if fits and many == [Iterable] and (inside := get_args(kinds[0])):
+        value = value if isinstance(value, Sequence) else list(value)
+        for each in value:
+            check_argument(name, each, inside[0])
+        fits = types[0] is not tuple or len(value) == len(inside) or Ellipsis in inside
+    if not fits:
         raise ValueError(f"{name} must be a {' or '.join(kind.__name__ for kind in wanted)}; got {value!r:.60}.")
     return value
