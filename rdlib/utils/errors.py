@@ -101,9 +101,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_fields(settings: Any) -> None:
-    """Check the fields of a dataclass as `check_argument` does."""
+    """Check and convert the fields of a dataclass by `check_argument`."""
     for each in fields(settings):
-        check_argument(each.name, getattr(settings, each.name), each.type)
+        object.__setattr__(settings, each.name, check_argument(each.name, getattr(settings, each.name), each.type))
 
 
 def check_argument(name: str, value: Any, annotation: Any) -> Any:
