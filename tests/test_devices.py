@@ -149,7 +149,7 @@ def test_threads_that_predict_together_leave_batchnorm_and_modes_alone():
     model.ocbe.eval()
     modes, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
     expected = copy.deepcopy(model).predict(IMAGES)[1]
-    together = Barrier(2)
+    together = Barrier(2, timeout=60)
 
     def short():
         with eval_mode(model, model.device):
@@ -174,7 +174,7 @@ def test_threads_that_predict_together_leave_batchnorm_and_modes_alone():
 
 
 def test_threads_restore_the_default_dtype_together():
-    together = Barrier(2)
+    together = Barrier(2, timeout=60)
 
     def short():
         with hardware.neutral():
