@@ -1,10 +1,14 @@
 """The same results on every device: tensors of an accelerator, several threads, the arithmetic of float32."""
 import copy
+import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
@@ -19,6 +23,7 @@ from rdlib import (
     MemoryBank,
     ReverseDistillation,
     bootstrap_intervals,
+    course,
     evaluate,
     figures,
     fit,
@@ -32,6 +37,7 @@ from rdlib.reproduction.store import provenance
 from rdlib.threshold import distinct
 from rdlib.utils import hardware
 
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 DRAW = torch.Generator().manual_seed(0)
 LABELS, SCORES = torch.arange(40) % 2, torch.rand(40, generator=DRAW)
 MAPS, MASKS = torch.rand(40, 8, 8, generator=DRAW), torch.rand(40, 8, 8, generator=DRAW) > 0.9
@@ -255,3 +261,32 @@ def test_results_runs_and_doctor_tell_the_arithmetic_of_float32(monkeypatch):
     monkeypatch.setattr(doctor, "best_device", lambda: device)
     monkeypatch.setattr(doctor, "is_reachable", lambda url: False)
     assert any(f"float32: {said}" in line for line in doctor.report_lines())
+
+
+def cells(name):
+    """Return the code cells of a notebook by their ids."""
+    found = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))["cells"]
+    return {cell["id"]: "".join(cell["source"]) for cell in found if cell["cell_type"] == "code"}
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_plain_loop_of_the_notebook_is_fit_on_every_device(layout, fused, monkeypatch):
+    """Bit for bit, in the layout and with the Adam of CPU and CUDA, or of MPS."""
+    for module in ("utils.hardware", "training.loop", "detector.base"):
+        monkeypatch.setattr(f"rdlib.{module}.memory_format", lambda device: layout)
+    for module in ("utils.hardware", "training.loop"):
+        monkeypatch.setattr(f"rdlib.{module}.has_fused_adam", lambda device: fused)
+    monkeypatch.setitem(course.PROFILES, "cpu", replace(course.PROFILES["cpu"], size=64))
+    monkeypatch.delenv("RDLIB_PROFILE", raising=False)
+    code, space = cells("06_training.ipynb"), {}
+    for cell in ("cell-02", "cell-04", "cell-06", "cell-08", "cell-10"):
+        exec(code[cell], space)
+    assert space["plain_losses"] == space["run"].losses and len(space["run"].losses) == 8
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_fetch_predictions_from_the_device(path):
+    lines = [line for code in cells(path).values() for line in code.splitlines()
+             if re.search(r"\.(predict|decide)\(.*\.numpy\(\)", line)]
+    assert all(".cpu().numpy()" in line for line in lines), lines

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from rdlib.training.checkpoint import load_optimizer
 from rdlib.utils.files import written_atomically
-from rdlib.utils.hardware import autocast, memory_format, resolve_precision
+from rdlib.utils.hardware import autocast, has_fused_adam, memory_format, resolve_precision
 
 VERSION = "4"  # goes into the exported file; changes whenever the weights would
 HERE = Path(__file__).parent
@@ -141,7 +141,7 @@ class Training:
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim == 1]  # BatchNorms and biases are not decayed
         return torch.optim.AdamW([{"params": matrices, "weight_decay": self.recipe.decay},
-                                  {"params": vectors, "weight_decay": 0.0}], fused=True)
+                                  {"params": vectors, "weight_decay": 0.0}], fused=has_fused_adam(self.device))
 
     def save(self, path: Path) -> None:
         """Write the state file, whole or not at all."""
