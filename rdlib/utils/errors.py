@@ -20,7 +20,7 @@ ONE_OR_MORE = ("batch_size", "checkpoint_every", "columns", "curve_every", "epoc
 INTERVALS = {
     "confidence": "(0, 1)", "decay": "(0, 1)", "ema": "(0, 1)", "fraction": "(0, 1)", "level": "(0, 1)",
     "rate": "(0, 1)", "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "lr": "[0, inf)",
-    "mask_threshold": "(-inf, inf)", "sigma": "[0, 1000]", "tolerance": "[0, inf)", "white": "(0, inf)"}
+    "mask_threshold": "(-inf, inf)", "sigma": "[0, 256]", "tolerance": "[0, inf)", "white": "(0, inf)"}
 OURS = r"(builtins|collections|pathlib|rdlib)\b|torch$"  # modules of the types that are checked here
 
 
