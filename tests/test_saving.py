@@ -2,6 +2,8 @@
 import copy
 import hashlib
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -259,3 +261,79 @@ def test_repr_tells_how_the_model_was_trained(model):
     assert f"  trained: image_size=(64, 64), value_range=(0.1, 0.9), version='{rdlib.__version__}', white=None" in lines
     assert f"  threshold: {model.threshold}" in lines and "  region of interest: 2730 pixels" in lines
     assert len(lines) == 6 and "2730 pixels" in model._repr_html_()
+
+
+def test_a_changed_bit_anywhere_in_a_models_file_is_found(tmp_path):
+    """In the length of the head, its names, shapes and spaces, in the description, in its SHA-256, in the weights."""
+    path = tmp_path / "m.safetensors"
+    model = MODELS["empty bank"]()
+    model.threshold = from_good(np.linspace(1, 2, 80), 0.1)
+    model.save(path)
+    whole, draw = path.read_bytes(), np.random.default_rng(0)
+    start = 8 + int.from_bytes(whole[:8], "little")
+    near = whole.index(b"sha256")
+    places = [0, 7, 8, near, near + 20, near + 75, whole.index(b"quantiles") + 20, start - 1, start, len(whole) - 1]
+    for place in places + draw.integers(start, size=40).tolist() + draw.integers(start, len(whole), 10).tolist():
+        changed = bytearray(whole)
+        changed[place] ^= 1 << draw.integers(8)
+        path.write_bytes(changed)
+        with pytest.raises(WeightsError, match=r"m\.safetensors (cannot be read|holds|was saved with|is not as it was)"):
+            rdlib.load(path)
+    path.write_bytes(whole)
+    assert rdlib.load(path).threshold == model.threshold
+
+
+WRONG = {
+    "sigma": [math.nan, math.inf, 1e308, -1, 257, "4", None, True], "normalize": ["x", [], math.nan, -1, 1],
+    "image_size": ["64", [64, 64, 64], [-64, 64], [0, 0], [1e9, 1e9], [65, 65], [64, 32_000_000], {}, 64, [9., 9]],
+    "value_range": [[math.nan, 1], [1], [1, 0], "ab", 3, [0, 1, 2], [None, 1]], "white": [math.nan, 0, -1, "x", [255]],
+    "scales": [None, 3, "12", [1, 1], [0], [], [1.5]], "score": [3, [], "mean"], "backbone": [18, "vgg16", None],
+    "weights": [3, None], "version": [1], "size": [0, -1, 1.5, "2", True], "seed": [-1, 2**40], "coreset": ["yes"]}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_settings_in_a_file_are_checked(name, tmp_path):
+    """Each value on its own, in a file whose SHA-256 is right."""
+    path, model = tmp_path / "m.safetensors", MODELS["empty bank"]()
+    about, state = json.loads(json.dumps(model.describe())), model.state_dict()
+    for value in WRONG[name]:
+        write_model(path, state, about | {"config": about["config"] | {name: value}})
+        with pytest.raises(WeightsError, match=r"m\.safetensors was saved with settings .*Update the kit") as error:
+            rdlib.load(path)
+        assert re.search({"image_size": "size|sides"}.get(name, name), str(error.value))
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("sigma", 1e5, r"sigma must be a number in \[0, 256\]; got 100000"), ("image_size", (65, 64), "32, got 65 x 64"),
+    ("image_size", (8224, 64), r"from 1 to 8192; got \(8224, 64\)"), ("value_range", (2, 1), r"got \(2.0, 1.0\)")])
+def test_a_setting_that_is_not_allowed_is_not_taken(name, value, words):
+    config = copy.deepcopy(MODELS["empty bank"]().config)
+    before = copy.deepcopy(config)
+    with pytest.raises(ValueError, match=words):
+        setattr(config, name, value)
+    assert config == before
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"size": "64"}, "whole numbers from 1 to 8192; got '64'"), ({"size": [64, 64, 64]}, "got .64, 64, 64"),
+    ({"size": [0, 64]}, "got .0, 64"), ({"size": [10**9, 64]}, "got .1000000000"),
+    ({"alarms": 81}, "81 alarms among 80"),
+    ({"good": -1}, "good must be a whole number from 0"), ({"score": math.nan}, "score must be a number.*got nan"),
+    ({"pixel": "1"}, "pixel must be a number.*got '1'"), ({"rate": 2}, "rate must be a number in .0, 1.; got 2"),
+    ({"quantiles": [2.0, 1.0]}, "quantiles out of order"), ({"quantiles": [math.inf]}, "quantiles .*got inf"),
+    ({"found": 3}, "3 of 0 defective"), ({"rule": 3}, "rule must be a str"), ({"more": 1}, "more")])
+def test_the_threshold_in_a_file_is_checked(change, words, tmp_path):
+    model = MODELS["empty bank"]()
+    model.threshold = from_good(np.linspace(1, 2, 80), 0.1)
+    about = json.loads(json.dumps(model.describe()))
+    write_model(tmp_path / "m.safetensors", model.state_dict(), about | {"threshold": about["threshold"] | change})
+    with pytest.raises(WeightsError, match=rf"m\.safetensors was saved with .* threshold.*\(.*{words}.*Update the kit"):
+        rdlib.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("roi", [torch.zeros(64, 64) > 0, torch.full((64, 64), 0.5), torch.ones(3, 64, 64)])
+def test_the_region_of_interest_in_a_file_is_checked(roi, tmp_path):
+    model = MODELS["empty bank"]()
+    write_model(tmp_path / "m.safetensors", model.state_dict() | {"roi": roi}, model.describe())
+    with pytest.raises(WeightsError, match=r"m\.safetensors was saved with .*(A region of interest|Masks are bool)"):
+        rdlib.load(tmp_path / "m.safetensors")

@@ -75,14 +75,14 @@ def _check_fields(path: Path, state: dict, run: Run) -> None:
     if other:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")
-    if len(losses) > run.epochs * run.steps_per_epoch:
-        raise CheckpointError(f"{path} already holds {len(losses) / run.steps_per_epoch:g} epochs, more than the "
-                              f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
     replace(run.model.config, value_range=settings["value_range"])  # checks it
     numbers = all(type(value) is float and math.isfinite(value) for value in (*losses, seconds))
     steps = state["average"]["n_averaged"] if run.average else len(losses)
     if not numbers or (type(losses), type(notes), type(settings["cached"]), steps) != (list, dict, bool, len(losses)):
         raise ValueError("its losses, seconds, notes, choice of cache or count of averaged steps are no run's")
+    if len(losses) > run.epochs * run.steps_per_epoch:
+        raise CheckpointError(f"{path} already holds {len(losses) / run.steps_per_epoch:g} epochs, more than the "
+                              f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, state: dict, steps: int) -> None:
