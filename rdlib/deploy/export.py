@@ -53,7 +53,7 @@ class Pipeline(nn.Module):
 
 @checked
 @neutral()
-def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | None = None, *,
+def export_onnx(model: "Scorer", path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
