@@ -93,7 +93,7 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
     if not len(dataset):
         return default_collate
     try:
-        return partial(_collate, Seeded(dataset, 0, 0, as_item)[0].image.shape)
+        return partial(_collate, Seeded(dataset, 0, as_item)[0].image.shape)
     except (LookupError, NotImplementedError) as error:
         raise ValueError(f"This {kind} has no item at index 0 ({type(error).__name__}: {error}). {CONTRACT}") from error
 
@@ -123,21 +123,22 @@ def augments(dataset: Any) -> bool:
 
 
 class Seeded(Dataset[Item]):
-    """The items of any data set, read by `as_item`. Its augmentation depends only on seed, epoch and index.
+    """The items of any data set, read by `as_item`, by index (in epoch 0) or by (epoch, index).
 
-    This holds in any worker process, for augmentation that draws from the global generators of torch, NumPy or Python.
-    Their states are restored after each item.
+    Random augmentation depends only on seed, epoch and index, in any worker process, if it draws from the global
+    generators of torch, NumPy or Python. Their states are restored after each item.
     """
 
-    def __init__(self, dataset: Any, seed: int, epoch: int, as_item: Callable[[Any, int], Item] = image_item):
-        self.dataset, self.seed, self.epoch, self.as_item = dataset, seed, epoch, as_item
+    def __init__(self, dataset: Any, seed: int, as_item: Callable[[Any, int], Item] = image_item):
+        self.dataset, self.seed, self.as_item = dataset, seed, as_item
         self.augmented = augments(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Item:
-        with _seeded(self.seed, self.epoch, index) if self.augmented else nullcontext():
+    def __getitem__(self, where: int | tuple[int, int]) -> Item:
+        epoch, index = where if isinstance(where, tuple) else (0, where)
+        with _seeded(self.seed, epoch, index) if self.augmented else nullcontext():
             return self.as_item(self.dataset[index], index)
 
     def samples(self, labels: Iterable[int]) -> list["ItemSample"]:

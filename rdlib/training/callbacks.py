@@ -58,7 +58,7 @@ class EarlyStopping(Callback):
         """Check the held-out images, as `predict` does."""
         dataset = read_with(self.dataset, run.model.white)
         self.source = LiveFeatures(run.model, dataset, 0, run.settings["precision"])
-        items = Seeded(dataset, 0, 0, lambda found, _: parts(found)[0])
+        items = Seeded(dataset, 0, lambda found, _: parts(found)[0])
         if not len(items):
             raise ValueError("Early stopping needs held-out good images; got none. Hold out a part of data.train.")
         size, (low, high) = run.model.image_size, accepted_range(run.model.config.value_range)
@@ -73,7 +73,7 @@ class EarlyStopping(Callback):
         """Measure the loss and decide."""
         total, model = 0.0, run.model
         with run.averaged(), eval_mode(model, model.device):
-            for images in self.source.images(self.chunks, epoch=0):
+            for images in self.source.images((0, chunk) for chunk in self.chunks):
                 with autocast(run.settings["precision"], model.device):
                     teacher, student = model(images)
                 total += run.loss(teacher, student).item() * len(images)

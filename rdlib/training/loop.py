@@ -9,8 +9,8 @@ import math
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +97,7 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     with neutral(model.device), ExitStack() as at_end:
         live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
-        chunks, images = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed, 0)
+        chunks, images = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed)
         first = images[0].image
         settings = {**model.signature(), "teacher": fingerprint(model.teacher), "batch_size": batch_size, "lr": lr,
                     "betas": betas, "loss": loss, "scales": scales, "schedule": schedule, "ema": ema, "seed": seed,
@@ -150,7 +150,7 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     Raises:
         ValueError: no batch is left to train on.
     """
-    images = Seeded(dataset, seed, epoch)
+    images = Seeded(dataset, seed)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     least = 2 if len(order) and images[0].image.shape[-2:] == (32, 32) else 1
     chunks = [chunk for chunk in order.split(batch_size) if len(chunk) >= least]
@@ -169,29 +169,36 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-              disable=not progress or None) as bar:
-        while run.epoch < run.epochs and not run.stop:
-            chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
+              disable=not progress or None) as bar, closing(source.batches(_schedule(run, dataset))) as batches:
+        began = time.perf_counter()
+        for images, teacher in batches:
+            value = _train_step(run, images, teacher, optimizer)
+            run.losses.append(value)
+            run.seconds += time.perf_counter() - began
+            bar.update(len(teacher[0]))
+            bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
+            for callback in callbacks:
+                callback(run)
+            if run.stop or run.at_epoch_end:
+                if not all(value.isfinite().all() for part in run.model.trainable_modules().values()
+                           for value in part.state_dict().values()):  # no loss has been computed with them
+                    raise _diverged("a weight became NaN or infinite", run.step, run)
+                if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
+                    write_checkpoint(checkpoint, run, optimizer)
+            if run.stop:
+                break
             began = time.perf_counter()
-            for images, teacher in source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch):
-                value = _train_step(run, images, teacher, optimizer)
-                run.losses.append(value)
-                run.seconds += time.perf_counter() - began
-                bar.update(len(teacher[0]))
-                bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
-                for callback in callbacks:
-                    callback(run)
-                if run.stop:
-                    break
-                began = time.perf_counter()
-            if not all(value.isfinite().all() for part in run.model.trainable_modules().values()
-                       for value in part.state_dict().values()):  # no loss has been computed with them
-                raise _diverged("a weight became NaN or infinite", run.step, run)
-            if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
-                write_checkpoint(checkpoint, run, optimizer)
     if run.average:
         run.average.swap()
         run.average = None
+
+
+def _schedule(run: Run, dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
+    """Yield epoch and chunk of every step that is left."""
+    first, done = divmod(run.step, run.steps_per_epoch)
+    for epoch in range(first, 0 if run.stop else run.epochs):
+        chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], epoch)
+        yield from ((epoch, chunk) for chunk in chunks[done * (epoch == first):])
 
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: torch.optim.Optimizer) -> float:
