@@ -69,9 +69,12 @@ class Detector(Shown, Saved):
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
+        del shown["unfinished"]
         trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version", "white"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None,
+                "unfinished": self.unfinished and f"training ended {self.unfinished}",
+                "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
@@ -89,6 +92,11 @@ class Detector(Shown, Saved):
     def white(self) -> float | None:
         """Return the value of white in files of more than 8 bits a channel, or None."""
         return self.config.white
+
+    @property
+    def unfinished(self) -> str | None:
+        """Return how far training came if it was interrupted or failed, else None."""
+        return self.config.unfinished
 
     def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],
                     white: float | None = None) -> None:

@@ -199,7 +199,7 @@ class Report(Shown):
 
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
-    """Evaluate a model on a test set, in batches on the model's device.
+    """Evaluate a model on a test set, in batches on the model's device. Warn if its training is unfinished.
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
@@ -221,6 +221,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
+    model.warn_if_unfinished("evaluated")
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
     found: Any = [] if dataset is None else read_with(dataset, model.white)

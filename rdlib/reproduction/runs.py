@@ -190,6 +190,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
 
     Raises:
         ChildProcessError: a worker process was killed; finished runs are kept.
+        KeyboardInterrupt: the runs were interrupted; finished runs are kept, and the next call resumes the others.
         OSError: a result cannot be written.
     """
     configs = list(dict.fromkeys(configs))
@@ -209,6 +210,10 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
                 bar.write(f"{config.label}: {message}", file=sys.stderr)
     except TerminatedWorkerError as error:
         raise ChildProcessError(KILLED) from error
+    except KeyboardInterrupt:
+        stored = len(outcome.done) + len(outcome.skipped)
+        raise KeyboardInterrupt(f"{stored} of {len(configs)} runs are stored in {store.folder}. Start the same command "
+                                "again to go on.") from None
     return outcome
 
 
@@ -219,5 +224,7 @@ def run_and_store(config: RunConfig, store: ResultStore, machine: Machine) -> tu
     except Exception as error:  # of any kind: the other runs continue
         store.write_error(config, error)
         return config, True, f"{type(error).__name__}: {error}".splitlines()[0]
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # without its run, which a worker would have to send
     store.write(config, result)
     return config, False, f"image AUROC {result['metrics']['image_auroc']:.3f}, {result['seconds']:.0f} s"

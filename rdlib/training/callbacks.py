@@ -10,7 +10,7 @@ from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
 from rdlib.utils.errors import check_whole
-from rdlib.utils.files import written_atomically
+from rdlib.utils.files import check_writable, written_atomically
 from rdlib.utils.hardware import autocast
 
 
@@ -88,7 +88,8 @@ class EarlyStopping(Callback):
 class CSVLog(Callback):
     """Write epoch, mean loss and seconds of training so far to a CSV file, one row an epoch.
 
-    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint.
+    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint. If the file
+    cannot be written, training does not start; if that fails later, training goes on with a warning.
 
     Args:
         path: the file; an older one is replaced. Its folder is created if it is missing.
@@ -97,9 +98,13 @@ class CSVLog(Callback):
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
+    def on_start(self, run: Run) -> None:
+        """Check that the file can be written. Raise OSError if not."""
+        check_writable(self.path)
+
     def on_epoch(self, run: Run) -> None:
         """Add a row."""
         rows = run.notes.setdefault("log", {})
         rows[run.epoch] = f"{run.epoch},{run.epoch_losses[-1]},{run.seconds}\n"
-        with written_atomically(self.path) as temporary:
+        with run.writing(self.path), written_atomically(self.path) as temporary:
             temporary.write_text("epoch,loss,seconds\n" + "".join(rows.values()), encoding="utf-8")
