@@ -1,7 +1,7 @@
 """A model's file: every class comes back as it was, and names what it is; a changed or damaged one is refused."""
 import copy
+import hashlib
 import json
-import zlib
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ import rdlib
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, TeacherEncoder
 from rdlib.detector import Detector
 from rdlib.encoder import fingerprint
+from rdlib.utils.arrays import digest
 from rdlib.utils.errors import WeightsError
 
 PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
@@ -73,8 +74,7 @@ def test_the_file_says_how_the_model_was_trained(model, tmp_path):
     config = about["config"]
     assert (config["image_size"], config["value_range"], config["version"]) == ([64, 64], [0.1, 0.9], rdlib.__version__)
     assert (config["sigma"], config["normalize"]) == (model.config.sigma, model.config.normalize)
-    content = b"".join(value.numpy().tobytes() for value in model.teacher.state_dict().values())
-    assert about["teacher"] == {"weights": model.config.weights, "checksum": zlib.crc32(content)}
+    assert about["weights"] == fingerprint(model) and config["weights"] == model.config.weights
     assert about["threshold"]["rate"] == 0.1 and len(about["threshold"]["quantiles"]) == 21
 
 
@@ -136,10 +136,35 @@ def test_models_of_other_dtypes_load_in_float32(dtype, tmp_path):
     assert torch.allclose(loaded.predict(PICTURES)[0], model.float().predict(PICTURES)[0], atol=0.05)
 
 
-def test_the_fingerprint_is_a_checksum_of_the_values():
-    teacher = TeacherEncoder()
-    content = b"".join(value.numpy().tobytes() for value in teacher.state_dict().values())
-    assert fingerprint(teacher) == zlib.crc32(content) == fingerprint(teacher.to(memory_format=torch.channels_last))
+def test_the_fingerprint_is_the_sha256_of_names_shapes_and_values():
+    teacher, other, own = TeacherEncoder(), TeacherEncoder(), hashlib.sha256()
+    state = teacher.state_dict()
+    own.update(f"dict {len(state)};".encode())
+    for name in sorted(state, key=repr):
+        value = state[name]
+        own.update(f"list 2;str {name!r};{value.dtype} {tuple(value.shape)};".encode() + value.numpy().tobytes())
+    assert fingerprint(teacher) == own.hexdigest() == fingerprint(teacher.to(memory_format=torch.channels_last))
+    assert fingerprint(teacher.double()) == own.hexdigest()
+    other.bn1.bias[3] = torch.nextafter(other.bn1.bias[3], torch.tensor(9.0))
+    assert fingerprint(other) != own.hexdigest()
+
+
+@pytest.mark.parametrize("other", [
+    {"a": [1, 2.0], "b": torch.zeros(2)}, {"a": [1.0, 2], "b": torch.zeros(2)}, {"a": [1, 2, None], "b": "0"},
+    {"a": [1, 2], "b": torch.zeros(1, 2)}, {"a": [1, 2], "b": torch.tensor([0, -0.0])}, {"a": [True, 2]}, {},
+    {"a": [1, 2], "b": torch.zeros(2).double()}, {"a": [[1], 2], "b": torch.zeros(2)}, None, "", 0, [], b""])
+def test_other_content_has_another_digest(other):
+    one = {"a": [1, 2], "b": torch.zeros(2)}
+    assert digest(other) not in (digest(one), digest([one])) and digest(other) == digest(copy.deepcopy(other))
+
+
+def test_a_digest_ignores_order_of_keys_layout_and_byte_order():
+    image = torch.rand(2, 3, 4, 4)
+    same = {"x": image.to(memory_format=torch.channels_last), "a": np.arange(3)[::-1].astype(">f4"), "n": np.float64(2)}
+    assert digest({"n": torch.tensor([2.0]).double().numpy(), "a": np.float32([2, 1, 0]), "x": image}) == digest(same)
+    assert digest(image.bfloat16()) != digest(image.half()) and len(digest(torch.empty(0, 3))) == 64
+    with pytest.raises(TypeError, match="A Generator has no digest. Keep numbers"):
+        digest([torch.Generator()])
 
 
 def folded(model):

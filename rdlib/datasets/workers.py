@@ -1,13 +1,13 @@
 """Read the batches of a data set, in this process or in worker processes."""
 import signal
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 
-def read_batches(dataset: Dataset, batches: Iterable[Sequence], collate: Callable[[list], Any], num_workers: int = 0,
+def read_batches(dataset: Dataset, batches: Iterable[list], collate: Callable[[list], Any], num_workers: int = 0,
                  device: torch.device = torch.device("cpu")) -> Generator[Any]:  # noqa: B008 - never changes
     """Yield the collated items of each batch of indices, in order. Workers start once and end with the generator.
 

@@ -1,7 +1,9 @@
 """Convert and check input: tensors of any device and dtype, scores, labels, masks, image sizes."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
@@ -58,3 +60,37 @@ def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
     """Number the regions of a bool mask, its 8-neighbor components: (h, w) int32, 0 outside; and their number."""
     from scipy.ndimage import label  # here: slow to import, and few callers need it
     return label(mask, np.ones((3, 3)))
+
+
+def digest(content: object) -> str:
+    """Compute the SHA-256, in hexadecimal, of nested dicts and lists of tensors, arrays, numbers, strings and None.
+
+    Content of the same values, shapes and dtypes has the same digest, whatever the order of a dict's keys, the memory
+    layout and the device. Raises TypeError for objects of other types.
+    """
+    total = sha256()
+    for part in _pieces(content):
+        total.update(part)
+    return total.hexdigest()
+
+
+def _pieces(content: object) -> Iterator[bytes | NDArray]:
+    """Yield the bytes that `digest` hashes, with the type and size of each part before it."""
+    if isinstance(content, dict):
+        yield f"dict {len(content)};".encode()
+        for key, value in sorted(content.items(), key=lambda item: repr(item[0])):
+            yield from _pieces([key, value])
+    elif isinstance(content, list | tuple):
+        yield f"list {len(content)};".encode()
+        for value in content:
+            yield from _pieces(value)
+    elif isinstance(content, Tensor | np.ndarray | np.generic):
+        if not isinstance(content, Tensor):  # torch takes no foreign byte order and no negative strides
+            content = np.ascontiguousarray(content, content.dtype.newbyteorder("="))
+        tensor = torch.as_tensor(content).detach().cpu()
+        yield f"{tensor.dtype} {tuple(tensor.shape)};".encode()
+        yield tensor.reshape(-1).view(torch.uint8).numpy()  # NumPy has no bfloat16
+    elif isinstance(content, str | bytes | int | float | None):
+        yield f"{type(content).__name__} {content!r};".encode()
+    else:
+        raise TypeError(f"A {type(content).__name__} has no digest. Keep numbers, strings, lists, dicts or tensors.")

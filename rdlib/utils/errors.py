@@ -1,7 +1,8 @@
 """Define the kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Hashable, Iterable, Sequence
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 
 
 class DataError(ValueError):
@@ -37,8 +38,9 @@ class CheckpointError(RuntimeError):
 
 def check_choice(kind: str, value: object, choices: Iterable) -> None:
     """Raise ValueError, with the choices, unless `value` is one of them. `kind` is their name in the message."""
-    if value not in (choices := list(choices)):
-        raise ValueError(f"There is no {kind} '{value}'. Choose one of: {', '.join(map(str, choices))}."
+    choices = list(choices)
+    if not isinstance(value, Hashable) or value not in dict.fromkeys(choices):  # a tensor equals nothing by its hash
+        raise ValueError(f"There is no {kind} '{value!s:.60}'. Choose one of: {', '.join(map(str, choices))}."
                          f"{nearest(value, choices)}")
 
 
@@ -53,5 +55,15 @@ def check_whole(name: str, number: int, least: int) -> int:
     """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
     most = 2**32 - 1
     if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
-        raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r}.")
+        raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r:.60}.")
     return int(number)
+
+
+def check_number(name: str, number: float, interval: str) -> float:
+    """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]" or "[0, inf)"."""
+    least, most = map(float, interval[1:-1].split(","))
+    most = min(most, sys.float_info.max)  # larger integers have no float
+    if (isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most
+            or (interval[0] == "(" and number == least) or (interval[-1] == ")" and number == most)):
+        raise ValueError(f"{name} must be a number in {interval}; got {number!r:.60}.")
+    return float(number)
