@@ -97,9 +97,9 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     path = data_root() / "lessons" / f"{name.replace('/', '-')}-{key}.pt"
     checkpoint: Path | None = path
     try:
-        check_writable(path)
+        check_writable(path, "Set RDLIB_DATA to a folder of yours.")
     except OSError as error:
-        warnings.warn(f"{error.strerror or error} The lesson is trained, but not stored.", stacklevel=2)
+        warnings.warn(f"{error} The lesson is trained, but not stored.", stacklevel=2)
         checkpoint = None
     try:  # two notebooks may ask for one lesson
         with FileLock(path.with_name(f".{path.name}.lock")) if checkpoint else nullcontext():

@@ -32,9 +32,8 @@ def step_finished(run: Run) -> Generator[None]:
             tqdm.write("Interrupted: the training step is being finished. Interrupt again to stop at once.", sys.stderr)
 
     with ExitStack() as at_end:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            main_thread = threading.current_thread() is threading.main_thread()
-            if main_thread and signal.getsignal(number) is signal.default_int_handler:
+        for number in (signal.SIGINT, signal.SIGTERM) * (threading.current_thread() is threading.main_thread()):
+            if signal.getsignal(number) is signal.default_int_handler:
                 at_end.callback(signal.signal, number, signal.signal(number, stop))
         yield
 
@@ -45,23 +44,20 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
 
     An interruption is raised with words or, with on_interrupt="return", ends the block. A second one is always raised.
     """
-    config = run.model.config
-    config.unfinished = None
+    run.model.config.unfinished = None
     try:
         yield
         if run.interrupted:
             raise KeyboardInterrupt
     except BaseException as error:
         stopped, at_once = isinstance(error, KeyboardInterrupt), run.interrupted and error.args
-        done = f"after {run.epoch} of {run.epochs} epochs"
-        done += "" if run.at_epoch_end else f" ({run.step} of {run.epochs * run.steps_per_epoch} steps)"
+        done = f"after {run.epoch} of {run.epochs} epochs ({run.step} steps)"
         if run.epoch < run.epochs and not run.stop:
-            config.unfinished = done if stopped else f"{done}, with {type(error).__name__}"
+            run.model.config.unfinished = done if stopped else f"{done}, with {type(error).__name__}"
         run.interrupted, _last[:], error.run = stopped, [run], run  # type: ignore[attr-defined]
         if stopped and on_interrupt == "return" and not at_once:
             return
         if stopped:
-            resume = checkpoint and checkpoint.exists()
-            error.args = (f"Training was interrupted {done}. rdlib.last_run() returns the run."
-                          + f" The same call goes on from {checkpoint}." * bool(resume),)
+            more = f" The same call goes on from {checkpoint}." if checkpoint and checkpoint.exists() else ""
+            error.args = (f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}",)
         raise

@@ -126,6 +126,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
             at_end.callback(model.eval)
             cached = run.settings.setdefault("cached", wants_cache(live, cache))
             source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
+            at_end.enter_context(step_finished(run))
+            at_end.callback(run.end)
             _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
     return run
 
@@ -170,15 +172,11 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
 
 def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, optimizer: torch.optim.Optimizer,
            callbacks: Iterable[Callable[[Run], None]], checkpoint: Path | None, every: int, progress: bool) -> None:
-    """Train up to the last epoch, or until a callback or an interruption stops the run, and write checkpoints.
-
-    Afterwards the model holds the averaged weights, if the run has an average.
-    """
+    """Train up to the last epoch, or until a callback or an interruption stops the run, and write checkpoints."""
     run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
-    with (step_finished(run), run.averaged_at_end(), closing(source.batches(_schedule(run, dataset))) as batches,
-          tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-               disable=not progress or None) as bar):
+    with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
+              disable=not progress or None) as bar, closing(source.batches(_schedule(run, dataset))) as batches:
         began = time.perf_counter()
         for images, teacher in batches:
             value = _train_step(run, images, teacher, optimizer)

@@ -99,7 +99,7 @@ class Run(Shown):
         except OSError as error:
             if path not in self.unwritten:
                 self.unwritten.append(path)
-                warnings.warn(f"{error.strerror or error} Training goes on without this file.", stacklevel=3)
+                warnings.warn(f"{error} Training goes on without this file.", stacklevel=3)
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
@@ -145,12 +145,8 @@ class Run(Shown):
                 at_end.callback(self.average.swap)
             yield
 
-    @contextmanager
-    def averaged_at_end(self) -> Generator[None]:
-        """Run a block that trains, and put the averaged weights into the model however it ends."""
-        try:
-            yield
-        finally:
-            if self.average:
-                self.average.swap()
-                self.average = None
+    def end(self) -> None:
+        """Put the averaged weights into the model for good."""
+        if self.average:
+            self.average.swap()
+            self.average = None
