@@ -1,11 +1,8 @@
 """Ctrl-C and SIGTERM in training, what they leave, files that cannot be written, and models of unfinished training."""
-import json
 import signal
 import threading
 import warnings
-from contextlib import suppress
 
-import numpy as np
 import pytest
 import torch
 from test_items import FLOATS, known
@@ -13,7 +10,7 @@ from test_training import Images, equal, weights
 
 import rdlib
 from rdlib import CSVLog, ReverseDistillation, evaluate, fit, last_run
-from rdlib.training import Callback, EarlyStopping
+from rdlib.training import Callback
 
 FULL = OSError("run.ckpt could not be written: the disk is full. Free some space, or choose a place on another disk.")
 STARTED = "Interrupted: the training step is being finished. Interrupt again to stop at once."
@@ -180,13 +177,8 @@ def test_handlers_are_restored_after_an_error():
 # --- models of unfinished training
 
 
-def unfinished(error=None):
-    def act():
-        if error:
-            raise error
-        interrupt()
-
-    return train(callbacks=[at(2, act)])[2]
+def unfinished():
+    return train(data=Images(FLOATS), callbacks=[at(2, interrupt)])[2]
 
 
 def test_a_failed_run_is_kept_and_its_model_says_so():
@@ -212,13 +204,13 @@ def test_repr_evaluate_save_and_export_say_so(tmp_path):
     words = r"unfinished: it ended after 1 of 3 epochs \(2 steps\)"
     assert "\n  unfinished: training ended after 1 of 3 epochs (2 steps)\n" in repr(model)
     with pytest.warns(UserWarning, match=f"{words}. The model is evaluated all the same. Train it to the end"):
-        evaluate(model, known(torch.rand(4, 3, 32, 32)), progress=False)
+        evaluate(model, known(FLOATS), progress=False)
     with pytest.warns(UserWarning, match=f"{words}. The model is saved"):
         model.save(tmp_path / "m.safetensors")
     loaded = rdlib.load(tmp_path / "m.safetensors")
     assert loaded.config.unfinished == model.config.unfinished and "unfinished: training ended after 1" in repr(loaded)
     with pytest.warns(UserWarning, match="The model is evaluated"):
-        evaluate(loaded, known(torch.rand(4, 3, 32, 32)), progress=False)
+        evaluate(loaded, known(FLOATS), progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -231,7 +223,7 @@ def test_an_exported_file_says_so(tmp_path):
     exported = rdlib.OnnxDetector(tmp_path / "m.onnx")
     assert exported.unfinished == model.config.unfinished
     with pytest.warns(UserWarning, match="The model is evaluated"):
-        evaluate(exported, known(torch.rand(4, 3, 32, 32)), progress=False)
+        evaluate(exported, known(FLOATS), progress=False)
 
 
 def test_a_finished_model_says_nothing(tmp_path):
