@@ -527,6 +527,8 @@ def test_the_bar_shows_loss_and_speed_on_a_terminal(capsys, monkeypatch):
     train(epochs=1, progress=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "loss=" in shown and "image/s" in shown
+    kept = 10 * 4 * (64 * 16**2 + 128 * 8**2 + 256 * 4**2)  # 10 images, float32, three scales
+    assert f"teacher features, {kept / 1e6:.1f} MB of memory" in shown
 
 
 def cosine_and_average(epochs=2, **options):
