@@ -82,11 +82,6 @@ class BankConfig(Config):
     coreset: bool = True
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size < 1:
-            raise ValueError(f"size is the number of patches to keep, 1 or more; got {self.size}.")
-
 
 class MemoryBank(Detector):
     """A memory bank of good patches (PatchCore, Roth et al. 2022). The map is the distance to the nearest patch.
