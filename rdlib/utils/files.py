@@ -57,7 +57,7 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
     left in the folder is removed, see `temporary_folder`. Raises OSError in words if the file cannot be written.
     """
     path = Path(path)
-    with _in_words(path, "could not be written"), temporary_folder(path.parent) as folder:
+    with explained(path, "could not be written"), temporary_folder(path.parent) as folder:
         temporary = folder / f"new{path.suffix[:20] or '.part'}"  # torch: never without; short, as names have a limit
         yield temporary
         for file in [temporary, *temporary.rglob("*")]:
@@ -68,7 +68,7 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
 
 def check_writable(path: Path, advice: str = "Choose another name or place.") -> None:
     """Create the folder of a file and try to write there. Raises OSError, with `advice`, if that fails."""
-    with _in_words(path, "cannot be written", advice), temporary_folder(path.parent) as folder:
+    with explained(path, "cannot be written", advice), temporary_folder(path.parent) as folder:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         (folder / "new").write_bytes(bytes(4096))
@@ -82,7 +82,7 @@ def _reach_disk(file: Path) -> None:
 
 
 @contextmanager
-def _in_words(path: Path, what: str, advice: str = "Choose another name or place.") -> Generator[None, None, None]:
+def explained(path: Path, what: str, advice: str = "Choose another name or place.") -> Generator[None, None, None]:
     """Turn an error of the system, or of a library that writes, into an OSError that names the file and a next step."""
     try:
         yield
@@ -180,7 +180,11 @@ def download(url: str, sha256: str, folder: Path) -> Path:
     downloader = pooch.HTTPDownloader(
         progressbar=True, chunk_size=1 << 20, timeout=TIMEOUT, hooks={"response": _check_redirect},
         headers={"Accept-Encoding": "identity"})  # the file as stored, since its hash is checked
-    return Path(pooch.retrieve(url, f"sha256:{sha256}", url.rpartition("/")[2], folder, downloader=downloader))
+    path = Path(folder) / url.rpartition("/")[2]
+    if not path.exists() or pooch.file_hash(str(path)) != sha256:
+        with written_atomically(path) as temporary:
+            pooch.retrieve(url, f"sha256:{sha256}", temporary.name, temporary.parent, downloader=downloader)
+    return path
 
 
 def is_reachable(url: str, timeout: float = 3.0) -> bool:
