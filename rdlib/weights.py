@@ -1,6 +1,7 @@
 """Initialize, calibrate, download, read and check network weights before use."""
 import math
 import socket
+from collections.abc import Callable
 from hashlib import file_digest
 from http.client import HTTPException
 from pathlib import Path

@@ -37,7 +37,7 @@ from rdlib.reproduction import (
     write_report,
 )
 from rdlib.reproduction.runs import build, evaluate_all, load
-from rdlib.reproduction.store import KEYS
+from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.utils.errors import DataError, NotFiniteError
 
 
@@ -248,7 +248,9 @@ def test_the_command_says_how_to_go_on_after_ctrl_c(tmp_path, monkeypatch, capsy
 def filed(store, config, image, pixel, resampled):
     """A made-up result: metrics and what resampling gave, in units of 1e-4."""
     values = {"image_auroc": image, "pixel_auroc": pixel, "aupro": np.nan, "aupro_per_image": 0.5}
+    resampled = np.linspace(*resampled, RESAMPLES).tolist()
     store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "scored_by": {"123": values},
+                         "curve": {}, "losses": [],
                          "bootstrap": {"123": {"image_auroc": resampled}}, "versions": {"torch": "2"},
                          "hardware": "CPU", "seconds": 60.0, "peak_memory_mb": 100, "revision": "abc",
                          "date": "2026-01-01"})

@@ -26,7 +26,7 @@ from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkp
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.interruption import kept, step_finished
 from rdlib.training.run import MovingAverage, Run
-from rdlib.utils.errors import check_choice, check_whole
+from rdlib.utils.errors import check_choice, checked
 from rdlib.utils.files import check_writable
 from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
 
@@ -37,7 +37,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Map the finished share of the run, in [0, 1), to the factor on the learning rate of the next step."""
 
 
-def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
+@checked
+def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
         betas: tuple[float, float] = (0.5, 0.999), loss: str = "flattened", scales: Sequence[int] = SCALES,
         schedule: str = "constant", ema: float | None = None, seed: int = 0,
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", num_workers: int = 0,
@@ -91,13 +92,10 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         OSError: the checkpoint's place cannot be written. If it fails later, training goes on with a warning.
         KeyboardInterrupt: training was interrupted. Here and after other errors, `rdlib.last_run()` returns the run.
     """
-    check_choice("loss", loss, list(LOSSES))
-    check_choice("schedule", schedule, list(SCHEDULES))
-    check_choice("cache", cache, (True, False, "auto"))
-    check_choice("on_interrupt", on_interrupt, ("raise", "return"))
-    epochs, batch_size, checkpoint_every, seed, num_workers = (check_whole(*argument) for argument in (
-        ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("checkpoint_every", checkpoint_every, 1),
-        ("seed", seed, 0), ("num_workers", num_workers, 0)))
+    for name, value, choices in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES),
+                                 ("cache", cache, (True, False, "auto")),
+                                 ("on_interrupt", on_interrupt, ("raise", "return"))):
+        check_choice(name, value, choices)
     scales, callbacks = _check_model(model, scales), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     with neutral(model.device):
@@ -114,10 +112,10 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file:
-            settings["training images"] = images_digest(dataset)
             check_writable(file)
-        if file and file.exists():
-            read_checkpoint(file, run, optimizer)
+            settings["training images"] = images_digest(dataset)
+            if file.exists():
+                read_checkpoint(file, run, optimizer)
         with kept(run, file, on_interrupt), ExitStack() as at_end:
             model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
             for callback in callbacks:
@@ -141,10 +139,11 @@ def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
     chosen = checked_scales(scales)
     if scales is not SCALES and chosen != tuple(model.config.scales):  # by default, all scales are trained
         warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
-                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=3)
+                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=4)
     return list(chosen)
 
 
+@checked
 def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Shuffle the images of an epoch into batches, by seed and epoch only.
 
