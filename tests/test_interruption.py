@@ -249,9 +249,10 @@ def test_a_finished_model_says_nothing(tmp_path):
 def test_a_checkpoint_that_cannot_be_written_is_said_before_the_first_step(tmp_path):
     (tmp_path / "file").touch()
     steps = []
-    for option in ({"checkpoint": tmp_path / "file" / "a.ckpt"}, {"callbacks": [CSVLog(tmp_path / "file" / "a.csv")]}):
-        error = train(**{"callbacks": [lambda run: steps.append(run.step)]} | option)[1]
-        assert isinstance(error, OSError) and "cannot be written" in str(error) and not steps
+    error = train(checkpoint=tmp_path / "file" / "a.ckpt", callbacks=[lambda run: steps.append(run.step)])[1]
+    assert isinstance(error, OSError) and "a.ckpt cannot be written: " in str(error) and not steps
+    with pytest.raises(OSError, match=r"a\.csv cannot be written: "):
+        CSVLog(tmp_path / "file" / "a.csv")
 
 
 @pytest.mark.parametrize("name", ["loop.write_checkpoint", "callbacks.written_atomically"])

@@ -89,19 +89,19 @@ class EarlyStopping(Callback):
 class CSVLog(Callback):
     """Write epoch, mean loss and seconds of training so far to a CSV file, one row an epoch.
 
-    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint. If the file
-    cannot be written, training does not start; if that fails later, training goes on with a warning.
+    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint. If a disk fills
+    up, training goes on with a warning.
 
     Args:
         path: the file; an older one is replaced. Its folder is created if it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
     """
 
     @checked
     def __init__(self, path: str | Path):
         self.path = Path(path)
-
-    def on_start(self, run: Run) -> None:
-        """Check that the file can be written. Raise OSError if not."""
         check_writable(self.path)
 
     def on_epoch(self, run: Run) -> None:
