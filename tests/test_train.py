@@ -312,8 +312,8 @@ def test_ctrl_c_leaves_the_old_model_and_no_new_one(images, tmp_path, stop):
     process.send_signal(stop)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert re.fullmatch(r"Stopped\. m\.safetensors was not written: training ended after \d+ of 10000 epochs "
-                        r"\(\d+ steps\)\. Start it again\.", err.splitlines()[-1])
+    assert err.splitlines()[-1] == ("Stopped. m.safetensors was not written, since training was interrupted. Start it "
+                                    "again.")
     assert {path.name for path in tmp_path.iterdir()} == {"images", "m.safetensors"}
     assert (tmp_path / "m.safetensors").read_bytes() == b"old"
 

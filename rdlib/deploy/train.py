@@ -76,7 +76,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
         run = fit(model, train, epochs, batch_size=batch_size, seed=seed, progress=progress,
                   callbacks=[estimate(len(held) + len(data.test or ()), pixels, say)])
     except KeyboardInterrupt as stop:
-        stop.args = (f"{path} was not written: training ended {model.unfinished}. Start it again.",)
+        stop.args = (f"{path} was not written, since training was interrupted. Start it again.",)
         raise
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
