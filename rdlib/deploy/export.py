@@ -58,7 +58,8 @@ def export_onnx(model: "Scorer", path: str | Path, size: int | tuple[int, int] |
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
     The file takes `images` (B, 3, H, W) float32 RGB, with any B. It returns `maps` (B, H, W) and `scores` (B,). What
-    else its users must know stands in its metadata, in its `doc_string`, and in the text file PATH.txt beside it.
+    else its users must know stands in its metadata, in its `doc_string`, and in the text file PATH.txt beside it. A
+    model whose training is unfinished is exported with a warning, and the file says so.
 
     Args:
         model: `ReverseDistillation` or `ForwardStudent`; it is not changed.
@@ -80,6 +81,7 @@ def export_onnx(model: "Scorer", path: str | Path, size: int | tuple[int, int] |
     if not isinstance(model, Distillation) or Path(path).suffix != ".onnx":
         raise ValueError("A ReverseDistillation or ForwardStudent can be exported, to an .onnx file; got a "
                          f"{type(model).__name__} and {path}.")
+    model.warn_if_unfinished("exported")
     onnx, _ = _import("onnx"), _import("onnxscript")
     height, width = checked_sides(agreed_size(model.image_size, size))
     check_values(model.state_dict(), f"{path} was not written")

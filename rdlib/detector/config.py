@@ -23,6 +23,7 @@ class Config:
     value_range: tuple[float, float] | None = None  # smallest and largest value of these images
     white: float | None = None  # value of white in their files of more than 8 bits a channel; None without such files
     version: str | None = None  # of the kit that trained it
+    unfinished: str | None = None  # how far training came that was interrupted or failed; None if it was not
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a setting, converted from what a file holds. Raises ValueError for a value that is not allowed."""

@@ -67,9 +67,12 @@ class Saved(Scorer, nn.Module):
     def save(self, path: str | Path) -> None:
         """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
 
+        Warns if training was interrupted or failed; the file says so as well.
+
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
         self.check_layers("saved")
+        self.warn_if_unfinished("saved")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         check_values(state, f"{path} was not written")
         with written_atomically(path) as temporary:

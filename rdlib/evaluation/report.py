@@ -136,7 +136,7 @@ class Report(Shown):
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)
-            items = Seeded(dataset, 0, 0, labelled_item)
+            items = Seeded(dataset, 0, labelled_item)
             labels = (items[index].label for index in range(len(items)))
             test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, has_masks)
             found, here = tuple(items[0].image.shape[1:]), [(sample.name, sample.defect) for sample in test.samples]
@@ -200,7 +200,7 @@ class Report(Shown):
 @checked
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
-    """Evaluate a model on a test set, in batches on the model's device.
+    """Evaluate a model on a test set, in batches on the model's device. Warn if its training is unfinished.
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
@@ -222,11 +222,12 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
+    model.warn_if_unfinished("evaluated")
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
     found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
-    items = Seeded(found if test is None else test, 0, 0, labelled_item)
+    items = Seeded(found if test is None else test, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)

@@ -165,7 +165,7 @@ class MemoryBank(Detector):
         self.check_layers("trained")
         generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
-            collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed, 0)
+            collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed)
             if not len(images):
                 raise ValueError("There are no images to fill the memory bank from. Add good training images.")
             n_patches = len(images) * self.patches(images[0].image[None], precision)[0, 0].numel()
