@@ -17,9 +17,8 @@ from rdlib import ReverseDistillation, fit, load_dataset, widgets
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.figures import picture
-from rdlib.synthetic.paint import painted, spot
 from rdlib.widgets import defect_explorer, draw_defect
-from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
+from rdlib.widgets.interactive import InteractiveModel, Settings, painted, weighted_map
 
 SIZE = 64
 
@@ -102,15 +101,6 @@ def test_paint_covers_by_its_opacity():
     assert torch.allclose(done[:, 0, 0], 0.8 * image[:, 0, 0] + 0.2) and torch.equal(done[:, 4], image[:, 4])
 
 
-def test_a_spot_has_its_place_and_area():
-    cover = spot((200, 200), 0.25, 0.6, 0.1, "#0a141e", 0.5)[..., 3] / 255
-    assert cover.sum() == pytest.approx(0.5 * np.pi * 20**2, rel=0.01) and cover.max() == pytest.approx(0.5, abs=0.01)
-    rows, columns = np.mgrid[:200, :200] + 0.5
-    assert (cover * columns).sum() / cover.sum() == pytest.approx(50, abs=0.1)
-    assert (cover * rows).sum() / cover.sum() == pytest.approx(120, abs=0.1)
-    assert tuple(spot((8, 8), 0, 0, 1, "#0a141e")[0, 0, :3]) == (10, 20, 30)
-
-
 def test_a_heat_picture_has_viridis_colours():
     values = np.array([[0, 0.5], [1, 9]], np.float32)
     shown = np.asarray(picture.heat(values, 1.0))
@@ -163,7 +153,8 @@ def test_an_explorer_needs_test_images(model, data):
 def test_what_is_painted_is_scored(model, data, interactive):
     board = draw_defect(model, data)
     clean = pixels(board.panels.map.image)
-    layer = spot((SIZE, SIZE), 0.5, 0.3, 0.1)
+    layer = np.zeros((SIZE, SIZE, 4), np.uint8)
+    layer[14:25, 27:38] = (70, 48, 30, 255)
     board.canvas.layer = memoryview(layer.tobytes())  # as it arrives from the browser
     view = interactive.view_of(painted(data.test[0].image, layer), interactive.settings, layer[..., 3] > 127)
     assert view.verdict in board.panels.words.value and (pixels(board.panels.map.image) != clean).any()

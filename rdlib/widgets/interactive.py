@@ -47,6 +47,20 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
     return gaussian_smooth(fuse(weighted, fusion), sigma)
 
 
+def painted(image: Tensor, layer: NDArray) -> Tensor:
+    """Paint a layer over an image.
+
+    Args:
+        image: (3, H, W) float32 in [0, 1].
+        layer: (H, W, 4) uint8 RGBA, not premultiplied.
+
+    Returns:
+        The painted image, (3, H, W) float32 in [0, 1]; `image` is not changed.
+    """
+    paint = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
+    return image + paint[3:] * (paint[:3] - image)
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings that turn three distance maps into one anomaly map, and its threshold.

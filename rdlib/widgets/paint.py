@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from rdlib.datasets.samples import AnomalyData
 from rdlib.detector import Distillation
-from rdlib.synthetic.paint import painted
 from rdlib.widgets.canvas import PaintCanvas
-from rdlib.widgets.interactive import InteractiveModel
+from rdlib.widgets.interactive import InteractiveModel, painted
 from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, follow, photo, side_by_side
 
 
