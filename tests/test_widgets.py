@@ -122,6 +122,7 @@ def test_borders_and_dashes():
 
 def test_the_defect_explorer_follows_every_control(model, data):
     explorer = defect_explorer(model, data)
+    assert explorer.settings == InteractiveModel(model, data).settings
     seen = {"start": (pixels(explorer.panels.map.image), explorer.panels.words.value)}
     first = pixels(explorer.panels.outlined.image)
     for name, control, value in (("fine", explorer.weights[0], 0.0), ("fusion", explorer.fusion, "multiply"),
@@ -138,8 +139,6 @@ def test_the_defect_explorer_follows_every_control(model, data):
     before = explorer.panels.words.value
     explorer.factor.value = 0.2
     assert explorer.panels.words.value != before and (pixels(explorer.panels.outlined.image) != first).any()
-    explorer.reset_settings()
-    assert explorer.settings == InteractiveModel(model, data).settings
     for weight in explorer.weights:
         weight.value = 0.0
     assert "Every weight is 0" in explorer.panels.words.value

@@ -1,4 +1,4 @@
-"""Provide what all figures share: the canvas, outlines and words, and `show`, which displays a figure."""
+"""Provide what all figures share: the canvas, outlines, and `show`, which displays a figure."""
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -87,16 +87,6 @@ def thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     along = x + y
     keep = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], 2001)))
     return x[keep], y[keep]
-
-
-def number(value: float) -> str:
-    """Format a number with three significant digits."""
-    return f"{value:#.3g}"
-
-
-def counted(n: int, noun: str) -> str:
-    """Format a count and its noun, such as "1 image" or "2 images"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def check_finite(report: Report) -> None:
