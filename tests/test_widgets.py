@@ -1,7 +1,6 @@
 """Explorers: what they compute against independent references, and shells that follow their controls."""
 import io
 import sys
-from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -73,7 +72,7 @@ def test_a_view_has_the_models_map_and_score(interactive, model, data):
     trained = model.predict(torch.stack([item.image for item in data.train]))[1].max().item()
     assert view.normal == view.threshold == pytest.approx(trained, abs=2e-5)
     assert view.ratio == pytest.approx(scores.item() / trained, abs=1e-4)
-    half = interactive.view(4, replace(interactive.settings, factor=0.5))
+    half = interactive.view(4, interactive.settings._replace(factor=0.5))
     assert half.threshold == pytest.approx(trained / 2, abs=2e-5)
     again = interactive.view_of(image, interactive.settings, view.mask)
     assert np.array_equal(again.map, view.map) and again.verdict == view.verdict
@@ -86,7 +85,7 @@ def test_the_network_is_asked_once_an_image(interactive, monkeypatch):
 
 
 def test_the_verdict_counts_pixels(interactive):
-    view = interactive.view(5, replace(interactive.settings, factor=0.2))
+    view = interactive.view(5, interactive.settings._replace(factor=0.2))
     inside, outside = view.marked[view.mask].mean(), view.marked[~view.mask].mean()
     assert f"{inside:.0%} of the defect and {outside:.1%} of the rest" in view.verdict
     assert "called anomalous" in view.verdict and "called normal" in interactive.view(5, Settings(factor=99)).verdict

@@ -61,11 +61,11 @@ def roc_and_pro(report: Report) -> Figure:
     if report.pixels:
         curves.append((f"pixel AUROC {report.pixel_auroc:.3f}", report.pixels.roc_curve(), VERMILION, "dashed"))
     square = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
-    with canvas(1, 1 + (report.pixels is not None), 4.2, subplot_kw=square) as (figure, ((axis, *beside),)):
+    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, ((axis, *beside),)):
         for area, (fpr, tpr, _), colour, line in curves:
             axis.plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=area)
         axis.plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
-        axis.set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+        axis.set(**square, title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
         axis.legend(loc="lower right")
         if report.pixels:
             fpr, pro, _ = report.pixels.pro_curve()
@@ -77,7 +77,7 @@ def roc_and_pro(report: Report) -> Figure:
             side, place = ("left", 6) if limit <= 0.6 else ("right", -6)
             beside[0].annotate(f"AUPRO {report.aupro:.3f}:\nmean height up to\nFPR limit {limit:g}", (limit, 0.1),
                                (place, 0), textcoords="offset points", ha=side, backgroundcolor="white")
-            beside[0].set(title="PRO", ylabel="per-region overlap, mean over regions",
+            beside[0].set(**square, title="PRO", ylabel="per-region overlap, mean over regions",
                           xlabel="false-positive rate of pixels")
     figure.summary = "Areas: " + ", ".join(area for area, *_ in curves)
     figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {limit:g}." if report.pixels else "; no masks."

@@ -4,7 +4,6 @@ Here, a threshold is a multiple of the map's highest value on good training imag
 set. The model has seen the training images, so such a threshold is a little low.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -61,8 +60,7 @@ def painted(image: Tensor, layer: NDArray) -> Tensor:
     return image + paint[3:] * (paint[:3] - image)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings that turn three distance maps into one anomaly map, and its threshold.
 
     Args:

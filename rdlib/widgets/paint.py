@@ -1,6 +1,4 @@
 """Paint a defect on a good image, and see how map and score change."""
-from dataclasses import replace
-
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +62,7 @@ class DrawDefect(widgets.VBox):
     def update(self) -> None:
         """Compute and show the map of the painted image."""
         layer = self.layer
-        settings = replace(self.interactive.settings, factor=self.factor.value)
+        settings = self.interactive.settings._replace(factor=self.factor.value)
         view = self.interactive.view_of(painted(self._images[self.number.value], layer), settings, layer[..., 3] > 127)
         self.panels.show(view, f"Unpainted it scores {self._unpainted:.3f}. Now: ")
 
