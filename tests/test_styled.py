@@ -187,7 +187,7 @@ def test_a_table_says_in_words_what_its_colours_say():
     assert page.count(f">{NOT_RUN}<") == 2 and "#fadcc3" in page and "overflow-x: auto" in page
     assert "▲ +0.012" in repr(styled(-FRAME[["change"]], "A table", ["change"]))
     assert "= 0.000" in repr(styled(0.01 * FRAME[["change"]], "A table", ["change"]))
-    with pytest.raises(KeyError, match="no column changes"):
+    with pytest.raises(ValueError, match="no column 'changes'"):
         styled(FRAME, "A table", ["changes"])
 
 

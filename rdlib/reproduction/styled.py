@@ -7,6 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rdlib.reproduction.results import NOT_RUN
+from rdlib.utils.errors import check_choice
 
 # Backgrounds: light blue and orange of Okabe and Ito, gray; black text is readable on each.
 MORE, LESS, ABSENT = (f"background-color: {colour}; color: black" for colour in ("#cfe6f5", "#fadcc3", "#efefef"))
@@ -36,11 +37,10 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
         A pandas Styler. The same input gives the same HTML.
 
     Raises:
-        KeyError: `differences` names a column that does not exist.
+        ValueError: `differences` names a column that does not exist.
     """
-    if unknown := set(differences) - set(frame.columns):
-        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose from "
-                       f"{', '.join(map(str, frame))}.")
+    for column in differences:
+        check_choice("column", column, list(frame))
 
     def difference(value: float) -> str:
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"

@@ -6,7 +6,7 @@ from rdlib.anomaly_map import FUSIONS
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.detector import Distillation
 from rdlib.widgets.interactive import InteractiveModel, Settings
-from rdlib.widgets.parts import MapPanels, control, factor_slider, follow, side_by_side
+from rdlib.widgets.parts import MapPanels, control, factor_slider, side_by_side
 
 
 def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
@@ -47,7 +47,8 @@ class DefectExplorer(widgets.VBox):
         self.panels = MapPanels()
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
-        follow([self.kind, self.number, *self.weights, self.fusion, self.sigma, self.factor], self.update)
+        for part in (self.kind, self.number, *self.weights, self.fusion, self.sigma, self.factor):
+            part.observe(lambda change: self.update(), names="value")
         super().__init__([side_by_side(widgets.VBox([self.kind, self.number, self.sigma, self.factor]),
                                        widgets.VBox([*self.weights, self.fusion])), self.panels])
         self.update()

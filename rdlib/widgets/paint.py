@@ -7,7 +7,7 @@ from rdlib.datasets.samples import AnomalyData
 from rdlib.detector import Distillation
 from rdlib.widgets.canvas import PaintCanvas
 from rdlib.widgets.interactive import InteractiveModel, painted
-from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, follow, photo, side_by_side
+from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, photo, side_by_side
 
 
 def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
@@ -50,7 +50,7 @@ class DrawDefect(widgets.VBox):
         wipe.on_click(lambda button: self.clear())
         self.number.observe(lambda change: self.clear(), names="value")
         self.canvas.observe(lambda change: self.update() if change.new else None, names="layer")
-        follow([self.factor], self.update)
+        self.factor.observe(lambda change: self.update(), names="value")
         self.clear()
 
     @property
