@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from rdlib.utils.errors import check_whole
+
 
 def as_array(values: ArrayLike | Tensor, dtype: DTypeLike | None = None) -> NDArray:
     """Convert a number, list, array or tensor to a NumPy array. Floats of fewer than 32 bits become float32."""
@@ -49,9 +51,11 @@ def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
 
 
 def as_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Convert the side of a square, or (height, width), in pixels to (height, width)."""
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    return int(height), int(width)
+    """Convert the side of a square, or (height, width), in pixels to (height, width). Raises ValueError for others."""
+    sides = np.atleast_1d(np.asarray(size)).tolist()
+    if len(sides) > 2:
+        raise ValueError(f"size is the side of a square, or (height, width), in pixels; got {size!r:.60}.")
+    return check_whole("size", sides[0], 1), check_whole("size", sides[-1], 1)
 
 
 def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:

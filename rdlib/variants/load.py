@@ -4,12 +4,13 @@ from pathlib import Path
 from rdlib.detector import Detector
 from rdlib.detector.saving import read_description
 from rdlib.model import ReverseDistillation
-from rdlib.utils.errors import WeightsError
+from rdlib.utils.errors import WeightsError, checked
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 CLASSES: dict[str, type[Detector]] = {cls.__name__: cls for cls in (ReverseDistillation, ForwardStudent, MemoryBank)}
 
 
+@checked
 def load(path: str | Path) -> Detector:
     """Load the model of any class that `model.save(path)` wrote, in eval mode on the CPU.
 
