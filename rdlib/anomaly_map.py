@@ -90,7 +90,7 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 
     Args:
         maps: (B, H, W), floating point.
-        sigma: standard deviation in pixels, in [0, 1000]; 0 changes nothing.
+        sigma: standard deviation in pixels, in [0, 256]; 0 changes nothing.
 
     Returns:
         Blurred maps of the same shape, dtype and device.

@@ -37,7 +37,7 @@ def test_smoothing_by_nothing_or_less():
     maps = torch.rand(2, 5, 7)
     assert torch.equal(gaussian_smooth(maps, 0), maps) and torch.equal(gaussian_smooth(maps, 0.05), maps)
     assert torch.equal(gaussian_smooth(maps), gaussian_smooth(maps, 4.0))
-    with pytest.raises(ValueError, match=r"sigma must be a number in \[0, 1000\]; got -1"):
+    with pytest.raises(ValueError, match=r"sigma must be a number in \[0, 256\]; got -1"):
         gaussian_smooth(maps, -1)
 
 

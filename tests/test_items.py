@@ -274,7 +274,7 @@ def test_a_split_holds_out_a_share_by_seed():
     assert names[1] == [sample.name for sample in data.split(0.25)[1].samples]
     assert names[1] != [sample.name for sample in data.split(0.25, seed=1)[1].samples]
     for n, fraction in ((60, 0), (60, 1), (60, -0.5), (60, 20), (1, 0.5), (60, 0.001), (0, 0.5)):
-        with pytest.raises(ValueError, match=rf"fraction in \(0, 1\).*got {fraction} of {n}\."):
+        with pytest.raises(ValueError, match=rf"fraction (must be a number )?in \(0, 1\).*got {fraction}( of {n})?\."):
             data.subset(range(n)).split(fraction)
 
 

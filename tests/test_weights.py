@@ -1,6 +1,5 @@
 """Teachers and saved models: torchvision's networks to the bit, frozen for good, and plain words for damaged files."""
 import dataclasses
-import json
 import pickle
 import random
 import threading
@@ -14,11 +13,12 @@ import pytest
 import torch
 from parity import official_state
 from safetensors.torch import save_file
+from sealed import write_model
 from torch import nn
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset
+from rdlib import ReverseDistillation, encoder, evaluate, fit, load_dataset, weights
 from rdlib.detector import saving
 from rdlib.encoder import BACKBONES, TeacherEncoder
 from rdlib.losses import flattened_cosine_loss
@@ -461,7 +461,7 @@ def test_what_is_not_finite_is_neither_saved_nor_loaded(tmp_path):
     with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
         kit.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    save_file(dict(kit.state_dict()), path, {"rdlib": json.dumps(kit.describe())})
+    write_model(path, kit.state_dict(), kit.describe())
     with pytest.raises(WeightsError, match=r"model\.safetensors: 'student.stage1.0.bn1.running_var' holds NaN"):
         ReverseDistillation.load(path)
 
@@ -499,11 +499,63 @@ def test_load_refuses_what_is_not_ours(trained, tmp_path):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="model.safetensors cannot be read as a saved model"):
             ReverseDistillation.load(path)
-    short = {key: value.contiguous() for key, value in trained.state_dict().items()}
+    short = dict(trained.state_dict())
     del short["student.stage1.0.conv1.weight"]
-    save_file(short, path, metadata={"rdlib": json.dumps(trained.describe())})
+    write_model(path, short, trained.describe())
     with pytest.raises(WeightsError, match="model.safetensors has no 'student.stage1.0.conv1.weight'"):
         ReverseDistillation.load(path)
+
+
+FOREIGN = {
+    "sparse": (lambda weight: weight.to_sparse(), "is sparse"),
+    "quantized": (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "is quantized"),
+    "meta": (lambda weight: weight.to("meta"), "is a meta tensor, without data"),
+    "complex": (lambda weight: weight.to(torch.complex64), "has the dtype torch.complex64, .* torch.float32"),
+    "integer": (lambda weight: weight.to(torch.int8), "has the dtype torch.int8, .* torch.float32"),
+    "bool": (lambda weight: weight > 0, "has the dtype torch.bool, .* torch.float32"),
+    "nan": (lambda weight: weight * np.nan, "holds NaN or infinity"),
+    "huge": (lambda weight: weight.double() * 1e300, "holds NaN or infinity"),
+    "negative": (lambda weight: -weight.abs() - 1, "is a variance but holds negative values")}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about quantized and sparse tensors
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_tensors_are_refused_with_their_key_and_change_nothing(kind, official, tmp_path):
+    change, words = FOREIGN[kind]
+    parts, write = official
+    kit, key = ReverseDistillation("resnet18", None), "bn1.running_var"
+    teacher, before = torchvisions("resnet18").state_dict(), copied(kit)
+    torch.save(teacher | {key: change(teacher[key])}, tmp_path / "teacher.pth")
+    with pytest.raises(WeightsError, match=rf"teacher\.pth: '{key}' {words}"):
+        TeacherEncoder("resnet18", tmp_path / "teacher.pth")
+    with pytest.raises(WeightsError, match=rf"official\.pth, 'bn': 'mff.reduce1.1.running_var' {words}"):
+        kit.load_official(write(bn=parts["bn"] | {key: change(parts["bn"][key])}))
+    assert same(copied(kit), before)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_a_teacher_from_a_wrapper_is_loaded(prefix, tmp_path):
+    state = torchvisions("resnet18").state_dict()
+    torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "teacher.pth")
+    torch.save(state, tmp_path / "plain.pth")
+    one, other = (TeacherEncoder("resnet18", tmp_path / f"{name}.pth") for name in ("teacher", "plain"))
+    assert same(one.state_dict(), other.state_dict())
+
+
+def test_a_changed_bit_in_the_embedded_teacher_is_found(tmp_path, monkeypatch):
+    whole = weights.embedded_teacher().read_bytes()
+    path = tmp_path / weights.EMBEDDED
+    monkeypatch.setattr(weights, "shipped", lambda *_: path)
+    for place in (0, 100, len(whole) // 2, len(whole) - 1):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        found = sha256(changed).hexdigest()
+        right = sha256(whole).hexdigest()
+        with pytest.raises(WeightsError, match=f"{path} is damaged: its SHA-256 is {found} .* with {right}. Reinstall"):
+            ReverseDistillation()
+    path.write_bytes(whole)
+    assert ReverseDistillation().config.weights == "embedded"
 
 
 OFFICIAL_KEYS = {"mff.reduce1.0.weight": "conv1.weight", "mff.reduce1.4.running_var": "bn2.running_var",
@@ -617,18 +669,18 @@ def test_load_official_changes_nothing_unless_both_parts_fit(tmp_path):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-ABOUT = {"class": "ReverseDistillation", "format": 2, "threshold": None, "teacher": {"checksum": 0}}
+ABOUT = {"class": "ReverseDistillation", "format": 3, "threshold": None}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 10_000, '{"depth": 3}', '{"backbone": "vgg16"}', *(
-    json.dumps(ABOUT | change) for change in (
+@pytest.mark.parametrize("about", ["{", "[]", "3", "[" * 10_000, '{"depth": 3}', '{"backbone": "vgg16"}', *(
+    ABOUT | change for change in (
         {"config": {"weights": "random", "backbone": "vgg16"}}, {"config": {"weights": "random", "depth": 3}},
-        {"config": {"weights": "random"}, "teacher": None}, {"config": 7}, {"config": {}, "format": "two"},
+        {"config": {"weights": 3}}, {"config": 7}, {"config": {}, "format": "two"},
         {"config": {"weights": "random", "image_size": "large"}}, {"config": {"weights": "random", "value_range": [1]}},
-        {"config": {"weights": "random"}, "format": 3}))])
-def test_load_of_an_unknown_configuration(tmp_path, text):
+        {"config": {"weights": "random"}, "format": 4}))])
+def test_load_of_an_unknown_configuration(tmp_path, about):
     path = tmp_path / "model.safetensors"
-    save_file({"x": torch.zeros(1)}, path, metadata={"rdlib": text})
+    write_model(path, {"x": torch.zeros(1)}, about)
     with pytest.raises(WeightsError, match=r"model\.safetensors.*Update the kit"):
         ReverseDistillation.load(path)
 

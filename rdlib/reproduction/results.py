@@ -146,7 +146,7 @@ class Results:
             return "No run is stored."
         runs = pd.json_normalize([{**run, "bootstrap": None} for run in self.stored])
         names = ("date", "hardware", "versions.torch", "revision", "config.precision", "config.threads")
-        date, hardware, torch, revision, precision, threads = (", ".join(sorted(set(runs[name].astype(str))))
+        date, hardware, torch, revision, precision, threads = (", ".join(sorted(set(map(str, runs[name]))))
                                                                for name in names)
         return (f"{len(runs)} of {len(self.configs)} runs, {date}; {hardware}; torch {torch}, revision {revision}; "
                 f"{precision}, {threads} thread(s), {runs['seconds'].mean() / 60:.1f} minutes a run, "

@@ -19,7 +19,7 @@ ONE_OR_MORE = ("batch_size", "checkpoint_every", "columns", "curve_every", "epoc
                "n_resamples", "n_thresholds", "n_train", "patience", "size", "threads")  # others: 0 or more
 INTERVALS = dict.fromkeys(("confidence", "decay", "ema", "fraction", "level", "rate"), "(0, 1)") | {
     "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "betas": "[0, 1)", "lr": "[0, inf)",
-    "tolerance": "[0, inf)", "sigma": "[0, 1000]", "white": "(0, inf)"}  # others: any finite number
+    "tolerance": "[0, inf)", "sigma": "[0, 256]", "white": "(0, inf)"}  # others: any finite number
 OURS = r"(builtins|collections|pathlib|rdlib)\b|torch$"  # modules of the types that are checked here
 
 

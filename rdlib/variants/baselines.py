@@ -84,7 +84,6 @@ class BankConfig(Config):
     seed: int = 0
 
 
-
 class MemoryBank(Detector):
     """A memory bank of good patches (PatchCore, Roth et al. 2022). The map is the distance to the nearest patch.
 

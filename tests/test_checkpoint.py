@@ -1,0 +1,127 @@
+"""A checkpoint proves itself: damage and what does not fit are refused before anything changes."""
+import contextlib
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from test_training import images
+
+from rdlib import ForwardStudent, fit
+from rdlib.training import MovingAverage, Run
+from rdlib.training.checkpoint import read_checkpoint
+from rdlib.utils.arrays import digest
+from rdlib.utils.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A checkpoint, and the run that wrote it."""
+    path = tmp_path_factory.mktemp("checkpoint") / "run.ckpt"
+    return path, fit(ForwardStudent("resnet18", weights=None), images(4, 32), 1, checkpoint=path, ema=0.5, progress=False)
+
+
+def empty(run):
+    """A run of the same settings that has not begun, and its optimizer."""
+    model, settings = ForwardStudent("resnet18", weights=None), dict(run.settings)
+    del settings["cached"], settings["value_range"]
+    new = Run(model, 2, run.steps_per_epoch, run.images_per_epoch, settings,
+              average=MovingAverage(model.trainable_modules(), 0.5))
+    return new, torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"], fused=True)
+
+
+def content(run, optimizer):
+    return digest([run.model.state_dict(), run.average.average.state_dict(), optimizer.state_dict(), run.settings,
+                   run.losses, run.seconds, run.notes])
+
+
+def test_a_changed_bit_in_a_checkpoint_is_found_or_changes_nothing(written, tmp_path):
+    """A zip holds bytes that nobody reads, such as dates."""
+    path, run = written
+    whole, draw, refused = path.read_bytes(), np.random.default_rng(0), 0
+    expected, optimizer = empty(run)
+    read_checkpoint(path, expected, optimizer)
+    expected = content(expected, optimizer)
+    fresh, optimizer = empty(run)
+    before = content(fresh, optimizer)
+    for place in draw.integers(len(whole), size=6).tolist() + draw.integers(2000, size=4).tolist():
+        changed = bytearray(whole)
+        changed[place] ^= 1 << draw.integers(8)
+        (tmp_path / "run.ckpt").write_bytes(changed)
+        try:
+            read_checkpoint(tmp_path / "run.ckpt", fresh, optimizer)
+        except CheckpointError as error:
+            refused += re.search(r"run\.ckpt cannot be read .*SHA-256 of its content is \w{64}, it says \w{64}\)",
+                                 str(error)) is not None
+            assert content(fresh, optimizer) == before
+        else:
+            assert content(fresh, optimizer) == expected
+            fresh, optimizer = empty(run)
+    assert refused >= 5
+
+
+def moments(change):
+    """Change the moments of the first parameter."""
+    def changed(state):
+        state["optimizer"]["state"][0] = change(state["optimizer"]["state"][0])
+    return changed
+
+
+def put(*keys, value):
+    """Put a value into a checkpoint's nested dicts, or take it from them."""
+    def changed(state):
+        for key in keys[:-1]:
+            state = state[key]
+        state[keys[-1]] = value(state[keys[-1]]) if callable(value) else value
+    return changed
+
+
+KERNEL, VARIANCE = "layer1.0.conv1.weight", "layer1.0.bn1.running_var"
+WRONG = {
+    "losses='abc'": (put("losses", value="abc"), "losses"), "losses=None": (put("losses", value=None), "TypeError"),
+    "losses of NaN": (put("losses", value=[math.nan]), "losses"),
+    "losses of text": (put("losses", value=["1"]), "losses"),
+    "seconds": (put("seconds", value=math.inf), "seconds"), "notes": (put("notes", value=[]), "notes"),
+    "settings": (put("settings", value=[]), "AttributeError"),
+    "lr": (put("settings", "lr", value=1), "lr: 1 there, 0.005 here"),
+    "cached": (put("settings", "cached", value="no"), "choice of cache"),
+    "value_range": (put("settings", "value_range", value=[math.nan, 1]), "value_range must .* got nan"),
+    "student": (put("student", value=None), "TypeError"),
+    "no student": (lambda state: state.pop("student"), "'student'"),
+    "key": (lambda state: state["student"].pop(KERNEL), f"'student' has no '{KERNEL}'"),
+    "unknown key": (put("student", "x", value=torch.ones(1)), "'x' is no part"),
+    "shape": (put("student", KERNEL, value=lambda x: x[:1]), f"'{KERNEL}' has shape"),
+    "dtype": (put("student", "layer2.0.conv1.weight", value=lambda x: x.to(torch.int8)), "has the dtype torch.int8"),
+    "NaN": (put("student", KERNEL, value=lambda x: x * math.nan), f"'{KERNEL}' holds NaN"),
+    "variance": (put("student", VARIANCE, value=lambda x: -x - 1), f"'{VARIANCE}' is a variance but holds negative"),
+    "average": (put("average", "n_averaged", value=torch.tensor(9)), "count of averaged steps"),
+    "optimizer={}": (put("optimizer", value={}), "param_groups"),
+    "optimizer": (put("optimizer", value=None), "TypeError"),
+    "decay": (lambda state: state["optimizer"]["param_groups"][0].update(weight_decay=5), "weight_decay=5, this one 0"),
+    "groups": (put("optimizer", "param_groups", value=[]), "ValueError"),
+    "moment": (moments(lambda old: old | {"exp_avg": old["exp_avg"][:1]}), "moments of parameter 0 do not fit"),
+    "moments gone": (moments(lambda old: {"step": old["step"]}), "moments of parameter 0 do not fit"),
+    "moments of NaN": (moments(lambda old: old | {"exp_avg": old["exp_avg"] * math.nan}), "'0.exp_avg' holds NaN"),
+    "negative": (moments(lambda old: old | {"exp_avg_sq": -old["exp_avg_sq"] - 1}), "'0.exp_avg_sq' is a variance"),
+    "steps": (moments(lambda old: old | {"step": torch.tensor(7.0)}), "moments of parameter 0 do not fit"),
+    "parameter": (put("optimizer", "state", 999, value={}), "KeyError"),
+    "no SHA-256": (None, "KeyError: 'sha256'")}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_refused_checkpoint_changes_neither_model_nor_run_nor_optimizer(name, written, tmp_path):
+    """Each has a right SHA-256, but one thing in it is wrong."""
+    (path, run), (change, words) = written, WRONG[name]
+    state = torch.load(path, weights_only=True)
+    del state["sha256"]
+    if change:
+        with contextlib.suppress(KeyError):
+            change(state)
+        state["sha256"] = digest(state)
+    torch.save(state, tmp_path / "run.ckpt")
+    fresh, optimizer = empty(run)
+    before = content(fresh, optimizer)
+    with pytest.raises(CheckpointError, match=rf"run\.ckpt (cannot be read as|belongs to).*{words}"):
+        read_checkpoint(tmp_path / "run.ckpt", fresh, optimizer)
+    assert content(fresh, optimizer) == before
