@@ -33,10 +33,9 @@ def decoder_stage(backbone: Backbone, in_channels: int, planes: int, blocks: int
     width = {"base_width": backbone.base_width}
     shortcut = nn.Sequential(_double(in_channels, out_channels), nn.BatchNorm2d(out_channels))
     first = backbone.block(in_channels, planes, downsample=shortcut, **width)
-    if backbone.block is BasicBlock:
-        first.conv1 = _double(in_channels, planes)
-    else:
-        first.conv2 = _double(first.conv2.in_channels, first.conv2.out_channels)
+    name = "conv1" if backbone.block is BasicBlock else "conv2"
+    replaced = getattr(first, name)
+    setattr(first, name, _double(replaced.in_channels, replaced.out_channels))
     return nn.Sequential(first, *(backbone.block(out_channels, planes, **width) for _ in range(blocks - 1)))
 
 

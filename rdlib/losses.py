@@ -31,8 +31,7 @@ def flattened_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) 
     Raises:
         ValueError: the numbers of scales or the shapes differ.
     """
-    _check_pairs(teacher, student)
-    return _summed_distances([t.flatten(1) for t in teacher], [s.flatten(1) for s in student])
+    return _summed_distances(teacher, student, flat=True)
 
 
 def positional_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
@@ -48,20 +47,17 @@ def positional_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor])
     Raises:
         ValueError: the numbers of scales or the shapes differ.
     """
-    _check_pairs(teacher, student)
     return _summed_distances(teacher, student)
 
 
-def _summed_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Sum the mean distances of all scales; cosines are taken along dimension 1."""
-    return reduce(add, [(1 - cosine_similarity(t, s, dim=1)).mean() for t, s in zip(teacher, student, strict=True)])
-
-
-def _check_pairs(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> None:
+def _summed_distances(teacher: Sequence[Tensor], student: Sequence[Tensor], flat: bool = False) -> Tensor:
+    """Sum the mean distances of all scales; cosines are taken along dimension 1, of the flattened maps if `flat`."""
     shapes = [tuple(t.shape) for t in teacher], [tuple(s.shape) for s in student]
     if shapes[0] != shapes[1]:
         raise ValueError(f"Teacher and student features must have the same shapes at every scale, got {shapes[0]} and "
                          f"{shapes[1]}. Compare features of the same images and the same scales.")
+    pairs = [(t.flatten(1), s.flatten(1)) if flat else (t, s) for t, s in zip(teacher, student, strict=True)]
+    return reduce(add, [(1 - cosine_similarity(*pair, dim=1)).mean() for pair in pairs])
 
 
 LOSSES: dict[str, Loss] = {"flattened": flattened_cosine_loss, "positional": positional_cosine_loss}

@@ -162,30 +162,6 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
 
 
 @checked
-def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute Clopper and Pearson's exact interval of a rate, from a count among n independent images.
-
-    Use it on images that the threshold was not chosen on: FP among good test images, or TP among defective ones.
-
-    Args:
-        count: number of images with score >= threshold, 0 to n.
-        n: number of images, 1 or more.
-        confidence: probability in (0, 1) that the interval contains the rate.
-
-    Returns:
-        The lower and the upper end of the interval, in [0, 1].
-
-    Raises:
-        ValueError: count or n is not a whole number in its range, or confidence is outside (0, 1).
-    """
-    if count > n:
-        raise ValueError(f"count is a number from 0 to n; got {count=}, {n=}. Pass the count first.")
-    tail = (1 - confidence) / 2
-    return (float(betaincinv(count, n - count + 1, tail)) if count else 0.0,
-            float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0)
-
-
-@checked
 def images_needed(rate: float, confidence: float | None = None) -> int:
     """Compute the number of good images that a threshold with a false-alarm rate of at most `rate` needs.
 

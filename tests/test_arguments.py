@@ -50,7 +50,7 @@ from rdlib.reproduction import (
 from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.synthetic import render, scene_list
 from rdlib.synthetic.export import export
-from rdlib.threshold import images_needed, rate_bound, rate_interval
+from rdlib.threshold import images_needed, rate_bound
 from rdlib.training import MovingAverage, epoch_chunks
 from rdlib.utils.errors import WeightsError, check_choice, check_number
 
@@ -118,7 +118,6 @@ CALLS = {  # calls of public functions, and the names of their arguments that ar
     "threshold_from_both": (lambda p, **a: threshold_from_both(
         **{"labels": p["labels"], "scores": p["scores"], "maps": p["maps"]} | a), "labels scores maps recall"),
     "rate_bound": (lambda p, **a: rate_bound(**{"alarms": 0, "n": 9} | a), "alarms n confidence"),
-    "rate_interval": (lambda p, **a: rate_interval(**{"count": 0, "n": 9} | a), "count n confidence"),
     "images_needed": (lambda p, **a: images_needed(**{"rate": 0.1} | a), "rate confidence"),
     "models": (lambda p, **a: ReverseDistillation(**{"weights": "random"} | a),
                "backbone weights bottleneck scales sigma fusion score normalize seed"),

@@ -7,11 +7,10 @@ import complexity
 import psutil
 import pytest
 import torch
-from complexity import images_per_second, load_costs, measure_and_store
+from complexity import count_flops, count_parameters, images_per_second, load_costs, measure_and_store
 from torch import nn
 
 from rdlib import ReverseDistillation
-from rdlib.evaluation.complexity import count_flops, count_parameters
 from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent
 

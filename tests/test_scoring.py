@@ -17,7 +17,7 @@ from rdlib.cli import main
 from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
 from rdlib.detector import Scorer
-from rdlib.figures.overlay import overlay, overlay_size
+from rdlib.figures.picture import overlay, overlay_size
 from rdlib.images import as_images
 from rdlib.threshold import Threshold
 from rdlib.utils.errors import DataError, NotFiniteError

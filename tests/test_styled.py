@@ -17,7 +17,6 @@ from rdlib.reproduction import (
     Row,
     RunConfig,
     Table,
-    compare,
     grid,
     load_results,
     styled,
@@ -189,7 +188,7 @@ def test_a_table_says_in_words_what_its_colours_say():
     assert page.count(f">{NOT_RUN}<") == 2 and "#fadcc3" in page and "overflow-x: auto" in page
     assert "▲ +0.012" in repr(styled(-FRAME[["change"]], "A table", ["change"]))
     assert "= 0.000" in repr(styled(0.01 * FRAME[["change"]], "A table", ["change"]))
-    with pytest.raises(KeyError, match="no column changes"):
+    with pytest.raises(ValueError, match="no column 'changes'"):
         styled(FRAME, "A table", ["changes"])
 
 
@@ -228,8 +227,9 @@ def test_a_comparison_has_every_row_run_or_not(store):
     points = two_rows(["a"])
     for point in points:
         file(store, point.config, 0.5 + 0.1 * (point.row.label == "other"))
-    table = compare(toy(points + third_row(points), store), "usual")
-    assert table.data.index.tolist() == ["usual", "other", "third"] and "Toy: a" in repr(table)
-    other, third = (line.split("  ") for line in repr(table).splitlines()[-2:])
-    assert other == ["other", "0.600", "▲ +0.100", "clearly better", "0.600", "▲ +0.100", "clearly better", "3"]
-    assert third == ["third", NOT_RUN, "–", NOT_RUN, NOT_RUN, "–", NOT_RUN, "0"]
+    found = toy(points + third_row(points), store).effects("usual", "aupro").set_index("row")
+    assert found.index.tolist() == ["usual", "other", "third"] and found["seeds"].tolist() == [3, 3, 0]
+    assert found.loc["other", ["value", "difference"]].tolist() == pytest.approx([0.6, 0.1])
+    assert found["verdict"].tolist() == ["reference", "clearly better", NOT_RUN]
+    table = repr(styled(found[["value", "difference", "verdict"]], "A table", ["difference"]))
+    assert table.splitlines()[-1].split("  ") == ["third", NOT_RUN, "–", NOT_RUN]

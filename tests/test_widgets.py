@@ -1,7 +1,6 @@
 """Explorers: what they compute against independent references, and shells that follow their controls."""
 import io
 import sys
-from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -17,9 +16,8 @@ from rdlib import ReverseDistillation, fit, load_dataset, widgets
 from rdlib.anomaly_map import fuse, gaussian_smooth
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
 from rdlib.figures import picture
-from rdlib.synthetic.paint import painted, spot
 from rdlib.widgets import defect_explorer, draw_defect
-from rdlib.widgets.interactive import InteractiveModel, Settings, weighted_map
+from rdlib.widgets.interactive import InteractiveModel, Settings, painted, weighted_map
 
 SIZE = 64
 
@@ -74,7 +72,7 @@ def test_a_view_has_the_models_map_and_score(interactive, model, data):
     trained = model.predict(torch.stack([item.image for item in data.train]))[1].max().item()
     assert view.normal == view.threshold == pytest.approx(trained, abs=2e-5)
     assert view.ratio == pytest.approx(scores.item() / trained, abs=1e-4)
-    half = interactive.view(4, replace(interactive.settings, factor=0.5))
+    half = interactive.view(4, interactive.settings._replace(factor=0.5))
     assert half.threshold == pytest.approx(trained / 2, abs=2e-5)
     again = interactive.view_of(image, interactive.settings, view.mask)
     assert np.array_equal(again.map, view.map) and again.verdict == view.verdict
@@ -87,7 +85,7 @@ def test_the_network_is_asked_once_an_image(interactive, monkeypatch):
 
 
 def test_the_verdict_counts_pixels(interactive):
-    view = interactive.view(5, replace(interactive.settings, factor=0.2))
+    view = interactive.view(5, interactive.settings._replace(factor=0.2))
     inside, outside = view.marked[view.mask].mean(), view.marked[~view.mask].mean()
     assert f"{inside:.0%} of the defect and {outside:.1%} of the rest" in view.verdict
     assert "called anomalous" in view.verdict and "called normal" in interactive.view(5, Settings(factor=99)).verdict
@@ -100,15 +98,6 @@ def test_paint_covers_by_its_opacity():
     done = painted(image, layer)
     assert torch.allclose(done[:, 2, 3], torch.tensor([1, 0, 0.2]))
     assert torch.allclose(done[:, 0, 0], 0.8 * image[:, 0, 0] + 0.2) and torch.equal(done[:, 4], image[:, 4])
-
-
-def test_a_spot_has_its_place_and_area():
-    cover = spot((200, 200), 0.25, 0.6, 0.1, "#0a141e", 0.5)[..., 3] / 255
-    assert cover.sum() == pytest.approx(0.5 * np.pi * 20**2, rel=0.01) and cover.max() == pytest.approx(0.5, abs=0.01)
-    rows, columns = np.mgrid[:200, :200] + 0.5
-    assert (cover * columns).sum() / cover.sum() == pytest.approx(50, abs=0.1)
-    assert (cover * rows).sum() / cover.sum() == pytest.approx(120, abs=0.1)
-    assert tuple(spot((8, 8), 0, 0, 1, "#0a141e")[0, 0, :3]) == (10, 20, 30)
 
 
 def test_a_heat_picture_has_viridis_colours():
@@ -132,6 +121,7 @@ def test_borders_and_dashes():
 
 def test_the_defect_explorer_follows_every_control(model, data):
     explorer = defect_explorer(model, data)
+    assert explorer.settings == InteractiveModel(model, data).settings
     seen = {"start": (pixels(explorer.panels.map.image), explorer.panels.words.value)}
     first = pixels(explorer.panels.outlined.image)
     for name, control, value in (("fine", explorer.weights[0], 0.0), ("fusion", explorer.fusion, "multiply"),
@@ -148,8 +138,6 @@ def test_the_defect_explorer_follows_every_control(model, data):
     before = explorer.panels.words.value
     explorer.factor.value = 0.2
     assert explorer.panels.words.value != before and (pixels(explorer.panels.outlined.image) != first).any()
-    explorer.reset_settings()
-    assert explorer.settings == InteractiveModel(model, data).settings
     for weight in explorer.weights:
         weight.value = 0.0
     assert "Every weight is 0" in explorer.panels.words.value
@@ -163,7 +151,8 @@ def test_an_explorer_needs_test_images(model, data):
 def test_what_is_painted_is_scored(model, data, interactive):
     board = draw_defect(model, data)
     clean = pixels(board.panels.map.image)
-    layer = spot((SIZE, SIZE), 0.5, 0.3, 0.1)
+    layer = np.zeros((SIZE, SIZE, 4), np.uint8)
+    layer[14:25, 27:38] = (70, 48, 30, 255)
     board.canvas.layer = memoryview(layer.tobytes())  # as it arrives from the browser
     view = interactive.view_of(painted(data.test[0].image, layer), interactive.settings, layer[..., 3] > 127)
     assert view.verdict in board.panels.words.value and (pixels(board.panels.map.image) != clean).any()

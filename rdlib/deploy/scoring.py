@@ -176,7 +176,7 @@ def _row(values: NDArray, score: float, size: tuple[int, int], model: Scorer) ->
 
 def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -> None:
     """Write the overlay of a file. If that fails, add the reason to the row."""
-    from rdlib.figures.overlay import overlay, overlay_size  # here: matplotlib is slow to import
+    from rdlib.figures.picture import overlay, overlay_size  # here: matplotlib is slow to import
     try:
         pixels, _ = read_image(path, overlay_size(row["height"], row["width"]), model.white)
         pixels = (as_images(pixels)[0].permute(1, 2, 0) * 255).round().byte()

@@ -1,10 +1,9 @@
-"""Provide what all figures share: the canvas, outlines and words, and `show`, which displays a figure."""
+"""Provide what all figures share: the canvas, outlines, and `show`, which displays a figure."""
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 from textwrap import fill
-from typing import cast
 
 import matplotlib.figure
 import matplotlib.pyplot as plt
@@ -30,15 +29,13 @@ class Figure(matplotlib.figure.Figure):
 def canvas(rows: int, columns: int, height: float, **options) -> Generator[tuple[Figure, NDArray]]:
     """Open a figure with (rows, columns) axes in the kit's style, independent of the caller's style but for its fonts.
 
-    The figure comes from pyplot, so that notebooks can display it. It is closed at once, so that they display it once.
+    pyplot does not know the figure, so a notebook displays it once, where it is shown.
     """
     fonts: dict = {k: v for k, v in plt.rcParams.items() if k.startswith(("font.", "axes.unicode_minus"))}
     fonts["font.family"] = fonts["font.family"] + [name for name in FALLBACKS if name in fontManager.get_font_names()]
     with plt.style.context(["default", fonts, STYLE]):
-        figure, axes = plt.subplots(rows, columns, squeeze=False, FigureClass=Figure, figsize=(WIDTH, height),
-                                    **options)
-        plt.close(figure)
-        yield cast(Figure, figure), axes
+        figure = Figure(figsize=(WIDTH, height), **options)
+        yield figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def show(figure: matplotlib.figure.Figure, summary: str | None = None) -> None:
@@ -87,16 +84,6 @@ def thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     along = x + y
     keep = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], 2001)))
     return x[keep], y[keep]
-
-
-def number(value: float) -> str:
-    """Format a number with three significant digits."""
-    return f"{value:#.3g}"
-
-
-def counted(n: int, noun: str) -> str:
-    """Format a count and its noun, such as "1 image" or "2 images"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def check_finite(report: Report) -> None:

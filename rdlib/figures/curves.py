@@ -1,12 +1,11 @@
 """Draw the results of a test set and of a training run as curves and histograms."""
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, thinned
-from rdlib.figures.style import BLUE, GREEN, GREY, UNIT, VERMILION
-from rdlib.metrics import PixelRanking, curve_up_to
+from rdlib.figures.canvas import Figure, canvas, check_finite, thinned
+from rdlib.figures.style import BLUE, GREEN, GREY, UNIT, VERMILION, counted, number
+from rdlib.metrics import curve_up_to
 from rdlib.training.run import Run
 
 
@@ -53,46 +52,36 @@ def roc_and_pro(report: Report) -> Figure:
 
     A curve is left out if the test set lacks the ground truth for it. Raises ValueError if no curve remains.
     """
+    from sklearn.metrics import roc_curve
     if report.pixels is None and np.isnan(report.image_auroc):
         raise ValueError("A ROC curve needs both good and anomalous test images, or masks with defects. Add either.")
-    square = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
-    with canvas(1, 1 + (report.pixels is not None), 4.2, subplot_kw=square) as (figure, (axes,)):
-        areas = _draw_roc(axes[0], report)
-        if report.pixels:
-            _draw_pro(axes[1], report, report.pixels)
-    figure.summary = "Areas: " + ", ".join(areas)
-    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {report.fpr_limit:g}." if report.pixels else "; no masks."
-    return figure
-
-
-def _draw_roc(axis: Axes, report: Report) -> list[str]:
-    """Draw the ROC curves of images and pixels. Return their areas in words."""
-    from sklearn.metrics import roc_curve
-    curves = []
+    curves, limit = [], report.fpr_limit
     if not np.isnan(report.image_auroc):
         curves.append((f"image AUROC {report.image_auroc:.3f}", roc_curve(report.labels, report.scores), BLUE, "solid"))
     if report.pixels:
         curves.append((f"pixel AUROC {report.pixel_auroc:.3f}", report.pixels.roc_curve(), VERMILION, "dashed"))
-    for area, (fpr, tpr, _), colour, line in curves:
-        axis.plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=area)
-    axis.plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
-    axis.set(title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
-    axis.legend(loc="lower right")
-    return [area for area, *_ in curves]
-
-
-def _draw_pro(axis: Axes, report: Report, pixels: PixelRanking) -> None:
-    fpr, pro, _ = pixels.pro_curve()
-    limit = report.fpr_limit
-    axis.fill_between(*thinned(*curve_up_to(fpr, pro, limit)), facecolor=(GREEN, 0.2), edgecolor=GREEN, hatch="..",
-                      linewidth=0)
-    axis.plot(*thinned(fpr, pro), color=GREEN)
-    axis.axvline(limit, color=GREY, linestyle="dashed", linewidth=1)
-    # A limit far to the right leaves no room beside it.
-    side, place = ("left", 6) if limit <= 0.6 else ("right", -6)
-    axis.annotate(f"AUPRO {report.aupro:.3f}:\nmean height up to\nFPR limit {limit:g}", (limit, 0.1), (place, 0),
-                  textcoords="offset points", ha=side, backgroundcolor="white")
-    axis.set(title="PRO", ylabel="per-region overlap, mean over regions", xlabel="false-positive rate of pixels")
+    square = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
+    with canvas(1, 1 + (report.pixels is not None), 4.2) as (figure, ((axis, *beside),)):
+        for area, (fpr, tpr, _), colour, line in curves:
+            axis.plot(*thinned(fpr, tpr), color=colour, linestyle=line, label=area)
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance 0.500")
+        axis.set(**square, title="ROC", ylabel="true-positive rate", xlabel="false-positive rate")
+        axis.legend(loc="lower right")
+        if report.pixels:
+            fpr, pro, _ = report.pixels.pro_curve()
+            beside[0].fill_between(*thinned(*curve_up_to(fpr, pro, limit)), facecolor=(GREEN, 0.2), edgecolor=GREEN,
+                                   hatch="..", linewidth=0)
+            beside[0].plot(*thinned(fpr, pro), color=GREEN)
+            beside[0].axvline(limit, color=GREY, linestyle="dashed", linewidth=1)
+            # A limit far to the right leaves no room beside it.
+            side, place = ("left", 6) if limit <= 0.6 else ("right", -6)
+            beside[0].annotate(f"AUPRO {report.aupro:.3f}:\nmean height up to\nFPR limit {limit:g}", (limit, 0.1),
+                               (place, 0), textcoords="offset points", ha=side, backgroundcolor="white")
+            beside[0].set(**square, title="PRO", ylabel="per-region overlap, mean over regions",
+                          xlabel="false-positive rate of pixels")
+    figure.summary = "Areas: " + ", ".join(area for area, *_ in curves)
+    figure.summary += f", AUPRO {report.aupro:.3f} up to FPR {limit:g}." if report.pixels else "; no masks."
+    return figure
 
 
 def loss_curve(run: Run) -> Figure:

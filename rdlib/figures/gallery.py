@@ -1,17 +1,16 @@
 """Draw test images beside their ground truth and their anomaly maps."""
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from rdlib.datasets.samples import GOOD
 from rdlib.evaluation.report import Report
-from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, outline
-from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
+from rdlib.figures.canvas import Figure, canvas, check_finite, outline
+from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH, counted, number
 from rdlib.utils.errors import checked
 
 
@@ -33,19 +32,20 @@ def examples(report: Report, n: int = 6) -> list[int]:
     Raises:
         ValueError: n is below 1.
     """
-    groups: dict[str, list[int]] = {}  # the typical image of each type, then its hardest ones
-    for kind in sorted(set(report.defect_types)):
+    groups = []  # for each type its typical image, then its hardest ones
+    for kind in sorted(set(report.defect_types), key=lambda kind: (kind != GOOD, kind)):
         members = np.flatnonzero(report.defect_types == kind)
         members = members[np.argsort(report.scores[members], kind="stable")]
         typical = members[(len(members) - 1) // 2]
         hardest = members[::-1] if kind == GOOD else members
-        groups[kind] = [int(i) for i in (typical, *hardest[hardest != typical])]
-    good, kinds = [groups.pop(GOOD)] if GOOD in groups else [], list(groups.values())
-    if len(kinds) > (room := n - len(good)):
-        kinds.sort(key=lambda group: report.scores[group[0]])
-        kinds = [kinds[i] for i in np.linspace(0, len(kinds) - 1, room).round().astype(int)]
-    chosen = sorted((rank, g) for g, group in enumerate(good + kinds) for rank in range(len(group)))[:n]
-    return [(good + kinds)[g][rank] for g, rank in sorted((g, rank) for rank, g in chosen)]
+        groups.append([int(i) for i in (typical, *hardest[hardest != typical])])
+    if len(groups) > n:
+        first = int(GOOD in report.defect_types)
+        kinds = sorted(groups[first:], key=lambda group: report.scores[group[0]])
+        spread = np.linspace(0, len(kinds) - 1, n - first).round().astype(int)
+        groups = groups[:first] + [kinds[i] for i in spread]
+    chosen = [i for rank in zip_longest(*groups) for i in rank if i is not None][:n]
+    return [i for group in groups for i in group if i in chosen]
 
 
 def contour_threshold(report: Report) -> tuple[float, str]:
@@ -95,7 +95,17 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
     scale = Normalize(maps.min(), maps.max())  # shared by every map and the color bar
     with canvas(len(indices), len(columns), height) as (figure, axes):
         for row, i in zip(axes, indices, strict=True):
-            mappable = _gallery_row(row, report, i, value, scale)
+            for axis in row:
+                axis.imshow(report.image(i))
+                axis.set_axis_off()
+            title = f"{report.defect_types[i]}, score {number(report.scores[i])}"
+            row[0].set_title(title, loc="left", fontsize=9, pad=3)
+            if truth:
+                shown = np.where(report.unknown[i], 0.5, report.masks[i])
+                row[1].imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                outline(row[-1], report.masks[i], TRUTH)
+            outline(row[-1], report.maps[i] >= value, MARKED)
+            mappable = row[-2].imshow(report.maps[i], norm=scale)
         for axis, name in zip(axes[0], columns, strict=True):
             axis.annotate(name, (0.5, 1), (0, 20), ha="center", xycoords="axes fraction", textcoords="offset points",
                           weight="bold", annotation_clip=False)
@@ -108,19 +118,6 @@ def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *,
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
     figure.summary = _gallery_summary(report, indices, f"at {number(value)} ({origin})", maps >= value)
     return figure
-
-
-def _gallery_row(row: Sequence[Axes], report: Report, i: int, value: float, scale: Normalize) -> AxesImage:
-    for axis in row:
-        axis.imshow(report.image(i))
-        axis.set_axis_off()
-    row[0].set_title(f"{report.defect_types[i]}, score {number(report.scores[i])}", loc="left", fontsize=9, pad=3)
-    if report.pixels:
-        truth = np.where(report.unknown[i], 0.5, report.masks[i])
-        row[1].imshow(truth, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        outline(row[-1], report.masks[i], TRUTH)
-    outline(row[-1], report.maps[i] >= value, MARKED)
-    return row[-2].imshow(report.maps[i], norm=scale)
 
 
 def _gallery_summary(report: Report, indices: list[int], threshold: str, marked: NDArray) -> str:

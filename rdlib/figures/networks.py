@@ -4,15 +4,14 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rdlib.datasets.samples import Item
-from rdlib.figures.canvas import Figure, canvas, number, outline
-from rdlib.figures.style import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH
+from rdlib.figures.canvas import Figure, canvas, outline
+from rdlib.figures.style import BLUE, GREY, HALO, ORANGE, TRUTH, WIDTH, number
 from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import check_choice
 
@@ -61,26 +60,24 @@ def panels(rows: Sequence[Sequence[Panel | None]], label: str = "", *, scale: st
         for i, row in enumerate(grid):
             shared = {"row": maps[i], "all": every, "own": []}[scale]
             norm = Normalize(min(v.min() for _, v in shared), max(v.max() for _, v in shared)) if shared else None
-            for axis, panel in zip(axes[i], row, strict=True):
+            for axis, cell in zip(axes[i], row, strict=True):
                 axis.set_axis_off()
-                if panel:
-                    _draw_panel(axis, *panel, norm)
+                if not cell:
+                    continue
+                panel, values = cell
+                axis.imshow(values if values.ndim == 2 else values.transpose(1, 2, 0).clip(0, 1), norm=norm)
+                axis.set_title(panel.title, fontsize=9)
+                if panel.region is not None:
+                    outline(axis, as_truth(panel.region), TRUTH)
+                if panel.mark is not None:
+                    axis.plot(*panel.mark[::-1], "+", color=ORANGE, markersize=11, markeredgewidth=2.2,
+                              path_effects=HALO)
             if norm and (scale == "row" or i == len(grid) - 1):
                 beside, shrink = (axes[i], 1) if scale == "row" else (axes, 0.8)
                 figure.colorbar(ScalarMappable(norm), ax=beside, label=label, shrink=shrink, pad=0.01)
     figure.summary = (f"{label[:1].upper() + label[1:] or 'Maps'}, lowest to highest: "
                       + "; ".join(f"{title} {number(v.min())} to {number(v.max())}" for title, v in every) + ".")
     return figure
-
-
-def _draw_panel(axis: Axes, panel: Panel, values: NDArray, norm: Normalize | None) -> None:
-    axis.imshow(values if values.ndim == 2 else values.transpose(1, 2, 0).clip(0, 1), norm=norm)
-    axis.set_title(panel.title, fontsize=9)
-    if panel.region is not None:
-        outline(axis, as_truth(panel.region), TRUTH)
-    if panel.mark is not None:
-        axis.plot(panel.mark[1], panel.mark[0], "+", color=ORANGE, markersize=11, markeredgewidth=2.2,
-                  path_effects=HALO)
 
 
 def pictures(items: Sequence[Item], titles: Sequence[str], columns: int, summary: str, *,

@@ -1,4 +1,4 @@
-"""Provide the look of all figures: colors, line styles, sizes."""
+"""Provide the look of all figures: colors, line styles, sizes, numbers in words."""
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#767676"
@@ -17,3 +17,13 @@ UNIT = "cosine distance, summed over 3 scales"
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]  # a bright line stays visible on it
 TRUTH: dict = {"color": "white", "linestyle": "solid", "linewidth": 1.5, "path_effects": HALO}
 MARKED: dict = TRUTH | {"color": ORANGE, "linestyle": "dashed"}
+
+
+def number(value: float) -> str:
+    """Format a number with three significant digits."""
+    return f"{value:#.3g}"
+
+
+def counted(n: int, noun: str) -> str:
+    """Format a count and its noun, such as "1 image" or "2 images"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -6,7 +6,8 @@ from html import escape, unescape
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rdlib.reproduction.results import METRICS, NOT_RUN, Results
+from rdlib.reproduction.results import NOT_RUN
+from rdlib.utils.errors import check_choice
 
 # Backgrounds: light blue and orange of Okabe and Ito, gray; black text is readable on each.
 MORE, LESS, ABSENT = (f"background-color: {colour}; color: black" for colour in ("#cfe6f5", "#fadcc3", "#efefef"))
@@ -36,11 +37,10 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
         A pandas Styler. The same input gives the same HTML.
 
     Raises:
-        KeyError: `differences` names a column that does not exist.
+        ValueError: `differences` names a column that does not exist.
     """
-    if unknown := set(differences) - set(frame.columns):
-        raise KeyError(f"The table has no column {', '.join(map(str, unknown))}. Choose from "
-                       f"{', '.join(map(str, frame))}.")
+    for column in differences:
+        check_choice("column", column, list(frame))
 
     def difference(value: float) -> str:
         sign = "= " if not round(value, digits) else "▲ +" if value > 0 else "▼ −"
@@ -63,26 +63,3 @@ def styled(frame: pd.DataFrame, title: str, differences: Sequence = (), *, digit
     table.map(lambda value: ABSENT if pd.isna(value) or value == NOT_RUN else "", subset=others)
     table.format(difference, na_rep="–", subset=list(differences)).map(colour, subset=list(differences))
     return table if named else table.hide(axis="index")
-
-
-def compare(results: Results, reference: str) -> Styler:
-    """Compare every row of a table with a reference row, by image AUROC and AUPRO.
-
-    Args:
-        results: results of the table.
-        reference: label of the row to compare with.
-
-    Returns:
-        A pandas Styler with a line for every row, also for rows without results. It shows `value`, `difference` and
-        `verdict` of `Results.effects` for each metric, and `seeds`.
-
-    Raises:
-        ValueError: the table has no such row.
-    """
-    parts: dict[str, pd.Series] = {}
-    for metric in ("image_auroc", "aupro"):
-        found, name = results.effects(reference, metric).set_index("row").rename_axis(None), METRICS[metric]
-        parts |= {name: found["value"], f"Δ {name}": found["difference"], f"{name}: verdict": found["verdict"]}
-    parts["seeds"] = found["seeds"]
-    title = f"{results.table.title}: {', '.join(filter(None, results.categories)) or results.benchmark.title}"
-    return styled(pd.DataFrame(parts), title, [name for name in parts if name.startswith("Δ")])

@@ -2,6 +2,6 @@
 
     image, mask = render("leather", seed=7, defect="cut", strength=0.6)
 """
-from rdlib.synthetic.scenes import CATEGORIES, DAMAGE, DEFECTS, MIN_SIZE, OBJECTS, TEXTURES, Scene, render, scene_list
+from rdlib.synthetic.scenes import CATEGORIES, DEFECTS, MIN_SIZE, OBJECTS, TEXTURES, Scene, render, scene_list
 
-__all__ = ["CATEGORIES", "DAMAGE", "DEFECTS", "MIN_SIZE", "OBJECTS", "TEXTURES", "Scene", "render", "scene_list"]
+__all__ = ["CATEGORIES", "DEFECTS", "MIN_SIZE", "OBJECTS", "TEXTURES", "Scene", "render", "scene_list"]

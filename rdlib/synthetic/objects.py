@@ -1,18 +1,21 @@
 """Draw manufactured objects seen from above. Every seed changes their place, angle and light a little."""
-from functools import partial
-
 import numpy as np
 from numpy.random import Generator
 
 from rdlib.synthetic.noise import angle, cells, cosine, direction, line_noise, norm, rough_noise, smooth_noise, uniform
-from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, in_box, in_ring, inside, mix, relief, shadow
+from rdlib.synthetic.surface import Fault, Surface, bell, box, colour, inside, mix, relief, shadow
 
 
 def placed(s: Surface, rng: Generator, place: tuple[float, float], tilt: float, half_u: float, half_v: float
            ) -> tuple[np.ndarray, np.ndarray]:
     """Choose a place and a tilt for an object. Return coordinates on it, and let defects fall within the half sides."""
     x, y, turns = uniform(rng, *place), uniform(rng, *place), uniform(rng, -tilt, tilt)
-    s.spot = partial(in_box, turns, x, y, half_u, half_v)
+
+    def on_the_object(rng: Generator) -> tuple[float, float]:
+        (right, down), u, v = direction(turns), uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
+        return x + right * u - down * v, y + down * u + right * v
+
+    s.spot = on_the_object
     return s.along(turns, x, y)
 
 
@@ -46,7 +49,12 @@ def gear(s: Surface, rng: Generator, fault: Fault | None) -> None:
     mat = colour(52, 80, 90) * (1 + 0.2 * smooth_noise(rng, s.size, 120) + 0.08 * smooth_noise(rng, s.size, 6))
     s.image = mix(mat * shadow(s, body, 0.018), steel, body)
     s.part, s.beneath, s.flesh, s.edge = body, mat, colour(60, 62, 68), 0.004
-    s.spot = partial(in_ring, x, y, 0.12, 0.3)
+
+    def between_hub_and_teeth(rng: Generator) -> tuple[float, float]:
+        (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, 0.12, 0.3)
+        return x + radius * right, y + radius * down
+
+    s.spot = between_hub_and_teeth
 
 
 def capsule(s: Surface, rng: Generator, fault: Fault | None) -> None:

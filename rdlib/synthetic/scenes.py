@@ -8,7 +8,6 @@ A moved part is marked at its old and its new place. A missing part is marked to
 The tests record hashes of the pixels. These hashes hold on x86-64 with and without AVX, for numpy 1.26 and 2.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -34,9 +33,6 @@ DEFECTS = TEXTURES | OBJECTS
 CATEGORIES = tuple(DEFECTS)
 MIN_SIZE = 64
 VISIBLE = 2.0  # gray levels: smaller differences from the good image are no defect
-
-DAMAGE: dict[str, Any] = {kind: getattr(defects, kind) for kind in sorted(set().union(*DEFECTS.values()))
-                          if hasattr(defects, kind)}  # the others are faulty parts
 
 
 @dataclass(frozen=True)
@@ -138,10 +134,10 @@ def build_surface(category: str, seed: int, size: int, fault: Fault | None) -> S
 def damaged(good: Surface, category: str, seed: int, defect: str, strength: float) -> np.ndarray:
     """Draw the scene with the defect, painted over it or as a faulty part: (3, size, size) in linear light."""
     rng = stream(category, defect, seed=seed)
-    if defect not in DAMAGE:
+    if not hasattr(defects, defect):  # a faulty part
         return build_surface(category, seed, good.size, Fault(defect, strength, rng)).image
     image = good.image
-    for cover, layer in DAMAGE[defect](good, rng, strength):
+    for cover, layer in getattr(defects, defect)(good, rng, strength):
         image = mix(image, layer, cover)
     return image
 

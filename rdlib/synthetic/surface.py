@@ -150,15 +150,3 @@ def stroke(s: Surface, points: np.ndarray, reach: float = 0.04) -> tuple[np.ndar
 def anywhere(rng: Generator) -> tuple[float, float]:
     """Draw a random place (x, y) that is not close to the image's border."""
     return uniform(rng, 0.2, 0.8), uniform(rng, 0.2, 0.8)
-
-
-def in_ring(x: float, y: float, low: float, high: float, rng: Generator) -> tuple[float, float]:
-    """Draw a random place between two distances from (x, y)."""
-    (right, down), radius = direction(uniform(rng, 0, 1)), uniform(rng, low, high)
-    return x + radius * right, y + radius * down
-
-
-def in_box(turns: float, x: float, y: float, half_u: float, half_v: float, rng: Generator) -> tuple[float, float]:
-    """Draw a random place in a rectangle around (x, y) whose long side points at `turns`."""
-    (right, down), u, v = direction(turns), uniform(rng, -half_u, half_u), uniform(rng, -half_v, half_v)
-    return x + right * u - down * v, y + down * u + right * v

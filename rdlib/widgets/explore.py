@@ -5,11 +5,8 @@ import numpy as np
 from rdlib.anomaly_map import FUSIONS
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.detector import Distillation
-from rdlib.figures.picture import heat
 from rdlib.widgets.interactive import InteractiveModel, Settings
-from rdlib.widgets.parts import MapPanels, Panel, control, factor_slider, follow, side_by_side
-
-SCALE_NAMES = ("fine", "middle", "coarse")
+from rdlib.widgets.parts import MapPanels, control, factor_slider, side_by_side
 
 
 def defect_explorer(model: Distillation, data: AnomalyData) -> "DefectExplorer":
@@ -42,24 +39,18 @@ class DefectExplorer(widgets.VBox):
         self.kind = control(widgets.Dropdown, "defect type", next((k for k in kinds if k != GOOD), GOOD), options=kinds)
         self.number = control(widgets.IntSlider, "number", 0, max=0, tooltip="Number of the image within its type.")
         self.weights = [control(widgets.FloatSlider, name, weight, max=2, tooltip=f"Weight of the {name} scale.")
-                        for name, weight in zip(SCALE_NAMES, own.weights, strict=True)]
+                        for name, weight in zip(("fine", "middle", "coarse"), own.weights, strict=True)]
         self.fusion = control(widgets.Dropdown, "fusion", own.fusion, options=FUSIONS)
         self.sigma = control(widgets.FloatSlider, "smoothing (px)", own.sigma, max=8, step=0.5,
                              tooltip="Standard deviation of the Gaussian, in pixels of the image.")
         self.factor = factor_slider()
-        self.reset = widgets.Button(description="the model's own settings", layout=widgets.Layout(width="16em"))
         self.panels = MapPanels()
-        self.scales = [Panel(name, f"Distance at the {name} scale, before it is weighted.", "128px")
-                       for name in SCALE_NAMES]
-        self.scales_top = max(self.interactive.reference.max().item(), 1e-12)
-        self.controls = [*self.weights, self.fusion, self.sigma, self.factor]
         self._count()
         self.kind.observe(lambda change: self._count(), names="value")
-        follow([self.kind, self.number, *self.controls], self.update)
-        self.reset.on_click(lambda button: self.reset_settings())
+        for part in (self.kind, self.number, *self.weights, self.fusion, self.sigma, self.factor):
+            part.observe(lambda change: self.update(), names="value")
         super().__init__([side_by_side(widgets.VBox([self.kind, self.number, self.sigma, self.factor]),
-                                       widgets.VBox([*self.weights, self.fusion, self.reset])),
-                          self.panels, side_by_side(*self.scales)])
+                                       widgets.VBox([*self.weights, self.fusion])), self.panels])
         self.update()
 
     @property
@@ -79,14 +70,6 @@ class DefectExplorer(widgets.VBox):
         start = "" if any(weight.value for weight in self.weights) else "Every weight is 0; all three count as 1. "
         start += f"Image {self.index}, {self.kind.value}: "
         self.panels.show(self.interactive.view(self.index, self.settings), start)
-        for panel, values in zip(self.scales, self.interactive.scales(self.index).numpy(), strict=True):
-            panel.show(heat(values, self.scales_top))
-
-    def reset_settings(self) -> None:
-        """Set the controls to the model's own settings and the threshold to 1."""
-        own = self.interactive.settings
-        for widget, value in zip(self.controls, (*own.weights, own.fusion, own.sigma, own.factor), strict=True):
-            widget.value = value
 
     def _count(self) -> None:
         self.number.value, self.number.max = 0, int((self._defects == self.kind.value).sum()) - 1

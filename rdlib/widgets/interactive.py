@@ -4,7 +4,6 @@ Here, a threshold is a multiple of the map's highest value on good training imag
 set. The model has seen the training images, so such a threshold is a little low.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -47,8 +46,21 @@ def weighted_map(scales: Tensor, weights: Sequence[float] = (1, 1, 1), sigma: fl
     return gaussian_smooth(fuse(weighted, fusion), sigma)
 
 
-@dataclass(frozen=True)
-class Settings:
+def painted(image: Tensor, layer: NDArray) -> Tensor:
+    """Paint a layer over an image.
+
+    Args:
+        image: (3, H, W) float32 in [0, 1].
+        layer: (H, W, 4) uint8 RGBA, not premultiplied.
+
+    Returns:
+        The painted image, (3, H, W) float32 in [0, 1]; `image` is not changed.
+    """
+    paint = torch.from_numpy(layer.astype(np.float32) / 255).permute(2, 0, 1)
+    return image + paint[3:] * (paint[:3] - image)
+
+
+class Settings(NamedTuple):
     """The settings that turn three distance maps into one anomaly map, and its threshold.
 
     Args:

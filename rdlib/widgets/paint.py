@@ -1,16 +1,13 @@
 """Paint a defect on a good image, and see how map and score change."""
-from dataclasses import replace
-
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 
 from rdlib.datasets.samples import AnomalyData
 from rdlib.detector import Distillation
-from rdlib.synthetic.paint import painted
 from rdlib.widgets.canvas import PaintCanvas
-from rdlib.widgets.interactive import InteractiveModel
-from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, follow, photo, side_by_side
+from rdlib.widgets.interactive import InteractiveModel, painted
+from rdlib.widgets.parts import MapPanels, Panel, control, encoded, factor_slider, photo, side_by_side
 
 
 def draw_defect(model: Distillation, data: AnomalyData) -> "DrawDefect":
@@ -53,7 +50,7 @@ class DrawDefect(widgets.VBox):
         wipe.on_click(lambda button: self.clear())
         self.number.observe(lambda change: self.clear(), names="value")
         self.canvas.observe(lambda change: self.update() if change.new else None, names="layer")
-        follow([self.factor], self.update)
+        self.factor.observe(lambda change: self.update(), names="value")
         self.clear()
 
     @property
@@ -65,7 +62,7 @@ class DrawDefect(widgets.VBox):
     def update(self) -> None:
         """Compute and show the map of the painted image."""
         layer = self.layer
-        settings = replace(self.interactive.settings, factor=self.factor.value)
+        settings = self.interactive.settings._replace(factor=self.factor.value)
         view = self.interactive.view_of(painted(self._images[self.number.value], layer), settings, layer[..., 3] > 127)
         self.panels.show(view, f"Unpainted it scores {self._unpainted:.3f}. Now: ")
 

@@ -1,5 +1,4 @@
 """Provide the parts of the explorers: labeled sliders, images with a caption, a color bar, a readout."""
-from collections.abc import Callable, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -58,14 +57,10 @@ class Panel(widgets.VBox):
     8.1 does not show an image with one.
     """
 
-    def __init__(self, caption: str, hint: str, width: str = "264px", content: widgets.Widget | None = None):
+    def __init__(self, caption: str, hint: str, content: widgets.Widget | None = None):
         self.caption = widgets.HTML(f"<b title='{hint}'>{caption}</b>")
         self.image = widgets.Image(format="jpeg", layout=widgets.Layout(width="100%", height="auto"))
-        super().__init__([self.caption, content or self.image], layout=widgets.Layout(width=width, max_width="98%"))
-
-    def show(self, picture: Image.Image) -> None:
-        """Replace the image."""
-        self.image.value = encoded(picture)
+        super().__init__([self.caption, content or self.image], layout=widgets.Layout(width="264px", max_width="98%"))
 
 
 class MapPanels(widgets.VBox):
@@ -82,24 +77,13 @@ class MapPanels(widgets.VBox):
         super().__init__([side_by_side(*more, self.outlined, self.map), legend, self.words])
 
     def show(self, view: View, before: str = "") -> None:
-        """Show a view. The sentence starts with `before`."""
+        """Show a view, with marks at its threshold and score on the color bar. The sentence starts with `before`."""
         picture = draw_outlines(photo(view.image), view.map, view.threshold, view.mask)
-        self.outlined.show(picture)
-        self.map.show(heat(enlarged(view.map, picture.size), TOP * view.normal))
-        self.bar.value = colour_bar(view)
+        self.outlined.image.value = encoded(picture)
+        self.map.image.value = encoded(heat(enlarged(view.map, picture.size), TOP * view.normal))
+        colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, 9), bytes=True)[:, :3].tolist()
+        stops, top = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours), TOP * view.normal
+        threshold, score = (min(98, 100 * value / top) for value in (view.threshold, view.score))  # % of the width
+        self.bar.value = BAR.read_text(encoding="utf-8").format(stops=stops, threshold=threshold, score=score, low=0,
+                                                                normal=view.normal, top=top)
         self.words.value = f"<div role='status' class='rdlib-words'>{escape(before)}{view.verdict}</div>"
-
-
-def colour_bar(view: View) -> str:
-    """Draw a color bar from 0 to twice `normal` as HTML, with marks at the threshold and the image score."""
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, 9), bytes=True)[:, :3].tolist()
-    stops, top = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colours), TOP * view.normal
-    threshold, score = (min(98, 100 * value / top) for value in (view.threshold, view.score))  # % of the width
-    return BAR.read_text(encoding="utf-8").format(stops=stops, threshold=threshold, score=score, low=0,
-                                                  normal=view.normal, top=top)
-
-
-def follow(controls: Sequence[widgets.Widget], answer: Callable[[], None]) -> None:
-    """Call `answer` each time one of the controls changes."""
-    for control in controls:
-        control.observe(lambda change: answer(), names="value")

@@ -7,6 +7,7 @@ Random weights, batches of 8 random images. One JSON file per backbone, device, 
 data/results/costs, which replaces an older one; the tables are data/results/tables/complexity.csv and .md.
 """
 import argparse
+import copy
 import json
 import sys
 import time
@@ -18,11 +19,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rdlib import ReverseDistillation, best_device
 from rdlib.encoder import BACKBONES
-from rdlib.evaluation import count_flops, count_parameters
 from rdlib.reproduction.report import write_csv
 from rdlib.reproduction.store import provenance
 from rdlib.utils.files import written_atomically
@@ -31,6 +32,23 @@ from rdlib.utils.hardware import peak_memory_mib
 RESULTS = Path(__file__).parents[2] / "data" / "results"
 BATCH = 8
 TITLE = "Parameters, operations, memory, speed"
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count weights and biases, frozen or not, without BatchNorm's running statistics."""
+    return sum(value.numel() for key, value in network.state_dict().items() if not key.endswith(STATISTICS))
+
+
+def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
+    """Count the operations of a model's convolutions for one image (H, W); a multiplication and an addition are two.
+
+    A copy of the model runs on torch's meta device, which computes only shapes.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, 3, *size, device="meta"))
+    return counter.get_total_flops()
 
 
 def synchronize(device: torch.device) -> None:

@@ -8,11 +8,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from rdlib import ReverseDistillation, load_dataset
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
-from rdlib.synthetic.paint import spot
 from rdlib.widgets import DefectExplorer, DrawDefect
 from rdlib.widgets.interactive import InteractiveModel
 
@@ -37,9 +37,15 @@ def callbacks(interactive: InteractiveModel) -> Iterator[tuple[str, int, Callabl
     explorer.kind.value = "good"
     yield "defect explorer: new image", NETWORK, lambda k: setattr(explorer.number, "value", 1 + k)
     board = DrawDefect(interactive)
-    size = interactive.data.test.size
-    yield "draw a defect: stroke", NETWORK, lambda k: setattr(board.canvas, "layer", spot(
-        size, 0.3 + 0.05 * k, 0.3, 0.03).tobytes())
+    yield "draw a defect: stroke", NETWORK, lambda k: setattr(board.canvas, "layer", stroke(
+        interactive.data.test.size, k))
+
+
+def stroke(size: tuple[int, int], k: int) -> bytes:
+    """Return the k-th layer of paint, a brown square on an (H, W) image."""
+    layer = np.zeros((*size, 4), np.uint8)
+    layer[16:32, 8 * k:8 * k + 16] = (70, 48, 30, 255)
+    return layer.tobytes()
 
 
 def main() -> None:
