@@ -195,7 +195,8 @@ def test_an_error_of_a_library_that_writes_is_an_error_of_the_file(error, tmp_pa
     assert caught.value.errno == errno.EIO and caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("wrong"), OSError("wrong"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("wrong"), OSError("wrong"), KeyboardInterrupt(),
+                                   ConnectionResetError(errno.ECONNRESET, "reset"), BrokenPipeError(32, "pipe")])
 def test_other_errors_are_raised_unchanged(error, tmp_path):
     with pytest.raises(type(error)) as caught, written_atomically(tmp_path / "a.ckpt") as temporary:
         temporary.write_bytes(b"half")

@@ -84,7 +84,7 @@ def explained(path: Path, what: str, advice: str = "Choose another name or place
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
         if not isinstance(error, OSError) and any(words in str(error) for words in WRITERS):
             number, reason = errno.EIO, str(error).partition("\n")[0]
-        if not number or not reason:  # not about a file, or in words already
+        if not number or not reason or isinstance(error, (ConnectionError, TimeoutError)):  # no file's, or in words
             raise
         if number in FULL:
             reason, advice = "the disk is full", "Free some space, or choose a place on another disk."
