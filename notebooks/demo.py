@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from rdlib.datasets import load_dataset
 from rdlib.datasets.check import check
 from rdlib.utils.errors import DataError
-from rdlib.utils.files import written_atomically
+from rdlib.utils.files import check_writable, written_atomically
 
 NOTEBOOK = Path(__file__).with_name("00_quickstart.ipynb")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -164,6 +164,10 @@ def main() -> int:
     args = parser.parse_args()
     sys.stdout.reconfigure(errors="surrogateescape")  # a path may be no UTF-8
     folder, model = "", args.out.resolve() / "model.safetensors"
+    try:
+        check_writable(model, "Choose another folder by --out.")
+    except OSError as error:
+        sys.exit(str(error))
     if args.data:
         tilde = args.data.startswith("~/") and not Path(args.data).exists()  # most shells leave DATA=~/x alone
         folder = str((Path(args.data).expanduser() if tilde else Path(args.data)).resolve())

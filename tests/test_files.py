@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -194,7 +195,8 @@ def test_an_error_of_a_library_that_writes_is_an_error_of_the_file(error, tmp_pa
     assert caught.value.errno == errno.EIO and caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("wrong"), OSError("wrong"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("wrong"), OSError("wrong"), KeyboardInterrupt(),
+                                   ConnectionResetError(errno.ECONNRESET, "reset"), BrokenPipeError(32, "pipe")])
 def test_other_errors_are_raised_unchanged(error, tmp_path):
     with pytest.raises(type(error)) as caught, written_atomically(tmp_path / "a.ckpt") as temporary:
         temporary.write_bytes(b"half")
@@ -266,3 +268,18 @@ def test_a_table_of_stored_results_needs_no_place_for_checkpoints(tmp_path, caps
     monkeypatch.setenv("RDLIB_DATA", "/dev/null/none")
     assert cli.main(["reproduce", "main", "--tables", str(tmp_path)]) == 0
     assert (tmp_path / "main-synthetic.csv").exists() and "AUROC" in capsys.readouterr().out
+
+
+def test_a_killed_export_leaves_neither_processes_nor_files(tmp_path):
+    """Its workers end with it; else they would hold their memory until the machine is started again."""
+    psutil = pytest.importorskip("psutil")
+    process = in_process("import sys\nfrom rdlib.synthetic.export import export\nprint(flush=True)\n"
+                         "export('weave', sys.argv[1], size=256, jobs=2, progress=False)", tmp_path)
+    while not (workers := psutil.Process(process.pid).children()) or not list(tmp_path.rglob("*.png")):
+        time.sleep(0.02)
+    kill(process)
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert gone and not alive
+    with temporary_folder(tmp_path):
+        assert len(list((tmp_path / UNFINISHED).iterdir())) == 1
+    assert not list(tmp_path.iterdir())

@@ -2,10 +2,14 @@
 
 OUT/CATEGORY/train/good/000.png, test/good/000.png, test/TYPE/000.png, ground_truth/TYPE/000_mask.png
 """
+import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from PIL import Image
 from tqdm.auto import tqdm
@@ -45,10 +49,20 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
     folder = Path(out) / category
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
-    with folder_written_atomically(folder) as partial, ProcessPoolExecutor(jobs) as pool:
+    with folder_written_atomically(folder) as partial, ProcessPoolExecutor(
+            jobs, initializer=_end_with_parent) as pool:
         work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
         list(tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None))
     return folder
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; else it would wait for work for ever."""
+    def wait(parent: Any) -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, args=[parent_process()], daemon=True).start()
 
 
 def _write(job: tuple[Path, int, Scene, str, int]) -> None:

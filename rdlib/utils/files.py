@@ -62,7 +62,8 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
         yield temporary
         for file in [temporary, *temporary.rglob("*")]:
             if file.is_file():
-                _reach_disk(file)  # else a power cut after the rename leaves an empty file
+                with file.open("r+b" if os.name == "nt" else "rb") as opened:
+                    os.fsync(opened.fileno())  # else a power cut after the rename leaves an empty file
         os.replace(temporary, path)
 
 
@@ -72,13 +73,6 @@ def check_writable(path: Path, advice: str = "Choose another name or place.") ->
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         (folder / "new").write_bytes(bytes(4096))
-        _reach_disk(folder / "new")
-
-
-def _reach_disk(file: Path) -> None:
-    """Wait until the content of a file is on the disk."""
-    with open(os.open(file, os.O_RDWR if os.name == "nt" else os.O_RDONLY), "rb") as opened:
-        os.fsync(opened.fileno())
 
 
 @contextmanager
@@ -88,9 +82,9 @@ def explained(path: Path, what: str, advice: str = "Choose another name or place
         yield
     except Exception as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
-        if any(words in str(error) for words in WRITERS):
+        if not isinstance(error, OSError) and any(words in str(error) for words in WRITERS):
             number, reason = errno.EIO, str(error).partition("\n")[0]
-        if not number or not reason:  # not about a file, or in words already
+        if not number or not reason or isinstance(error, (ConnectionError, TimeoutError)):  # no file's, or in words
             raise
         if number in FULL:
             reason, advice = "the disk is full", "Free some space, or choose a place on another disk."
