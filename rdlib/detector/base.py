@@ -92,7 +92,6 @@ class Detector(Shown, Saved):
         """Return the value of white in files of more than 8 bits a channel, or None."""
         return self.config.white
 
-    @checked
     def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],
                     white: float | None = None) -> None:
         """Note what the model was trained on. Its threshold becomes None, since it was chosen for other weights.
