@@ -264,3 +264,16 @@ def test_a_folder_in_the_place_of_a_result_counts_as_missing(tmp_path):
 def test_every_recorded_result_is_read(recwarn):
     folder = Path(__file__).parents[1] / "data/results/runs"
     assert len(ResultStore(folder).read_all()) == len(list(folder.glob("*.json"))) > 200 and not recwarn.list
+
+
+@pytest.mark.parametrize(("field", "change"), [
+    ("fpr_limit", lambda limit: np.array(-0.3)), ("fpr_limit", lambda limit: np.array(math.nan)),
+    ("maps", lambda maps: maps * math.nan), ("maps", lambda maps: maps[:, :, :9]),
+    ("scores", lambda scores: scores[:, None]),
+    ("maps", lambda maps: maps.astype(str)), ("unknown", lambda masks: masks[0])])
+def test_a_report_file_with_other_content_is_refused(parts, field, change, tmp_path):
+    parts["report"].save(tmp_path / "report.npz")
+    with np.load(tmp_path / "report.npz") as file:
+        np.savez(tmp_path / "report.npz", **{**file, field: change(file[field])})
+    with pytest.raises(ValueError, match="cannot be read as a report"):
+        Report.load(tmp_path / "report.npz")

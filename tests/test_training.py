@@ -345,7 +345,8 @@ def test_the_callers_switches_change_nothing(switch, cache):
     ({"epochs": True}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"batch_size": 2.0}, "batch_size"),
     ({"seed": -1}, "seed must be a whole number from 0"), ({"seed": 1.5}, "seed"), ({"seed": 2**40}, "seed"),
     ({"checkpoint_every": 0}, "checkpoint_every"), ({"num_workers": -1}, "num_workers"),
-    ({"loss": ["flattened"]}, "no loss"), ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"),
+    ({"loss": ["flattened"]}, r"loss must be a str; got \['flattened'\]"),
+    ({"cache": "no"}, "no cache 'no'. Choose one of: True, False, auto"),
     ({"precision": "half"}, "precision 'half'"),
 ])
 def test_arguments_that_make_no_sense_are_refused(options, message):

@@ -19,9 +19,9 @@ from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.threshold import agreed_size
-from rdlib.utils.arrays import as_array, as_size, as_truth
+from rdlib.utils.arrays import as_array, as_finite, as_size, as_truth
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError, NotFiniteError, checked
+from rdlib.utils.errors import DataError, NotFiniteError, check_number, checked
 from rdlib.utils.files import written_atomically
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
@@ -127,6 +127,9 @@ class Report(Shown):
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
                 rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
+                if not (maps.ndim == 3 and scores.ndim == 1 and maps.shape == masks.shape == unknown.shape):
+                    raise ValueError(f"maps {maps.shape}, scores {scores.shape}, masks {masks.shape}")
+                as_finite(maps, "maps"), as_finite(scores, "scores"), check_number("fpr_limit", limit.item(), "(0, 1]")
                 known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
                 threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
         except Exception as error:  # errors about damaged files have no common base
