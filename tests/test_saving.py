@@ -277,7 +277,7 @@ def test_a_changed_bit_anywhere_in_a_models_file_is_found(tmp_path):
         changed = bytearray(whole)
         changed[place] ^= 1 << draw.integers(8)
         path.write_bytes(changed)
-        with pytest.raises(WeightsError, match=r"m\.safetensors (cannot be read|holds|was saved with|is not as it was)"):
+        with pytest.raises(WeightsError, match=r"m\.safetensors (cannot be read|holds|was saved|is not as it was)"):
             rdlib.load(path)
     path.write_bytes(whole)
     assert rdlib.load(path).threshold == model.threshold
@@ -285,7 +285,7 @@ def test_a_changed_bit_anywhere_in_a_models_file_is_found(tmp_path):
 
 WRONG = {
     "sigma": [math.nan, math.inf, 1e308, -1, 257, "4", None, True], "normalize": ["x", [], math.nan, -1, 1],
-    "image_size": ["64", [64, 64, 64], [-64, 64], [0, 0], [1e9, 1e9], [65, 65], [64, 32_000_000], {}, 64, [9., 9]],
+    "image_size": ["64", [64, 64, 64], [-64, 64], [0, 0], [1e9, 1e9], [65, 65], [64, 32 * 10**6], {}, 9, [9., 9]],
     "value_range": [[math.nan, 1], [1], [1, 0], "ab", 3, [0, 1, 2], [None, 1]], "white": [math.nan, 0, -1, "x", [255]],
     "scales": [None, 3, "12", [1, 1], [0], [], [1.5]], "score": [3, [], "mean"], "backbone": [18, "vgg16", None],
     "weights": [3, None], "version": [1], "size": [0, -1, 1.5, "2", True], "seed": [-1, 2**40], "coreset": ["yes"]}
