@@ -143,12 +143,10 @@ def test_models_of_other_dtypes_load_in_float32(dtype, tmp_path):
 
 
 def test_the_fingerprint_is_the_sha256_of_names_shapes_and_values():
-    teacher, other, own = TeacherEncoder(), TeacherEncoder(), hashlib.sha256()
-    state = teacher.state_dict()
-    own.update(f"dict {len(state)};".encode())
-    for name in sorted(state, key=repr):
-        value = state[name]
-        own.update(f"list 2;str {name!r};{value.dtype} {tuple(value.shape)};".encode() + value.numpy().tobytes())
+    teacher, other = TeacherEncoder(), TeacherEncoder()
+    rows = sorted((repr(name), hashlib.sha256(f"{value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes()))
+                  for name, value in teacher.state_dict().items())
+    own = hashlib.sha256(f"tuple {('dict', *((name, row.hexdigest()) for name, row in rows))!r}".encode())
     assert fingerprint(teacher) == own.hexdigest() == fingerprint(teacher.to(memory_format=torch.channels_last))
     assert fingerprint(teacher.double()) == own.hexdigest()
     other.bn1.bias[3] = torch.nextafter(other.bn1.bias[3], torch.tensor(9.0))
