@@ -19,7 +19,8 @@ from rdlib.utils.errors import CheckpointError
 def written(tmp_path_factory):
     """A checkpoint, and the run that wrote it."""
     path = tmp_path_factory.mktemp("checkpoint") / "run.ckpt"
-    return path, fit(ForwardStudent("resnet18", weights=None), images(4, 32), 1, checkpoint=path, ema=0.5, progress=False)
+    model = ForwardStudent("resnet18", weights=None)
+    return path, fit(model, images(4, 32), 1, checkpoint=path, ema=0.5, progress=False)
 
 
 def empty(run):

@@ -143,12 +143,10 @@ def test_models_of_other_dtypes_load_in_float32(dtype, tmp_path):
 
 
 def test_the_fingerprint_is_the_sha256_of_names_shapes_and_values():
-    teacher, other, own = TeacherEncoder(), TeacherEncoder(), hashlib.sha256()
-    state = teacher.state_dict()
-    own.update(f"dict {len(state)};".encode())
-    for name in sorted(state, key=repr):
-        value = state[name]
-        own.update(f"list 2;str {name!r};{value.dtype} {tuple(value.shape)};".encode() + value.numpy().tobytes())
+    teacher, other = TeacherEncoder(), TeacherEncoder()
+    rows = sorted((repr(name), hashlib.sha256(f"{value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes()))
+                  for name, value in teacher.state_dict().items())
+    own = hashlib.sha256(f"tuple {('dict', *((name, row.hexdigest()) for name, row in rows))!r}".encode())
     assert fingerprint(teacher) == own.hexdigest() == fingerprint(teacher.to(memory_format=torch.channels_last))
     assert fingerprint(teacher.double()) == own.hexdigest()
     other.bn1.bias[3] = torch.nextafter(other.bn1.bias[3], torch.tensor(9.0))
@@ -277,7 +275,7 @@ def test_a_changed_bit_anywhere_in_a_models_file_is_found(tmp_path):
         changed = bytearray(whole)
         changed[place] ^= 1 << draw.integers(8)
         path.write_bytes(changed)
-        with pytest.raises(WeightsError, match=r"m\.safetensors (cannot be read|holds|was saved with|is not as it was)"):
+        with pytest.raises(WeightsError, match=r"m\.safetensors (cannot be read|holds|was saved|is not as it was)"):
             rdlib.load(path)
     path.write_bytes(whole)
     assert rdlib.load(path).threshold == model.threshold
@@ -285,7 +283,7 @@ def test_a_changed_bit_anywhere_in_a_models_file_is_found(tmp_path):
 
 WRONG = {
     "sigma": [math.nan, math.inf, 1e308, -1, 257, "4", None, True], "normalize": ["x", [], math.nan, -1, 1],
-    "image_size": ["64", [64, 64, 64], [-64, 64], [0, 0], [1e9, 1e9], [65, 65], [64, 32_000_000], {}, 64, [9., 9]],
+    "image_size": ["64", [64, 64, 64], [-64, 64], [0, 0], [1e9, 1e9], [65, 65], [64, 32 * 10**6], {}, 9, [9., 9]],
     "value_range": [[math.nan, 1], [1], [1, 0], "ab", 3, [0, 1, 2], [None, 1]], "white": [math.nan, 0, -1, "x", [255]],
     "scales": [None, 3, "12", [1, 1], [0], [], [1.5]], "score": [3, [], "mean"], "backbone": [18, "vgg16", None],
     "weights": [3, None], "version": [1], "size": [0, -1, 1.5, "2", True], "seed": [-1, 2**40], "coreset": ["yes"]}

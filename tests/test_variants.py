@@ -203,7 +203,8 @@ def test_no_smoothing_is_the_fused_map_itself():
 
 @pytest.mark.parametrize("option, message", [
     ({"bottleneck": "ocbe"}, "no bottleneck 'ocbe'. Choose one of: pre, pre_random, oce, mff_oce"),
-    ({"score": "mean"}, "no score 'mean'. Choose one of: max, sum"), ({"sigma": -1}, "sigma must be a number in .*-1"),
+    ({"score": "mean"}, "no score 'mean'. Choose one of: max, sum"),
+    ({"sigma": -1}, r"sigma must be a number in \[0, 256\]; got -1"),
     ({"fusion": "mean"}, "no fusion 'mean'. Choose one of: add, multiply")])
 def test_options_that_there_are_not(option, message):
     with pytest.raises(ValueError, match=message):

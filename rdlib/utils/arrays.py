@@ -58,9 +58,8 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
 
     Raises ValueError unless they are whole numbers from 1 to `MOST_SIDE`.
     """
-    sides = [size, size] if isinstance(size, Integral) else [*size] if isinstance(size, Sequence) else []
-    if len(sides) != 2 or not all(type(side) is not bool and isinstance(side, Integral) and 0 < side <= MOST_SIDE
-                                  for side in sides):
+    sides: list = [size, size] if isinstance(size, Integral) else [*size] if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(side, Integral) and 0 < int(side) <= MOST_SIDE for side in sides):
         raise ValueError("A size is (height, width) or the side of a square in pixels, whole numbers from 1 to "
                          f"{MOST_SIDE}; got {size!r:.60}.")
     return int(sides[0]), int(sides[1])
@@ -82,7 +81,7 @@ def digest(content: object) -> str:
         content = torch.from_numpy(np.array(content, content.dtype.newbyteorder("="), order="C", ndmin=1))
     if isinstance(content, Tensor):
         total = sha256(f"{content.dtype} {tuple(content.shape)}".encode())
-        total.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())  # NumPy has no bfloat16
+        total.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)  # NumPy has no bfloat16
         return total.hexdigest()
     if isinstance(content, dict):
         content = "dict", *sorted((repr(key), digest(value)) for key, value in content.items())
