@@ -1,5 +1,6 @@
 """Check a data set before training: what was read, what looks wrong, and what to do about it."""
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,17 @@ class Findings(Shown):
         return {**self.facts, **{f"warning {i}": text for i, text in enumerate(self.wrong, 1)},
                 "look at": names and f"{names}: far from the other training images. They may be fine. Move defective "
                 "ones to the test images."}
+
+
+def loaded(load: Callable[..., AnomalyData], **options) -> AnomalyData:
+    """Return the data set `load(**options)`. If only its masks are unclear, print what else is known, and raise."""
+    try:
+        return load(**options)
+    except DataError as error:
+        with suppress(DataError):
+            known = load(**options | {"mask_threshold": 0.0}).summary()
+            print("\n".join(f"{name}: {fact}" for name, fact in known.items() if fact and "note" not in name))
+        raise error
 
 
 def check(data: AnomalyData) -> Findings:
