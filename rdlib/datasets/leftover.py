@@ -9,7 +9,7 @@ from pathlib import Path
 from rdlib.datasets.names import place_in, place_role, role_of, without_labels
 from rdlib.images import EXTENSIONS, SYSTEM_FOLDERS
 from rdlib.masks import MaskRule, mask_codes
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, shown
 
 # files that are no images, by extension or, without one, by name
 QUIET = {f".{name}" for name in ("txt md rst cff bib odt json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html "
@@ -41,8 +41,7 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], rule: Mas
                 found[reason].append(path.name + (f" -> {path.readlink()}" if reason[1] == "broken link" else ""))
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
-        shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
-        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace(NAMES, shown)}")
+        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace(NAMES, shown(names))}")
     return lines
 
 

@@ -38,7 +38,11 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
         DataError: the files are missing or damaged, or the download failed.
     """
     names = CLASSES[family]
-    normal = _class_number(family, category)
+    numbers = {str(i): i for i in range(len(names))}
+    choices = numbers | {name.casefold(): i for i, name in enumerate(names)}
+    if category.casefold() not in choices:
+        check_choice(f"class of {family}", category, dict.fromkeys([*numbers, *names]))
+    normal = choices[category.casefold()]
     train, test = _digits() if family == "digits" else _torchvision_splits(family, root)
     for images, labels in (train, test):
         if len(images) != len(labels) or {*labels} - {*range(len(names))} or normal not in train[1]:
@@ -54,14 +58,6 @@ def one_against_rest(family: str, category: str, root: str | Path | None, size: 
     return AnomalyData(f"{family}/{names[normal]}", AnomalyDataset(good, size),
                        AnomalyDataset(samples(test, "test"), size, has_masks=False),
                        normalize=family == "cifar10")  # the official code does not normalize the gray data sets
-
-
-def _class_number(family: str, category: str) -> int:
-    names = CLASSES[family]
-    numbers = {str(i): i for i in range(len(names))} | {name.casefold(): i for i, name in enumerate(names)}
-    if category.casefold() not in numbers:
-        check_choice(f"class of {family}", category, dict.fromkeys([*map(str, range(len(names))), *names]))
-    return numbers[category.casefold()]
 
 
 def _digits() -> tuple[Split, Split]:
