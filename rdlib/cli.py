@@ -6,6 +6,7 @@ Each command is a function below. Its parameters are the command's arguments, an
 It imports what it needs when it runs, so `rdlib --help` is quick.
 """
 import io
+import os
 import re
 import shlex
 import signal
@@ -43,6 +44,9 @@ def check(*, page: Path | None = None, epochs: int | None = None, batch_size: in
     """
     from rdlib.datasets.check import check, loaded
     from rdlib.deploy.check import expected, write_check
+    from rdlib.utils.files import check_writable
+    if page:
+        check_writable(page)
     data = loaded(_data, **images)
     findings, words = check(data), expected(data, epochs, batch_size, backbone)
     print(f"{findings}\n{words}")
@@ -304,7 +308,11 @@ COMMANDS: list[Callable] = [check, train, score, export, data, reproduce, synthe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM."""
+    """Run one command. Return its exit status.
+
+    It is 0, 1 if the command failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM, and 141 if the reader of its
+    output has ended, such as `head`.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
             stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
@@ -313,13 +321,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add(commands, command)
-    options = vars(parser.parse_args(arguments))
-    fail = options.pop("fail")
     warnings.formatwarning = lambda message, *place: f"{message}\n"
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, which removes unfinished files
     try:
+        options = vars(parser.parse_args(arguments))
+        fail = options.pop("fail")
         return options.pop("run")(**options) or 0
+    except BrokenPipeError:
+        return 141  # as in a shell
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
@@ -328,6 +338,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"Stopped. {str(stop) or 'A file that was not finished has not been written.'}", file=sys.stderr)
         return 130
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:  # else Python would say so when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add(commands, command: Callable) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rdlib.utils.errors import WeightsError
-from rdlib.utils.files import shipped
+from rdlib.utils.files import shipped, written_atomically
 from rdlib.utils.hardware import neutral
 
 EMBEDDED = "resnet18_procedural.safetensors"
@@ -106,9 +106,9 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
     if not path.exists():
         timeout = socket.getdefaulttimeout()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             socket.setdefaulttimeout(30)  # torch.hub sets none: behind a firewall that drops packets it would hang
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+            with written_atomically(path) as temporary:
+                torch.hub.download_url_to_file(url, str(temporary), hash_prefix=prefix)
         except (OSError, HTTPException, RuntimeError) as error:  # unreachable, not HTTP, wrong hash
             raise WeightsError(f"The file {url} could not be downloaded ({error}). Get it on another machine and "
                                f"copy it to {path}, or use weights='embedded' or a file's path.") from error

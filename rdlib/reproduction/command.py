@@ -9,6 +9,7 @@ from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.runs import Machine, run_all
 from rdlib.reproduction.store import ResultStore, RunConfig
+from rdlib.utils.files import check_writable
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -32,9 +33,12 @@ def reproduce(args: argparse.Namespace) -> int:
             print("stored " if config in results.runs else "missing", config.key, config.label)
         return 0
     failed = {}
-    if not args.report:
-        store = ResultStore(args.results)
-        machine = Machine(args.device, dict(args.files), dict(args.root), str(data_root() / "checkpoints"))
+    check_writable(args.tables / f"{args.table}-{args.on}.md", "Choose another folder by --tables.")
+    if not args.report and set(results.configs) - results.runs.keys():
+        store, checkpoints = ResultStore(args.results), data_root() / "checkpoints"
+        check_writable(store.path(results.configs[0]), "Choose another folder by --results.")
+        check_writable(checkpoints / "run.ckpt", "Set RDLIB_DATA to a folder where you can write.")
+        machine = Machine(args.device, dict(args.files), dict(args.root), str(checkpoints))
         failed = run_all(results.configs, store, machine, jobs=args.jobs, progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)

@@ -78,7 +78,7 @@ def build(config: RunConfig, machine: Machine) -> Detector:
 
 
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:
-    """Execute one run: train and evaluate its model. On one CPU, equal settings give equal results, bit by bit.
+    """Execute one run: train and evaluate its model. On one CPU, equal settings give equal bits.
 
     A killed run resumes from its checkpoint.
 

@@ -44,8 +44,8 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
         checkpoint_every: int = 10, progress: bool = True) -> Run:
     """Train the trainable modules of a model on good images, with the official protocol as default.
 
-    On the CPU of one machine, equal arguments give equal weights bit for bit, also after an interruption. The caller's
-    autocast, grad mode and default dtype have no effect.
+    On one CPU and with the same number of threads, equal arguments give equal weights bit for bit, also after an
+    interruption. The caller's autocast, grad mode and default dtype have no effect.
 
     Args:
         model: `ReverseDistillation` or `ForwardStudent`; changed in place. Afterwards it is in eval mode, has no
