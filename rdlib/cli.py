@@ -226,7 +226,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
     Examples:
       rdlib reproduce
       rdlib reproduce ocbe --category weave --seeds 0 1 --jobs 2
-      rdlib reproduce main --on mvtec --root mvtec=/data/mvtec --weights wide_resnet50_2=weights.pth
+      rdlib reproduce ocbe --on mvtec --root mvtec=/data/mvtec --weights imagenet=weights.pth
 
     Args:
         table: name of the table; without it, the names are listed

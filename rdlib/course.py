@@ -23,7 +23,7 @@ from rdlib.training.checkpoint import fingerprint
 from rdlib.training.loop import fit
 from rdlib.training.run import Run
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import CheckpointError, check_choice
+from rdlib.utils.errors import CheckpointError, check_choice, checked
 from rdlib.utils.hardware import best_device, resolve_precision
 
 SHOWING = ("figures", "widgets", "reproduction", "deploy", "cli.py", "__main__.py")  # neither train nor map
@@ -64,6 +64,7 @@ class Lesson(NamedTuple):
     run: Run
 
 
+@checked
 def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 

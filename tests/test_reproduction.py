@@ -36,7 +36,7 @@ from rdlib.reproduction import (
     write_report,
 )
 from rdlib.reproduction.runs import build, evaluate_all, load
-from rdlib.reproduction.store import KEYS
+from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.utils.errors import DataError, NotFiniteError
 
 
@@ -205,7 +205,9 @@ def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(config, tmp_pa
 def filed(store, config, image, pixel, resampled):
     """A made-up result: metrics and what resampling gave, in units of 1e-4."""
     values = {"image_auroc": image, "pixel_auroc": pixel, "aupro": np.nan, "aupro_per_image": 0.5}
+    resampled = np.linspace(*resampled, RESAMPLES).tolist()
     store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "scored_by": {"123": values},
+                         "curve": {}, "losses": [],
                          "bootstrap": {"123": {"image_auroc": resampled}}, "versions": {"torch": "2"},
                          "hardware": "CPU", "seconds": 60.0, "peak_memory_mb": 100, "revision": "abc",
                          "date": "2026-01-01"})

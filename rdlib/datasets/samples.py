@@ -18,7 +18,7 @@ from rdlib.masks import UNKNOWN, MaskRule, load_mask, mask_rule
 from rdlib.synthetic import Scene
 from rdlib.utils.arrays import as_array
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, checked
 
 GOOD = "good"
 KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory if the whole data set needs less
@@ -214,6 +214,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         part.samples = [self.samples[i] for i in np.arange(len(self))[chosen if len(chosen) else []]]
         return part
 
+    @checked
     def split(self, fraction: float, seed: int = 0) -> tuple["AnomalyDataset", "AnomalyDataset"]:
         """Hold out random items, such as good images to choose a threshold on.
 
@@ -227,7 +228,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         Raises:
             ValueError: `fraction` is outside (0, 1), or one of the two would be empty.
         """
-        n = round(len(self) * fraction) if 0 < fraction < 1 else 0
+        n = round(len(self) * fraction)
         if not 0 < n < len(self):
             raise ValueError(f"Choose a fraction in (0, 1), with items on both sides; got {fraction} of {len(self)}.")
         part, rest = random_split(self, [n, len(self) - n], torch.Generator().manual_seed(seed))

@@ -21,7 +21,7 @@ from rdlib.detector import Distillation, Scorer, accepted_range, checked_images
 from rdlib.images import Images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import WeightsError, check_choice
+from rdlib.utils.errors import WeightsError, check_choice, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
 from rdlib.utils.version import __version__
@@ -50,6 +50,7 @@ class Pipeline(nn.Module):
         return maps, image_score(maps, config.score)
 
 
+@checked
 @neutral()
 def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | None = None, *,
                 images: Tensor | None = None, tolerance: float = 1e-4) -> float:
@@ -117,6 +118,7 @@ class OnnxDetector(Scorer):
 
     image_size = (0, 0)  # (H, W) that the model was exported for
 
+    @checked
     def __init__(self, path: str | Path):
         runtime = _import("onnxruntime")
         try:
@@ -132,6 +134,7 @@ class OnnxDetector(Scorer):
         """Return the description of the exported model, with its size."""
         return self._about
 
+    @checked
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Predict anomaly maps and image scores, as `Detector.predict` does.
 

@@ -24,7 +24,7 @@ from rdlib.detector import Scorer
 from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import DataError, NotFiniteError, check_choice
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice, checked
 from rdlib.utils.files import explained, written_atomically
 from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
@@ -33,6 +33,7 @@ DRAWN: dict[str, Any] = {"anomalous": lambda value: value == 1, "all": lambda va
 NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
+@checked
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
                  overlays: str = "anomalous", batch_size: int = 16, num_workers: int = 0, resume: bool = False,
                  progress: bool = True) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
     notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
     if notes:
-        warnings.warn("\n".join(notes), stacklevel=2)
+        warnings.warn("\n".join(notes), stacklevel=3)
     table.attrs["notes"] = notes
     return table
 

@@ -19,6 +19,7 @@ from rdlib.encoder import TeacherEncoder
 from rdlib.images import Images
 from rdlib.utils.arrays import as_size, as_truth
 from rdlib.utils.display import Shown
+from rdlib.utils.errors import checked
 from rdlib.utils.hardware import memory_format, neutral
 from rdlib.utils.version import __version__
 
@@ -34,6 +35,7 @@ class Detector(Shown, Saved):
     A subclass adds its networks in `_add_networks`. `load` can then build it without its constructor.
     """
 
+    @checked
     def _build(self, config: Config, weights: str | Path | None, seed: int) -> torch.Generator:
         """Build the model in place of `__init__`, and return the generator of its random weights.
 
@@ -90,6 +92,7 @@ class Detector(Shown, Saved):
         """Return the value of white in files of more than 8 bits a channel, or None."""
         return self.config.white
 
+    @checked
     def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],
                     white: float | None = None) -> None:
         """Note what the model was trained on. Its threshold becomes None, since it was chosen for other weights.
@@ -151,6 +154,7 @@ class Detector(Shown, Saved):
         """Compute the maps (B, H, W) of images (B, 3, H, W) before smoothing; higher is more anomalous."""
         raise NotImplementedError
 
+    @checked
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Compute smoothed anomaly maps and image scores; higher is more anomalous.
 

@@ -21,7 +21,7 @@ from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precisio
 from rdlib.threshold import agreed_size
 from rdlib.utils.arrays import as_array, as_size, as_truth
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError, NotFiniteError
+from rdlib.utils.errors import DataError, NotFiniteError, checked
 from rdlib.utils.files import written_atomically
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
@@ -197,6 +197,7 @@ class Report(Shown):
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
 
+@checked
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
     """Evaluate a model on a test set, in batches on the model's device.

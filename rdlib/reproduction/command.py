@@ -9,6 +9,7 @@ from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.runs import Machine, run_all
 from rdlib.reproduction.store import ResultStore, RunConfig
+from rdlib.utils.errors import check_choice
 from rdlib.utils.files import check_writable
 
 
@@ -17,7 +18,9 @@ def parse_pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
-    return name, str(Path(value).expanduser().resolve())  # a worker may run in another folder
+    if not (path := Path(value).expanduser().resolve()).exists():  # resolved: a worker may run in another folder
+        raise argparse.ArgumentTypeError(f"{text}: {path} does not exist")
+    return name, str(path)
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -50,5 +53,10 @@ def _load(args: argparse.Namespace) -> Results:
     """Load the table's results under the settings of the command line."""
     settings = {field.name for field in fields(RunConfig)}
     changes = {name: value for name, value in vars(args).items() if name in settings and value is not None}
-    return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
-                        **changes)
+    results = load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
+                           **changes)
+    for name in dict(args.files):
+        check_choice("teacher of this table", name, {config.weights for config in results.configs})
+    for name in dict(args.root):
+        check_choice("data set of this table", name, [args.on])
+    return results

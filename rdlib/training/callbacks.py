@@ -9,7 +9,7 @@ from rdlib.detector import eval_mode
 from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
-from rdlib.utils.errors import check_whole
+from rdlib.utils.errors import checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import autocast
 
@@ -50,8 +50,9 @@ class EarlyStopping(Callback):
             its images differ from the training images in size or range.
     """
 
+    @checked
     def __init__(self, dataset: Dataset, patience: int = 10, every: int = 1):
-        self.patience, self.every = check_whole("patience", patience, 1), check_whole("every", every, 1)
+        self.patience, self.every = patience, every
         self.dataset, self.history = dataset, dict[int, float]()
 
     def on_start(self, run: Run) -> None:
@@ -94,6 +95,7 @@ class CSVLog(Callback):
         path: the file; an older one is replaced. Its folder is created if it is missing.
     """
 
+    @checked
     def __init__(self, path: str | Path):
         self.path = Path(path)
 

@@ -26,7 +26,7 @@ from rdlib.losses import LOSSES
 from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.run import MovingAverage, Run
-from rdlib.utils.errors import check_choice, check_whole
+from rdlib.utils.errors import check_choice, checked
 from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -36,7 +36,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Map the finished share of the run, in [0, 1), to the factor on the learning rate of the next step."""
 
 
-def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
+@checked
+def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_size: int = 16, lr: float = 0.005,
         betas: tuple[float, float] = (0.5, 0.999), loss: str = "flattened", scales: Sequence[int] = SCALES,
         schedule: str = "constant", ema: float | None = None, seed: int = 0,
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", num_workers: int = 0,
@@ -89,9 +90,6 @@ def fit(model: Distillation, dataset: Dataset, epochs: int = 200, *, batch_size:
     check_choice("loss", loss, list(LOSSES))
     check_choice("schedule", schedule, list(SCHEDULES))
     check_choice("cache", cache, (True, False, "auto"))
-    epochs, batch_size, checkpoint_every, seed, num_workers = (check_whole(*argument) for argument in (
-        ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("checkpoint_every", checkpoint_every, 1),
-        ("seed", seed, 0), ("num_workers", num_workers, 0)))
     scales, callbacks = _check_model(model, scales), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     with neutral(model.device), ExitStack() as at_end:
@@ -131,10 +129,11 @@ def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
     chosen = checked_scales(scales)
     if scales is not SCALES and chosen != tuple(model.config.scales):  # by default, all scales are trained
         warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
-                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=3)
+                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=4)
     return list(chosen)
 
 
+@checked
 def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Shuffle the images of an epoch into batches, by seed and epoch only.
 

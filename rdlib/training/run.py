@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.utils.display import Shown
+from rdlib.utils.errors import checked
 from rdlib.utils.hardware import as_float
 
 
@@ -29,9 +30,8 @@ class MovingAverage:
         ValueError: `decay` is outside (0, 1).
     """
 
+    @checked
     def __init__(self, modules: Mapping[str, nn.Module], decay: float):
-        if not 0 < decay < 1:
-            raise ValueError(f"ema is the decay of the average at each step, between 0 and 1, say 0.99; got {decay}.")
         self.live = nn.ModuleDict(modules)
         self.average = AveragedModel(self.live, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
