@@ -43,7 +43,8 @@ def check(*, page: Path | None = None, epochs: int | None = None, batch_size: in
         images: the arguments of `_data`
     """
     from rdlib.datasets.check import check, loaded
-    from rdlib.deploy.check import expected, write_check
+    from rdlib.deploy.page import write_check
+    from rdlib.deploy.train import expected
     from rdlib.utils.files import check_writable
     if page:
         check_writable(page)
@@ -83,8 +84,8 @@ def train(*, output: Path, epochs: int | None = None, batch_size: int = 16, teac
     """
     from tqdm import tqdm
 
-    from rdlib.datasets.assemble import warn
     from rdlib.datasets.check import check
+    from rdlib.datasets.roles import warn
     from rdlib.deploy.train import train_model
     data = _data(**images)
     say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar

@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
 from rdlib.datasets.names import MASK_WORD, PLAIN, SPLIT, place_in, place_role, role_of, stem_role, without_labels
-from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
+from rdlib.datasets.roles import Entry, Masks, Roles, Settings, as_data, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import EXTENSIONS, images_below, list_images, subfolders
 from rdlib.masks import mask_codes, mask_rule

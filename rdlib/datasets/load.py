@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rdlib import synthetic
 from rdlib.datasets import novelty
-from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
 from rdlib.datasets.layouts import own_folder, read, train_and_test
+from rdlib.datasets.roles import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
 from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
