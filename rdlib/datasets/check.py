@@ -56,11 +56,11 @@ def loaded(load: Callable[..., AnomalyData], **options) -> AnomalyData:
     """Return the data set `load(**options)`. If only its masks are unclear, print what else is known, and raise."""
     try:
         return load(**options)
-    except DataError as error:
+    except DataError:
         with suppress(DataError):
             known = load(**options | {"mask_threshold": 0.0}).summary()
             print("\n".join(f"{name}: {fact}" for name, fact in known.items() if fact and "note" not in name))
-        raise error
+        raise
 
 
 def check(data: AnomalyData) -> Findings:

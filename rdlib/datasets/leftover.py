@@ -51,6 +51,7 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
     suffix, role = path.suffix.lower(), place_role(place)
     is_image, is_good = suffix in EXTENSIONS, "good" in map(role_of, place.parts)
     is_mask, named = role == "masks" and is_image, f"{where}: {NAMES}"
+    text, to_png = suffix in TEXT and is_named, ": not read as images. Convert images to PNG"
     cases = [  # whether the file is one; then as above
         (hidden and is_image, True, "hidden image", where),
         (hidden, True, "hidden file", ""),
@@ -64,11 +65,10 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
         (is_picture, False, "image", f"{named}. Move images to a folder with a role, or remove them"),
         (is_image, False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"),
         (path.is_dir(), False, "folder", f"{where} that cannot be read: {NAMES}"),
-        (suffix in TEXT and is_named, False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines "
-         "in text are no masks"),
-        (is_unread(path), False, f"{suffix} file", f"{where}: not read as images. Convert images to PNG"),
+        (text, False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"),
+        (is_unread(path), False, f"{suffix} file", f"{where}{to_png}"),
         (suffix not in QUIET and (place.parts or beside) and not PAGES.fullmatch(path.stem), False, "file",
-         f" without extension{where}: not read as images. Convert images to PNG"),
+         f" without extension{where}{to_png}"),
         (True, True, f"{suffix if suffix in QUIET else ''} file".strip(), "")]
     return next((quiet, what, why) for is_case, quiet, what, why in cases if is_case)
 
