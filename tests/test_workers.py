@@ -163,12 +163,17 @@ def test_batches_for_cuda_are_pinned_and_copied_without_waiting(monkeypatch):
 
     monkeypatch.setattr("rdlib.datasets.workers.DataLoader", Loader)
     data = images(2, 32)
-    for kind in ("cpu", "cuda", "mps"):
-        assert len(list(read_batches(Seeded(data, 0), 1, check_dataset(data), 0, torch.device(kind)))) == 2
-    assert asked == [False, True, False]
+    for pinned in (False, True):
+        assert len(list(read_batches(Seeded(data, 0), 1, check_dataset(data), 0, pinned))) == 2
+    assert asked == [False, True]
     asked.clear()
-    monkeypatch.setattr(features, "read_batches", lambda *_: [image_item(data.images[0], 0)._replace(image=Pinned())])
+
+    def read(dataset, batches, collate, num_workers, pinned):
+        asked.append(pinned)
+        return [image_item(data.images[0], 0)._replace(image=Pinned())]
+
+    monkeypatch.setattr(features, "read_batches", read)
     for kind in ("cpu", "cuda", "mps"):
         source = features.LiveFeatures(type("Model", (), {"device": torch.device(kind)})(), data, 0, "float32")
         list(source.images([(0, torch.arange(1))]))
-    assert asked == [("cpu", False), ("cuda", True), ("mps", False)]
+    assert asked == [False, ("cpu", False), True, ("cuda", True), False, ("mps", False)]

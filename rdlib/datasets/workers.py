@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch.multiprocessing import get_sharing_strategy, set_sharing_strategy
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 
 
 def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Callable[[list], Any], num_workers: int = 0,
-                 device: torch.device = torch.device("cpu")) -> Generator[Any]:  # noqa: B008 - never changes
+                 pinned: bool = False) -> Generator[Any]:
     """Yield the collated items of every batch. Worker processes start once, ignore Ctrl-C, and end with the generator.
 
     Args:
@@ -19,13 +19,11 @@ def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Calla
         batches: lists of indices into the data set, read a few batches ahead; or a batch size, for all items in order.
         collate: function that makes a batch of a list of items.
         num_workers: number of processes that read, 0 or more; 0 reads in this process.
-        device: device that the batches will be moved to; for CUDA they are in pinned memory.
+        pinned: whether the batches are in pinned memory, which CUDA copies without waiting.
     """
-    if not isinstance(batches, Iterable):
-        batches = BatchSampler(SequentialSampler(dataset), batches, drop_last=False)  # type: ignore[arg-type]
-    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers,
-                        pin_memory=device.type == "cuda", worker_init_fn=_ignore_interrupts,
-                        generator=torch.Generator())  # else torch draws from its global one
+    chosen: dict[str, Any] = {"batch_sampler": batches} if isinstance(batches, Iterable) else {"batch_size": batches}
+    loader = DataLoader(dataset, **chosen, collate_fn=collate, num_workers=num_workers, pin_memory=pinned,
+                        worker_init_fn=_ignore_interrupts, generator=torch.Generator())  # else torch's global one
     with ExitStack() as started:
         started.callback(set_sharing_strategy, get_sharing_strategy())
         set_sharing_strategy("file_system")  # the other one opens a file for every tensor of the data set
