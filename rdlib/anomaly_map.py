@@ -2,7 +2,7 @@
 
 Everything here, the smoothing included, runs in batches on the device of the features.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
-from rdlib.utils.errors import NotFiniteError, check_choice
+from rdlib.utils.errors import NotFiniteError, check_choice, checked
 
 FUSIONS = ("add", "multiply")
 SCORES = ("max", "sum")
@@ -20,9 +20,10 @@ SCALES = (1, 2, 3)  # fine, middle, coarse
 
 def checked_scales(scales: Sequence[int]) -> tuple[int, ...]:
     """Sort chosen scales, fine to coarse. Raises ValueError unless they are some of 1, 2 and 3, each at most once."""
-    chosen = tuple(sorted(scales))
+    chosen = tuple(sorted(scales)) if isinstance(scales, Iterable) and not isinstance(scales, str) else ()
     if not chosen or not set(chosen) <= set(SCALES) or len(set(chosen)) < len(chosen):
-        raise ValueError(f"scales must be some of 1 (fine), 2 and 3 (coarse), each once, such as (2, 3); got {scales}.")
+        raise ValueError("scales must be some of 1 (fine), 2 and 3 (coarse), each once, such as (2, 3); got "
+                         f"{scales!r:.60}.")
     return tuple(map(int, chosen))  # NumPy's integers cannot be written as JSON
 
 
@@ -75,11 +76,12 @@ def fuse(maps: Tensor, fusion: str = "add", scales: Sequence[int] = SCALES) -> T
         ValueError: unknown fusion.
     """
     check_choice("fusion", fusion, FUSIONS)
-    if tuple(scales) != SCALES:
+    if checked_scales(scales) != SCALES:
         maps = maps[..., [scale - 1 for scale in scales], :, :]
     return maps.sum(-3) if fusion == "add" else maps.prod(-3)
 
 
+@checked
 def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
     """Blur maps with a Gaussian.
 
@@ -88,16 +90,16 @@ def gaussian_smooth(maps: Tensor, sigma: float = 4.0) -> Tensor:
 
     Args:
         maps: (B, H, W), floating point.
-        sigma: standard deviation in pixels, at least 0; 0 changes nothing.
+        sigma: standard deviation in pixels, in [0, 1000]; 0 changes nothing.
 
     Returns:
         Blurred maps of the same shape, dtype and device.
 
     Raises:
-        ValueError: a negative sigma.
+        ValueError: another sigma, or maps of another shape or dtype.
     """
-    if sigma < 0:
-        raise ValueError(f"sigma is a width in pixels and cannot be negative, got {sigma}. Use 0 for no smoothing.")
+    if maps.ndim < 2 or not maps.is_floating_point():
+        raise ValueError(f"Maps must be (B, H, W), floating point; got {tuple(maps.shape)} {maps.dtype}.")
     if sigma == 0:
         return maps
     rows, columns = (blur_matrix(n, float(sigma)).to(maps.dtype).to(maps.device) for n in maps.shape[-2:])

@@ -6,6 +6,7 @@ Each command is a function below. Its parameters are the command's arguments, an
 It imports what it needs when it runs, so `rdlib --help` is quick.
 """
 import io
+import os
 import re
 import shlex
 import signal
@@ -57,6 +58,9 @@ def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (
     options = dict(locals())
     from rdlib.datasets.check import check as find
     from rdlib.deploy.check import expected, write_check
+    from rdlib.utils.files import check_writable
+    if page:
+        check_writable(page)
     try:
         data = _data(**options)
     except DataError as error:
@@ -119,8 +123,11 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
     say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
     if not quiet:
         say(repr(check(data)))
-    model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
-                        roi=roi, seed=seed, progress=not quiet, say=say)
+    try:
+        model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
+                            roi=roi, seed=seed, progress=not quiet, say=say)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{output} was not written. The same command begins again.") from None
     assert model.threshold is not None
     print(f"{model.threshold.promise()}\nModel:  {output}\nReport: {output.with_suffix('.html')}\n"
           f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")
@@ -242,7 +249,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
     Examples:
       rdlib reproduce
       rdlib reproduce ocbe --category weave --seeds 0 1 --jobs 2
-      rdlib reproduce main --on mvtec --root mvtec=/data/mvtec --weights wide_resnet50_2=weights.pth
+      rdlib reproduce ocbe --on mvtec --root mvtec=/data/mvtec --weights imagenet=weights.pth
 
     Args:
         table: name of the table; without it, the names are listed
@@ -324,7 +331,11 @@ COMMANDS: list[Callable] = [check, train, score, export, data, reproduce, synthe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Return its exit status: 0; 1 if it failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM."""
+    """Run one command. Return its exit status.
+
+    It is 0, 1 if the command failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM, and 141 if the reader of its
+    output has ended, such as `head`.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
             stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
@@ -333,13 +344,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add(commands, command)
-    options = vars(parser.parse_args(arguments))
-    fail = options.pop("fail")
     warnings.formatwarning = lambda message, *place: f"{message}\n"
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, which removes unfinished files
     try:
+        options = vars(parser.parse_args(arguments))
+        fail = options.pop("fail")
         return options.pop("run")(**options) or 0
+    except BrokenPipeError:
+        return 141  # as in a shell
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1
@@ -348,6 +361,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"Stopped. {str(stop) or 'A file that was not finished has not been written.'}", file=sys.stderr)
         return 130
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:  # else Python would say so when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add(commands, command: Callable) -> None:

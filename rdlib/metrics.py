@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rdlib.utils.arrays import as_finite, as_truth, numbered_regions
+from rdlib.utils.errors import checked
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -134,13 +135,12 @@ class PixelRanking:
         best = int(np.argmax(f1))
         return float(f1[best]), float(self.thresholds[best])
 
+    @checked
     def aupro(self, fpr_limit: float = 0.3) -> float:
         """Compute the area under the PRO curve up to `fpr_limit`, in [0, 1], see the function `aupro`.
 
         Raises ValueError for a limit outside (0, 1].
         """
-        if not 0 < fpr_limit <= 1:
-            raise ValueError(f"fpr_limit is a share of the normal pixels in (0, 1], such as 0.3; got {fpr_limit}.")
         fpr, pro, _ = self.pro_curve()
         return area_up_to(fpr, pro, fpr_limit)
 
@@ -188,6 +188,7 @@ def pro_curve(masks: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray, NDAr
     return PixelRanking(masks, maps).pro_curve()
 
 
+@checked
 def aupro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     """Compute the area under the PRO curve from FPR 0 to `fpr_limit`, divided by the limit (MVTec AD's definition).
 
@@ -228,6 +229,7 @@ def curve_up_to(fpr: NDArray, height: NDArray, fpr_limit: float) -> tuple[NDArra
     return np.append(fpr[inside], fpr_limit), np.append(height[inside], np.interp(fpr_limit, fpr, height))
 
 
+@checked
 def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200,
                     unknown: ArrayLike | None = None) -> float:
     """Compute the official code's PRO (test.py:356-382), to compare with the paper; not MVTec AD's definition.
@@ -247,8 +249,8 @@ def aupro_per_image(masks: ArrayLike, maps: ArrayLike, n_thresholds: int = 200,
         The mean area, in [0, 1].
 
     Raises:
-        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, or no image
-            whose curve has a width.
+        ValueError: shapes differ, masks of other values, non-finite maps, no defect pixel, no normal pixel, no image
+            whose curve has a width, or `n_thresholds` below 1.
     """
     masks, maps, normal = _classes(masks, maps, unknown)
     areas = [area for mask, scores, rest in zip(masks, maps, normal, strict=True) if mask.any()

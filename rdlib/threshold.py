@@ -18,6 +18,7 @@ from scipy.special import betaincinv  # scipy.stats has these bounds but is slow
 
 from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
+from rdlib.utils.errors import check_fields, check_number, checked
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
 SAME = 2.5e-7  # relative difference of equal scores: the last bits of float32 depend on the size of a batch
@@ -43,10 +44,14 @@ class Threshold:
 
     def __post_init__(self) -> None:
         plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in vars(self).items()}  # for a file
-        if not all(isinstance(plain[name], int | float) and math.isfinite(plain[name]) for name in ("score", "pixel")):
-            raise ValueError(f"Thresholds are finite; got {self.score!r} and {self.pixel!r}. Use threshold_from_good.")
-        vars(self).update(plain, score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
-                          quantiles=tuple(map(float, self.quantiles)))
+        vars(self).update(plain)
+        check_fields(self)
+        quantiles = [check_number("quantiles", value, "(-inf, inf)") for value in self.quantiles]
+        vars(self).update(score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
+                          quantiles=tuple(quantiles))
+        if not (self.alarms <= self.good and self.found <= self.defective and quantiles == sorted(quantiles)):
+            raise ValueError(f"A threshold cannot be chosen so: {self.alarms} alarms among {self.good} good images, "
+                             f"{self.found} of {self.defective} defective ones found, or quantiles out of order.")
 
     def __str__(self) -> str:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"
@@ -60,6 +65,7 @@ class Threshold:
         return f"at most {100 * self.rate:.15g} % of good images will alarm, {sure}"
 
 
+@checked
 def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, *,
                         confidence: float | None = None) -> Threshold:
     """Choose the lowest threshold with a false-alarm rate of at most `rate`, from good images alone.
@@ -81,7 +87,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
     """
     scores, maps = _checked(scores, maps)
     n = distinct(scores)
-    bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * _share("rate", rate)) + 1))]
+    bounds = [rate_bound(k, n, confidence) for k in range(min(n, math.ceil(n * rate) + 1))]
     allowed = int(np.searchsorted(bounds, rate * (1 + 1e-9), side="right")) - 1  # FP; -1 if even 0 is too many
     sure = f", {100 * confidence:.15g} % sure" if confidence else " on average"
     if allowed < 0:
@@ -94,6 +100,7 @@ def threshold_from_good(scores: ArrayLike, maps: ArrayLike, rate: float = 0.05, 
                      rate=rate, confidence=confidence, quantiles=tuple(np.quantile(scores, QUANTILES)))
 
 
+@checked
 def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *,
                         recall: float | None = None) -> Threshold:
     """Choose the threshold of the best F1, or the highest threshold that reaches a given recall.
@@ -122,8 +129,6 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
     if recall is None:
         lowest, rule = f1_max(bad, scores)[1], "best F1"
     else:
-        if not 0 < recall <= 1:
-            raise ValueError(f"recall is the share of defective images to find, in (0, 1], such as 0.95; got {recall}.")
         lowest = np.sort(scores[bad])[-math.ceil(recall * bad.sum() - 1e-9)]
         rule = f"at least {100 * recall:.15g} % of the defective images found"
     below = scores[scores < lowest].max(initial=-np.inf)
@@ -134,6 +139,7 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
                      found=int((scores[bad] >= score).sum()), quantiles=tuple(np.quantile(scores[~bad], QUANTILES)))
 
 
+@checked
 def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
     """Compute the mean, or an upper bound, of a threshold's false-alarm rate on later good images.
 
@@ -152,9 +158,10 @@ def rate_bound(alarms: int, n: int, confidence: float | None = None) -> float:
         raise ValueError(f"alarms is a number from 0 to n - 1; got alarms={alarms}, n={n}. Pass the alarms first.")
     if confidence is None:
         return (alarms + 1) / (n + 1)
-    return float(betaincinv(alarms + 1, n - alarms, _share("confidence", confidence)))
+    return float(betaincinv(alarms + 1, n - alarms, confidence))
 
 
+@checked
 def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Compute Clopper and Pearson's exact interval of a rate, from a count among n independent images.
 
@@ -171,13 +178,14 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
     Raises:
         ValueError: count or n is not a whole number in its range, or confidence is outside (0, 1).
     """
-    if not (n >= 1 and 0 <= count <= n) or count % 1 or n % 1:
-        raise ValueError(f"count is a whole number from 0 to n, n above 0; got {count=}, {n=}. Pass the count first.")
-    count, n, tail = int(count), int(n), (1 - _share("confidence", confidence)) / 2
+    if count > n:
+        raise ValueError(f"count is a number from 0 to n; got {count=}, {n=}. Pass the count first.")
+    tail = (1 - confidence) / 2
     return (float(betaincinv(count, n - count + 1, tail)) if count else 0.0,
             float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0)
 
 
+@checked
 def images_needed(rate: float, confidence: float | None = None) -> int:
     """Compute the number of good images that a threshold with a false-alarm rate of at most `rate` needs.
 
@@ -194,10 +202,9 @@ def images_needed(rate: float, confidence: float | None = None) -> int:
     Raises:
         ValueError: a rate or confidence outside (0, 1).
     """
-    rate = _share("rate", rate)
     if confidence is None:
         return math.ceil(1 / rate - 1 - 1e-9)
-    return math.ceil(math.log1p(-_share("confidence", confidence)) / math.log1p(-rate) - 1e-9)
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate) - 1e-9)
 
 
 def distinct(scores: ArrayLike) -> int:
@@ -230,12 +237,6 @@ def agreed_size(known: tuple[int, int] | None, size: int | Sequence[int] | None)
 
 def _above(value: float) -> float:
     return float(value + max(MARGIN * abs(value), LEAST_MARGIN))
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, such as a rate of 0.05 at confidence 0.95; got {value}.")
-    return value
 
 
 def _checked(scores: ArrayLike, maps: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -1,6 +1,7 @@
 """The reproduction engine: what a run is filed under, that nothing is lost or done twice, and what a table says."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from rdlib.reproduction import (
     write_report,
 )
 from rdlib.reproduction.runs import build, evaluate_all, load
-from rdlib.reproduction.store import KEYS
+from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.utils.errors import DataError, NotFiniteError
 
 
@@ -202,10 +203,54 @@ def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(config, tmp_pa
     assert run_all([config], store, progress=False).skipped == [config]
 
 
+INTERRUPTED = """
+import sys
+from dataclasses import replace
+from rdlib.reproduction import Machine, ResultStore, RunConfig, run_all
+config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", batch_size=4, sigma=1)
+run_all([replace(config, epochs=epochs) for epochs in (1, 100_000)], ResultStore(sys.argv[2]),
+        Machine(checkpoints=sys.argv[2]), jobs=int(sys.argv[3]), progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_grid_records_nothing_for_the_interrupted_run(config, tmp_path, jobs):
+    """Ctrl-C in a terminal reaches the process and its workers."""
+    store, short, endless = ResultStore(tmp_path), replace(config, epochs=1), replace(config, epochs=100_000)
+    kept = tmp_path / f"{endless.key}.ckpt"
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, config.dataset, str(tmp_path), str(jobs)],
+                               start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (kept.exists() and store.read(short)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (f"\nKeyboardInterrupt: 1 of 2 runs are stored in {tmp_path}. Start the same command again to go on.\n"
+            in err), err
+    assert store.read(short) and not store.read(endless) and kept.exists()
+    assert {path.suffix for path in tmp_path.iterdir() if not path.name.startswith(".")} == {".json", ".ckpt"}
+
+
+def test_the_command_says_how_to_go_on_after_ctrl_c(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt("of the run")
+
+    monkeypatch.setattr("rdlib.reproduction.runs.execute", stop)
+    assert run_cli(["reproduce", "main", "--category", "weave", "--seeds", "0", "--quiet", "--results", str(tmp_path),
+                    "--tables", str(tmp_path)]) == 130
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"Stopped\. 0 of \d+ runs are stored in {re.escape(str(tmp_path))}\. Start the same command "
+                        r"again to go on\.", err.splitlines()[-1])
+    assert not list(tmp_path.glob("*.json")) + list(tmp_path.glob("*.txt"))
+
+
 def filed(store, config, image, pixel, resampled):
     """A made-up result: metrics and what resampling gave, in units of 1e-4."""
     values = {"image_auroc": image, "pixel_auroc": pixel, "aupro": np.nan, "aupro_per_image": 0.5}
+    resampled = np.linspace(*resampled, RESAMPLES).tolist()
     store.write(config, {"config": asdict(config), "metrics": values, "per_defect": {}, "scored_by": {"123": values},
+                         "curve": {}, "losses": [],
                          "bootstrap": {"123": {"image_auroc": resampled}}, "versions": {"torch": "2"},
                          "hardware": "CPU", "seconds": 60.0, "peak_memory_mb": 100, "revision": "abc",
                          "date": "2026-01-01"})

@@ -9,6 +9,7 @@ import torch
 from parity import official_state
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sealed import write_model
 from test_threshold import from_good
 from test_training import equal, images, weights
 from torch import nn
@@ -52,8 +53,8 @@ def description(path):
 
 
 def rewrite(path, **change):
-    about = description(path)
-    save_file(load_file(path), path, {"rdlib": json.dumps({k: v for k, v in (about | change).items() if v != "gone"})})
+    about = {name: value for name, value in (description(path) | change).items() if value != "gone"}
+    write_model(path, load_file(path), about)
 
 
 def test_every_class_comes_back_as_it_was(model, tmp_path):
@@ -70,7 +71,7 @@ def test_every_class_comes_back_as_it_was(model, tmp_path):
 def test_the_file_says_how_the_model_was_trained(model, tmp_path):
     model.save(tmp_path / "m.safetensors")
     about = description(tmp_path / "m.safetensors")
-    assert about["class"] == type(model).__name__ and about["format"] == 2 and about["version"] == rdlib.__version__
+    assert about["class"] == type(model).__name__ and about["format"] == 3 and about["version"] == rdlib.__version__
     config = about["config"]
     assert (config["image_size"], config["value_range"], config["version"]) == ([64, 64], [0.1, 0.9], rdlib.__version__)
     assert (config["sigma"], config["normalize"]) == (model.config.sigma, model.config.normalize)
@@ -103,9 +104,10 @@ def test_a_file_of_another_class_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"format": 3}, "format 3, later than 2.*Update the kit"), ({"format": "gone"}, "save the model again"),
+    ({"format": 4}, "format 4, not 3.*Update the kit"), ({"format": 2}, "format 2, not 3.*save the model again"),
+    ({"format": "3"}, "save the model again"), ({"format": "gone"}, "save the model again"),
     ({"class": "gone"}, "save the model again"), ({"config": "gone"}, "save the model again"),
-    ({"teacher": "gone"}, "save the model again"), ({"threshold": "gone"}, "save the model again")])
+    ({"threshold": "gone"}, "save the model again")])
 def test_a_description_of_another_version_is_refused(change, words, tmp_path):
     MODELS["empty bank"]().save(tmp_path / "m.safetensors")
     rewrite(tmp_path / "m.safetensors", **change)
@@ -122,7 +124,9 @@ def test_weights_that_were_changed_after_saving_are_refused(name, key, tmp_path)
     state = load_file(path)
     state[key].flatten()[:1].view(torch.int32).bitwise_xor_(1)  # the last bit
     save_file(state, path, {"rdlib": json.dumps(description(path))})
-    with pytest.raises(WeightsError, match="m.safetensors: the weights are not those it was saved with"):
+    found, right = description(path)["sha256"], hashlib.sha256(
+        path.read_bytes().replace(description(path)["sha256"].encode(), b"0" * 64)).hexdigest()
+    with pytest.raises(WeightsError, match=rf"m\.safetensors is not as .* is {right}, it says {found}\. .*Get it"):
         rdlib.load(path)
 
 

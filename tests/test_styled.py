@@ -24,18 +24,19 @@ from rdlib.reproduction import (
     weights_id,
 )
 from rdlib.reproduction.results import METRICS, NOT_RUN
-from rdlib.reproduction.store import KEYS
+from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.utils.errors import DataError
 
 
 def file(store: ResultStore, config: RunConfig, value: float, resampled=(0.0, 0.0), scored_by: float | None = None):
     """Write a result of which every metric is `value`, resampled by so much more or less."""
     metrics = dict.fromkeys(METRICS, value)
-    boot = {name: [round(1e4 * (value + delta)) for delta in resampled] for name in METRICS}
+    low, high = (1e4 * (value + delta) for delta in resampled)
+    boot = dict.fromkeys(METRICS, np.linspace(low, high, RESAMPLES).tolist())
     other = value if scored_by is None else scored_by
-    result = dict.fromkeys(KEYS, "") | {
+    result = {name: {dict: {}, list: [], float: 1.0}.get(kind, "") for name, kind in KEYS.items()} | {
         "config": asdict(config), "metrics": metrics, "bootstrap": {"123": boot, "12": boot},
-        "scored_by": {"123": metrics, "12": dict.fromkeys(METRICS, other)}}
+        "versions": {"torch": "2"}, "scored_by": {"123": metrics, "12": dict.fromkeys(METRICS, other)}}
     store.write(config, json.loads(json.dumps(result)))
 
 

@@ -259,7 +259,7 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_worke
         run.stop = run.step == 4
 
     whole, expected = augmented()
-    assert whole.settings["cached"] is False and whole.settings["first image"] is None
+    assert whole.settings["cached"] is False and "training images" not in whole.settings
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
     assert resumed.losses == whole.losses and equal(result, expected)
@@ -527,6 +527,8 @@ def test_the_bar_shows_loss_and_speed_on_a_terminal(capsys, monkeypatch):
     train(epochs=1, progress=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "loss=" in shown and "image/s" in shown
+    kept = 10 * 4 * (64 * 16**2 + 128 * 8**2 + 256 * 4**2)  # 10 images, float32, three scales
+    assert f"teacher features, {kept / 1e6:.1f} MB of memory" in shown
 
 
 def cosine_and_average(epochs=2, **options):

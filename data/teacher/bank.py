@@ -116,7 +116,7 @@ def render(folder: Path, bank: Bank, progress: bool = True) -> None:
 
 def default_folder() -> Path:
     """Return the default folder of the bank: $RDLIB_DATA/teacher_bank, by default ~/.cache/rdlib/teacher_bank."""
-    return Path(os.environ.get("RDLIB_DATA", Path.home() / ".cache" / "rdlib")) / "teacher_bank"
+    return Path(os.environ.get("RDLIB_DATA") or Path.home() / ".cache" / "rdlib") / "teacher_bank"
 
 
 if __name__ == "__main__":

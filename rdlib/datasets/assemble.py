@@ -85,10 +85,10 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
 
 
 def warn(data: AnomalyData) -> AnomalyData:
-    """Warn once of all that a user must know, at the line that called the caller. Return the data set."""
+    """Warn once of all that a user must know, at the line that called a `checked` caller. Return the data set."""
     more = [f"and {len(data.warned) - SHOWN} more, see the data set's notes"] * (len(data.warned) > SHOWN)
     if data.warned:
-        warnings.warn("\n".join(f"{data.name}: {line}" for line in [*data.warned[:SHOWN], *more]), stacklevel=3)
+        warnings.warn("\n".join(f"{data.name}: {line}" for line in [*data.warned[:SHOWN], *more]), stacklevel=4)
     return data
 
 

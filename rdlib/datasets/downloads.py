@@ -3,11 +3,11 @@ import os
 import tomllib
 import warnings
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rdlib.images import subfolders
 from rdlib.utils.errors import DataError
-from rdlib.utils.files import Source, provide, unpack
+from rdlib.utils.files import Source, check_writable, provide, unpack
+from rdlib.utils.temporary import temporary_folder
 
 _records = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 CATEGORIES = {family: tuple(names) for family, names in _records.pop("categories").items()}  # or classes
@@ -18,7 +18,7 @@ INNER = {"mvtec": "train/good", "visa": "Data/Images", "btad": "train/ok"}  # a 
 
 def data_root() -> Path:
     """Return the folder for data sets and downloads: $RDLIB_DATA, or ~/.cache/rdlib."""
-    return Path(os.environ.get("RDLIB_DATA", "~/.cache/rdlib")).expanduser()
+    return Path(os.environ.get("RDLIB_DATA") or "~/.cache/rdlib").expanduser()
 
 
 def data_folder(family: str, root: str | Path | None) -> Path:
@@ -49,11 +49,12 @@ def unpack_dataset(archive: str | Path, root: Path | None = None) -> list[str]:
 
     Raises:
         DataError: the archive cannot be unpacked, or holds something else.
+        OSError: `root` cannot be written.
     """
     archive, root = Path(archive).expanduser(), root or data_root()
-    root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=root, prefix=".unpack-", ignore_cleanup_errors=True) as temporary:
-        top = Path(temporary)
+    check_writable(root / archive.name, "Choose another root, or set RDLIB_DATA.")
+    with temporary_folder(root) as temporary:
+        (top := temporary / "new").mkdir()
         try:
             unpack(archive, top)
         except Exception as error:  # the errors of damaged archives share no base class

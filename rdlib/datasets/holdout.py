@@ -10,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, checked
 
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
@@ -19,6 +19,7 @@ PIECE = 4096  # bytes in the middle of a file that are compared before all of it
 EQUAL, FAR = 1e-3, 1e5  # images this near are equal; no image is as far from others as an unreadable one
 
 
+@checked
 def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> tuple[AnomalyDataset, AnomalyDataset, str]:
     """Hold out `n` images at random, or fewer where groups of near-duplicates do not fit.
 
@@ -37,7 +38,7 @@ def hold_out(dataset: AnomalyDataset, n: int, seed: int = 0) -> tuple[AnomalyDat
     Raises:
         ValueError: `n` is out of range.
     """
-    if not 0 < n < len(dataset):
+    if n >= len(dataset):
         raise ValueError(f"Cannot hold out {n} of {len(dataset)} images. Choose 1 or more, and leave at least one.")
     groups = near_duplicates(dataset.samples)
     copies = [len(group) for group in groups if len(group) > 1]

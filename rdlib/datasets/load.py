@@ -11,7 +11,7 @@ from rdlib.datasets.layouts import own_folder, read, train_and_test
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
 from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
-from rdlib.utils.errors import DataError, check_choice, nearest
+from rdlib.utils.errors import DataError, check_choice, checked, nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
@@ -19,6 +19,7 @@ SIZE = 256  # side of the images in the official protocol, in pixels
 THRESHOLDS = {"visa": 0, "magnetic_tile": 127}  # VisA's masks hold numbers of defect types, those of the tiles noise
 
 
+@checked
 def load_dataset(name: str, root: str | Path | None = None, size: Size | None = None, *, n_train: int | None = None,
                  seed: int = 0, white: float | None = None, mask_threshold: float | None = None,
                  keep_defects: bool = False) -> AnomalyData:
@@ -48,8 +49,6 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
         ValueError: unknown name, or `n_train` below 1.
         DataError: folders or files are missing or damaged, or a download failed.
     """
-    if n_train is not None and n_train < 1:
-        raise ValueError(f"n_train must be 1 or more, got {n_train}. Leave it out for all training images.")
     family, _, category = name.partition("/")
     usual = novelty.SIZE if family in novelty.CLASSES else SIZE
     threshold = THRESHOLDS.get(family) if mask_threshold is None else mask_threshold

@@ -8,13 +8,14 @@ from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.names import MASK_WORD, SPLIT, role_of, without_labels
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import images_below
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, checked
 
 Folders = str | Path | Sequence[str | Path]
 Masks = Mapping[str, Mapping[Path, tuple[Path, ...]]]  # by the image's path in its folder, without extension:
 #                                                        every mask of it (a file, or a folder of parts), with its files
 
 
+@checked
 def folder_dataset(*, good: Folders, defective: Folders | None = None, masks: Folders | None = None,
                    test_good: Folders | None = None, validation: Folders | None = None, size: Size = 256,
                    seed: int = 0, white: float | None = None, mask_threshold: float | None = None,

@@ -19,7 +19,7 @@ from rdlib.masks import UNKNOWN, MaskRule, load_mask, mask_rule
 from rdlib.synthetic import Scene
 from rdlib.utils.arrays import as_array
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, checked
 
 GOOD = "good"
 END_BYTES = 65_536  # at either end of a file, by which `recipe` knows it
@@ -230,6 +230,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         part.samples = [self.samples[i] for i in np.arange(len(self))[chosen if len(chosen) else []]]
         return part
 
+    @checked
     def split(self, fraction: float, seed: int = 0) -> tuple["AnomalyDataset", "AnomalyDataset"]:
         """Hold out random items, such as good images to choose a threshold on.
 
@@ -243,7 +244,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
         Raises:
             ValueError: `fraction` is outside (0, 1), or one of the two would be empty.
         """
-        n = round(len(self) * fraction) if 0 < fraction < 1 else 0
+        n = round(len(self) * fraction)
         if not 0 < n < len(self):
             raise ValueError(f"Choose a fraction in (0, 1), with items on both sides; got {fraction} of {len(self)}.")
         part, rest = random_split(self, [n, len(self) - n], torch.Generator().manual_seed(seed))

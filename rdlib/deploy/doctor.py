@@ -1,4 +1,5 @@
 """Report in ten lines what this machine has, with the next step for anything missing."""
+import os
 import platform
 import shutil
 import sys
@@ -20,10 +21,13 @@ def report_lines() -> list[str]:
     free, disk, mvtec = available_memory(), shutil.disk_usage(Path.cwd()).free, data_root() / "mvtec"
     categories = len(list(mvtec.glob("*/train/good")))
     on_disk = [name for name, spec in BACKBONES.items() if hub_path(spec.imagenet.url).exists()]
+    conda = Path(sys.prefix, "conda-meta").is_dir()
+    existing = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.exists())
     server = BACKBONES["resnet18"].imagenet.url
     found = [  # name, what this machine has, whether that is enough, and what to do if not
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True, ""),
-        ("environment", sys.prefix, sys.prefix != sys.base_prefix, "`make setup` creates a virtual one"),
+        ("environment", f"{sys.prefix}{' (conda)' * conda}", conda or sys.prefix != sys.base_prefix,
+         "`make setup` creates a virtual one"),
         ("torch", f"{torch.__version__}, torchvision {torchvision.__version__}", True, ""),
         ("device", _device(best_device()), True, ""),
         ("processor", f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, torch uses "
@@ -31,7 +35,8 @@ def report_lines() -> list[str]:
         ("memory", f"{free / 2**30:.0f} of {psutil.virtual_memory().total / 2**30:.0f} GiB free", free > 4 * 2**30,
          "close other programs, or use cache=False and a small batch_size"),
         ("disk", f"{disk / 2**30:.0f} GiB free here", disk > 2 * 2**30, "free at least 2 GiB"),
-        ("data", f"downloads go to {data_root()} (RDLIB_DATA sets another folder)", True, ""),
+        ("data", f"downloads go to {data_root()} (RDLIB_DATA sets another folder)", os.access(existing, os.W_OK),
+         "you cannot write there; set RDLIB_DATA"),
         ("MVTec AD", f"{categories} categories in {mvtec}", categories,
          "see data/README.md; the synthetic categories need no download"),
         ("weights", f"ImageNet weights on disk: {', '.join(on_disk) or 'none'}", on_disk or is_reachable(server),

@@ -25,8 +25,8 @@ from rdlib.detector import Scorer
 from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import DataError, NotFiniteError, check_choice
-from rdlib.utils.files import written_atomically
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice, checked
+from rdlib.utils.files import explained, written_atomically
 from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
 
@@ -34,6 +34,7 @@ DRAWN: dict[str, Any] = {"anomalous": lambda value: value == 1, "all": lambda va
 NOT_FINITE = "The map or score is NaN or infinite. Usually training has diverged: train again with a smaller lr."
 
 
+@checked
 def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: int | tuple[int, int] | None = None,
                  overlays: str = "anomalous", batch_size: int = 16, num_workers: int = 0, resume: bool = False,
                  progress: bool = True) -> pd.DataFrame:
@@ -78,19 +79,20 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     done = begin(out, run, names, resume)
     files = [path for name, path in names.items() if name not in done]
     scored = _scored(model, files, size, batch_size, num_workers)
-    with (out / "scores.csv").open("a", 1, "utf-8", newline="") as file:  # buffering of 1 writes each line at once
+    with (explained(place := out / "scores.csv", "could not be written"),
+          place.open("a", 1, "utf-8", newline="") as file):  # buffering of 1 writes each line at once
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
             listed = listed_name(path, folder)
             if values is not None and DRAWN[overlays](row.get("anomalous")):
-                place = overlay_name(path.relative_to(folder).as_posix(), listed)
-                _draw(path, out / "overlays" / place, row, values, model)
+                drawn = overlay_name(path.relative_to(folder).as_posix(), listed)
+                _draw(path, out / "overlays" / drawn, row, values, model)
             writer.writerow(row | {"file": listed, "error": cell(" ".join(row["error"].split()))})
     table = finished(out)
     wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
     notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
     if notes:
-        warnings.warn("\n".join(notes), stacklevel=2)
+        warnings.warn("\n".join(notes), stacklevel=3)
     table.attrs["notes"] = notes
     return table
 

@@ -19,6 +19,7 @@ from rdlib.encoder import TeacherEncoder
 from rdlib.images import Images
 from rdlib.utils.arrays import as_size, as_truth
 from rdlib.utils.display import Shown
+from rdlib.utils.errors import checked
 from rdlib.utils.hardware import memory_format, neutral
 from rdlib.utils.version import __version__
 
@@ -34,6 +35,7 @@ class Detector(Shown, Saved):
     A subclass adds its networks in `_add_networks`. `load` can then build it without its constructor.
     """
 
+    @checked
     def _build(self, config: Config, weights: str | Path | None, seed: int) -> torch.Generator:
         """Build the model in place of `__init__`, and return the generator of its random weights.
 
@@ -68,10 +70,11 @@ class Detector(Shown, Saved):
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
-        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
+        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items() if name != "unfinished"}
         trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version", "white"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None, "unfinished": self.unfinished and
+                f"training ended {self.unfinished}", "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
@@ -85,11 +88,7 @@ class Detector(Shown, Saved):
         known = self.config.image_size or (self.threshold.size if self.threshold else None)
         return (self.roi.shape[0], self.roi.shape[1]) if known is None and self.roi is not None else known
 
-    @property
-    def white(self) -> float | None:
-        """Return the value of white in files of more than 8 bits a channel, or None."""
-        return self.config.white
-
+    @checked
     def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],
                     white: float | None = None) -> None:
         """Note what the model was trained on. Its threshold becomes None, since it was chosen for other weights.
@@ -151,6 +150,7 @@ class Detector(Shown, Saved):
         """Compute the maps (B, H, W) of images (B, 3, H, W) before smoothing; higher is more anomalous."""
         raise NotImplementedError
 
+    @checked
     def predict(self, images: Images, batch_size: int = 32, precision: str = "float32") -> tuple[Tensor, Tensor]:
         """Compute smoothed anomaly maps and image scores; higher is more anomalous.
 

@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from rdlib.evaluation.report import METRICS, Report
 from rdlib.metrics import area_up_to, label_regions
 from rdlib.utils.arrays import as_finite, as_truth
+from rdlib.utils.errors import checked
 
 BINS = 4096
 AT_A_TIME = 100  # resamples whose curves are in memory together: a few arrays (100, BINS)
 
 
+@checked
 def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """Compute bootstrap intervals of image AUROC, pixel AUROC and AUPRO by resampling the test images.
 
@@ -33,8 +35,6 @@ def bootstrap_intervals(report: Report, n_resamples: int = 1000, level: float = 
     Raises:
         ValueError: an argument is outside its range, or scores or maps hold NaN or infinity.
     """
-    if n_resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"n_resamples must be 1 or more and level between 0 and 1, got {n_resamples} and {level}.")
     rows = {name: dict.fromkeys(("value", "low", "high", "binning"), np.nan) for name in METRICS}
     for name, values in resampled_metrics(report, n_resamples, seed).items():
         low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])

@@ -6,7 +6,7 @@ from rdlib.datasets.items import check_dataset, labelled_item
 from rdlib.evaluation.report import METRICS, evaluate
 from rdlib.training.callbacks import Callback
 from rdlib.training.run import Run
-from rdlib.utils.errors import check_whole
+from rdlib.utils.errors import checked
 
 
 class EvaluateEvery(Callback):
@@ -23,9 +23,10 @@ class EvaluateEvery(Callback):
         ValueError: the data set cannot be evaluated, or `every` is not a whole number of 1 or more.
     """
 
+    @checked
     def __init__(self, dataset: Dataset | DataLoader, every: int = 10):
         check_dataset(dataset, labelled_item)
-        self.dataset, self.every, self.history = dataset, check_whole("every", every, 1), dict[int, dict[str, float]]()
+        self.dataset, self.every, self.history = dataset, every, dict[int, dict[str, float]]()
 
     def on_start(self, run: Run) -> None:
         """Take over the metrics of a resumed run."""

@@ -22,7 +22,7 @@ from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precisio
 from rdlib.threshold import agreed_size
 from rdlib.utils.arrays import as_array, as_size, as_truth
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError, NotFiniteError
+from rdlib.utils.errors import DataError, NotFiniteError, checked
 from rdlib.utils.files import written_atomically
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
@@ -198,9 +198,10 @@ class Report(Shown):
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
 
+@checked
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
-    """Evaluate a model on a test set, in batches on the model's device.
+    """Evaluate a model on a test set, in batches on the model's device. Warn if its training is unfinished.
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
@@ -222,6 +223,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
+    model.warn_if_unfinished("evaluated")
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
     found: Any = [] if dataset is None else read_with(dataset, model.white)

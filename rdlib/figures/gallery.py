@@ -12,8 +12,10 @@ from rdlib.datasets.samples import GOOD
 from rdlib.evaluation.report import Report
 from rdlib.figures.canvas import Figure, canvas, check_finite, counted, number, outline
 from rdlib.figures.style import MARKED, ORANGE, TRUTH, UNIT, WIDTH
+from rdlib.utils.errors import checked
 
 
+@checked
 def examples(report: Report, n: int = 6) -> list[int]:
     """Choose images that represent a test set: typical ones first, then hard ones.
 
@@ -31,8 +33,6 @@ def examples(report: Report, n: int = 6) -> list[int]:
     Raises:
         ValueError: n is below 1.
     """
-    if n < 1:
-        raise ValueError(f"n, the number of images, must be 1 or more, got n={n}.")
     groups: dict[str, list[int]] = {}  # the typical image of each type, then its hardest ones
     for kind in sorted(set(report.defect_types)):
         members = np.flatnonzero(report.defect_types == kind)
@@ -62,6 +62,7 @@ def contour_threshold(report: Report) -> tuple[float, str]:
     return float(np.nextafter(good.max(), np.float32(np.inf))), "above all good test images"
 
 
+@checked
 def gallery(report: Report, n: int = 6, indices: Sequence[int] | None = None, *, threshold: float | None = None,
             unit: str = UNIT) -> Figure:
     """Draw a row for each image: the image, its ground truth, its anomaly map, and the outlines on the image.

@@ -9,6 +9,8 @@ from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.runs import Machine, run_all
 from rdlib.reproduction.store import ResultStore, RunConfig
+from rdlib.utils.errors import check_choice
+from rdlib.utils.files import check_writable
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -16,7 +18,9 @@ def parse_pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
-    return name, str(Path(value).expanduser().resolve())  # a worker may run in another folder
+    if not (path := Path(value).expanduser().resolve()).exists():  # resolved: a worker may run in another folder
+        raise argparse.ArgumentTypeError(f"{text}: {path} does not exist")
+    return name, str(path)
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -32,9 +36,12 @@ def reproduce(args: argparse.Namespace) -> int:
             print("stored " if config in results.runs else "missing", config.key, config.label)
         return 0
     failed = {}
-    if not args.report:
-        store = ResultStore(args.results)
-        machine = Machine(args.device, dict(args.files), dict(args.root), str(data_root() / "checkpoints"))
+    check_writable(args.tables / f"{args.table}-{args.on}.md", "Choose another folder by --tables.")
+    if not args.report and set(results.configs) - results.runs.keys():
+        store, checkpoints = ResultStore(args.results), data_root() / "checkpoints"
+        check_writable(store.path(results.configs[0]), "Choose another folder by --results.")
+        check_writable(checkpoints / "run.ckpt", "Set RDLIB_DATA to a folder where you can write.")
+        machine = Machine(args.device, dict(args.files), dict(args.root), str(checkpoints))
         failed = run_all(results.configs, store, machine, jobs=args.jobs, progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
@@ -46,5 +53,10 @@ def _load(args: argparse.Namespace) -> Results:
     """Load the table's results under the settings of the command line."""
     settings = {field.name for field in fields(RunConfig)}
     changes = {name: value for name, value in vars(args).items() if name in settings and value is not None}
-    return load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
-                        **changes)
+    results = load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
+                           **changes)
+    for name in dict(args.files):
+        check_choice("teacher of this table", name, {config.weights for config in results.configs})
+    for name in dict(args.root):
+        check_choice("data set of this table", name, [args.on])
+    return results

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from rdlib.reproduction.results import MEAN, METRICS, Results, swings
-from rdlib.utils.files import shipped
+from rdlib.utils.files import shipped, written_atomically
 
 VARIANTS = {"paper": "RD4AD (paper", "rerun": "official code"}  # column -> how its variants in published.csv begin
 KIT_NAMES = {"auroc": "image_auroc", "aupro": "aupro_per_image"}  # all published AUPROs are the official per-image one
@@ -84,7 +84,6 @@ def write_report(results: Results, folder: Path) -> Path:
     frame, by_epoch = beside_published(results), results.curves()
     frame = frame[frame["seeds"] > 0]
     blocks = [text_table(frame, metric) for metric in METRICS if metric in set(frame["metric"])]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{results.table.name}-{results.benchmark.base.dataset}.md"
     write_csv(frame, path.with_suffix(".csv"))
     if len(by_epoch):
@@ -94,10 +93,12 @@ def write_report(results: Results, folder: Path) -> Path:
     parts = [f"# {results.table.title}: {results.benchmark.title}",
              *(block.rename_axis(block.columns.name).to_markdown() for block in blocks),
              f"*{results.provenance()} {LEGEND}*"]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    with written_atomically(path) as temporary:
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV. Six decimals hide the differences between versions of numpy."""
-    frame.round(6).to_csv(path, index=False, lineterminator="\n")
+    with written_atomically(path) as temporary:
+        frame.round(6).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

@@ -135,7 +135,7 @@ class Results:
 
         Runs without metrics by epoch are left out.
         """
-        lines = [(point.row.label, point.category, point.config.seed, int(epoch), *values.values())
+        lines = [(point.row.label, point.category, point.config.seed, int(epoch), *map(values.get, bootstrap.METRICS))
                  for point in self.points
                  for epoch, values in self.runs.get(point.config, {}).get("curve", {}).items()]
         return pd.DataFrame(lines, columns=["row", "category", "seed", "epoch", *bootstrap.METRICS])

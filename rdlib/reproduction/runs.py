@@ -29,12 +29,12 @@ from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.callbacks import EvaluateEvery
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.reproduction.store import ResultStore, RunConfig, provenance
+from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance
 from rdlib.training.loop import fit
+from rdlib.utils.errors import checked
 from rdlib.utils.hardware import peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
-RESAMPLES = 200  # of the test images
 SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
 MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
 OPTIONS = ("epochs", "batch_size", "lr", "loss", "seed", "precision", "schedule", "ema")  # settings that `fit` takes
@@ -77,8 +77,9 @@ def build(config: RunConfig, machine: Machine) -> Detector:
                   score=config.score).to(machine.device)
 
 
+@checked
 def execute(config: RunConfig, machine: Machine = HERE) -> dict:
-    """Execute one run: train and evaluate its model. On one CPU, equal settings give equal results, bit by bit.
+    """Execute one run: train and evaluate its model. On one CPU, equal settings give equal bits.
 
     A killed run resumes from its checkpoint.
 
@@ -172,6 +173,7 @@ class Outcome(NamedTuple):
     skipped: list[RunConfig]
 
 
+@checked
 def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine = HERE, *, jobs: int = 1,
             progress: bool = True) -> Outcome:
     """Execute every run that has no stored result.
@@ -190,11 +192,13 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
 
     Raises:
         ChildProcessError: a worker process was killed; finished runs are kept.
+        KeyboardInterrupt: the runs were interrupted; finished runs are kept, and the next call resumes the others.
         OSError: a result cannot be written.
     """
     configs = list(dict.fromkeys(configs))
     outcome = Outcome([], {}, [config for config in configs if store.read(config)])
     calls = [delayed(run_and_store)(config, store, machine) for config in configs if config not in outcome.skipped]
+    jobs = min(jobs, len(calls) or 1)
     results = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
     bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress or None,
                file=sys.stderr)
@@ -209,6 +213,10 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
                 bar.write(f"{config.label}: {message}", file=sys.stderr)
     except TerminatedWorkerError as error:
         raise ChildProcessError(KILLED) from error
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{len(outcome.done + outcome.skipped)} of {len(configs)} runs are stored in {store.folder}. "
+                     "Start the same command again to go on.",)
+        raise
     return outcome
 
 

@@ -4,8 +4,8 @@ import platform
 import re
 import subprocess
 import traceback
-from contextlib import suppress
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import cache, partial
 from hashlib import sha256
@@ -17,11 +17,18 @@ import psutil
 import torch
 import torchvision
 
+from rdlib.anomaly_map import checked_scales
+from rdlib.utils.arrays import as_finite
+from rdlib.utils.errors import check_argument, check_choice, check_fields, check_number, check_whole, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.version import __version__
 from rdlib.weights import embedded_teacher
 
-KEYS = ("config", "metrics", "per_defect", "versions", "hardware", "seconds", "peak_memory_mb", "revision")
+RESAMPLES = 200  # of the test images
+MEASURED = ("image_auroc", "pixel_auroc", "aupro")  # metrics of every part of a result
+KEYS = {"config": dict, "metrics": dict, "per_defect": dict, "scored_by": dict, "bootstrap": dict, "curve": dict,
+        "losses": list, "versions": dict, "hardware": str, "seconds": float, "peak_memory_mb": float, "date": str,
+        "revision": str | None}  # the parts of a result, and their types
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,12 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "train_scales", tuple(self.train_scales))  # a list in JSON and TOML
+        object.__setattr__(self, "train_scales", checked_scales(self.train_scales))  # a list in JSON and TOML
+        check_fields(self)
+        check_choice("method", self.method, ("reverse", "forward", "memory"))
+        check_choice("precision", self.precision, ("float32", "bf16", "auto"))
+        if self.size % 32:
+            raise ValueError(f"size must be a multiple of 32; got {self.size}.")
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -117,6 +129,7 @@ class ResultStore:
         folder: folder of the files; created when the first file is written.
     """
 
+    @checked
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).resolve()  # a worker may run in another folder
 
@@ -130,17 +143,26 @@ class ResultStore:
 
     def read(self, config: RunConfig) -> dict | None:
         """Read a run's result; None if it is missing or damaged, so that the run is repeated."""
-        return _parse(self.path(config)) or None
+        return self._read(self.path(config)).get(config)
 
     def read_all(self) -> dict[RunConfig, dict]:
-        """Read every result in the folder, in the order of names. Other files are skipped."""
-        results = {}
-        for path in sorted(self.folder.glob("*.json"), key=lambda path: path.name):
-            with suppress(KeyError, TypeError):  # no result, or settings that this version of the kit does not have
-                config = RunConfig(**(result := _parse(path))["config"])
-                if path == self.path(config):
-                    results[config] = result
-        return results
+        """Read every result in the folder, in the order of names. A warning names each other file, once a process."""
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: path.name)
+        return {config: result for path in paths for config, result in self._read(path).items()}
+
+    def _read(self, path: Path) -> dict[RunConfig, dict]:
+        """Read a result file. Return an empty dict if it is missing, or damaged, which a warning says."""
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if path != self.path(config := check_result(result)):
+                raise ValueError(f"it holds the run {config.key}.")
+            return {config: result | {"config": asdict(config)}}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            warn_once(f"{path} is no result ({type(error).__name__}: {error}) and counts as missing. Remove it, or run "
+                      "its run again.")
+            return {}
 
     def write(self, config: RunConfig, result: dict) -> None:
         """Store a result, one line per key, and delete an earlier error of the same run."""
@@ -156,13 +178,30 @@ class ResultStore:
             temporary.write_text(f"{config.label}\n\n{text}", encoding="utf-8")
 
 
-def _parse(path: Path) -> dict:
-    """Read a result file; empty if it is missing or damaged."""
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return result if set(KEYS) <= result.keys() else {}
-    except (FileNotFoundError, ValueError, AttributeError):  # ValueError: not JSON, or not text
-        return {}
+def check_result(result: dict) -> RunConfig:
+    """Return the settings of a result that was read. Raise an error unless its parts are as `execute` returns them."""
+    for name, kind in KEYS.items():
+        check_argument(name, result[name], kind)
+    for part in (result["metrics"], *(group for name in ("per_defect", "scored_by", "curve")
+                                      for group in result[name].values())):
+        for name in {*MEASURED, *part} - {"images"}:
+            if part[name] == part[name]:  # no NaN, as where a metric is undefined
+                check_number(name, part[name], "[0, 1]")
+    for epoch in result["curve"]:
+        check_whole("epoch", int(epoch), 1)
+    for part in result["bootstrap"].values():
+        for name, values in part.items():
+            values = as_finite(values, name)
+            if values.shape != (RESAMPLES,) or values.min() < 0 or values.max() > 10_000:
+                raise ValueError(f"{name} has other values than {RESAMPLES} from 0 to 10000.")
+    check_argument("torch", result["versions"]["torch"], str)
+    return RunConfig(**result["config"])
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Warn once a process."""
+    warnings.warn(text, stacklevel=2)
 
 
 def hardware(device: torch.device) -> str:

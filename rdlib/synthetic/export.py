@@ -11,10 +11,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from rdlib.synthetic import MIN_SIZE, Scene, scene_list
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, checked
 from rdlib.utils.files import folder_written_atomically
 
 
+@checked
 def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jobs: int | None = None,
            progress: bool = True) -> Path:
     """Write the default split of a category as files. The folder appears only when it is complete.
@@ -36,8 +37,8 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
         ValueError: the category is unknown, or a number is outside its range.
         OSError: the files cannot be written.
     """
-    if size < MIN_SIZE or (jobs is not None and jobs < 1):
-        raise ValueError(f"size must be at least {MIN_SIZE} and jobs at least 1, got size={size} and jobs={jobs}.")
+    if size < MIN_SIZE:
+        raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
     numbers: defaultdict[str, count[int]] = defaultdict(count)  # of the images in each folder
     plan = [(scene, part := f"{train_or_test}/{scene.defect or 'good'}", next(numbers[part]))
             for train_or_test in ("train", "test") for scene in scene_list(category, train_or_test, seed)]

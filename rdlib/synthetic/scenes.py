@@ -15,7 +15,7 @@ import numpy as np
 from rdlib.synthetic import defects, objects, textures
 from rdlib.synthetic.noise import sensor_noise, stream, uniform
 from rdlib.synthetic.surface import Fault, Surface, mix
-from rdlib.utils.errors import check_choice
+from rdlib.utils.errors import check_choice, checked
 
 TEXTURES = {
     "weave": ("cut", "hole", "stain", "thread"),
@@ -60,6 +60,7 @@ class Scene:
         return render(self.category, size=size, seed=self.seed, defect=self.defect, strength=self.strength)
 
 
+@checked
 def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: int = 40,
                defective: int = 100) -> list[Scene]:
     """List the scenes of a train or test set, good ones first.
@@ -83,9 +84,8 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
     """
     check_choice("category", category, CATEGORIES)
     check_choice("part", part, ("train", "test"))
-    if min(seed, train, good, defective) < 0 or max(train, good + defective) > 100_000:
-        raise ValueError(f"seed must be 0 or more, and a part must have 0 to 100000 scenes; got seed={seed}, "
-                         f"train={train}, good={good}, defective={defective}.")
+    if max(train, good + defective) > 100_000:
+        raise ValueError(f"A part has at most 100000 scenes; got {train=}, {good=}, {defective=}.")
     first, kinds = 200_000 * seed, DEFECTS[category]
     if part == "train":
         return [Scene(category, first + 2 * k) for k in range(train)]
@@ -95,6 +95,7 @@ def scene_list(category: str, part: str, seed: int = 0, train: int = 200, good: 
             + [Scene(category, first + 2 * (good + k) + 1, kinds[k % len(kinds)], s) for k, s in enumerate(strengths)])
 
 
+@checked
 def render(category: str, *, size: int = 256, seed: int, defect: str | None = None, strength: float = 0.7
            ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene. Outside the mask, the image equals the good one of the same seed and size, bit by bit.
@@ -114,8 +115,6 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
     """
     check_choice("category", category, CATEGORIES)
     check_choice("defect", defect, (None, *DEFECTS[category]))
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must be above 0 (barely visible) and at most 1 (obvious), got {strength}.")
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
     good = build_surface(category, seed, size, None)

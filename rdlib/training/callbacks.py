@@ -9,8 +9,8 @@ from rdlib.detector import eval_mode
 from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
-from rdlib.utils.errors import check_whole
-from rdlib.utils.files import written_atomically
+from rdlib.utils.errors import checked
+from rdlib.utils.files import check_writable, written_atomically
 from rdlib.utils.hardware import autocast
 
 
@@ -50,8 +50,9 @@ class EarlyStopping(Callback):
             its images differ from the training images in size or range.
     """
 
+    @checked
     def __init__(self, dataset: Dataset, patience: int = 10, every: int = 1):
-        self.patience, self.every = check_whole("patience", patience, 1), check_whole("every", every, 1)
+        self.patience, self.every = patience, every
         self.dataset, self.history = dataset, dict[int, float]()
 
     def on_start(self, run: Run) -> None:
@@ -88,18 +89,24 @@ class EarlyStopping(Callback):
 class CSVLog(Callback):
     """Write epoch, mean loss and seconds of training so far to a CSV file, one row an epoch.
 
-    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint.
+    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint. If a disk fills
+    up, training goes on with a warning.
 
     Args:
         path: the file; an older one is replaced. Its folder is created if it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
     """
 
+    @checked
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        check_writable(self.path)
 
     def on_epoch(self, run: Run) -> None:
         """Add a row."""
         rows = run.notes.setdefault("log", {})
         rows[run.epoch] = f"{run.epoch},{run.epoch_losses[-1]},{run.seconds}\n"
-        with written_atomically(self.path) as temporary:
+        with run.writing(self.path), written_atomically(self.path) as temporary:
             temporary.write_text("epoch,loss,seconds\n" + "".join(rows.values()), encoding="utf-8")

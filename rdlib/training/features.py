@@ -80,6 +80,7 @@ class CachedFeatures:
             if not self.kept:
                 # Channels last: a batch is then gathered in the layout that convolutions are fastest with.
                 self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
+                bar.set_description(f"teacher features, {sum(f.nbytes for f in self.kept) / 1e6:.1f} MB of memory")
             for kept, f in zip(self.kept, features, strict=True):
                 kept[chunk] = f.permute(0, 2, 3, 1).to(kept.device)
 

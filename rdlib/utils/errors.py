@@ -1,8 +1,27 @@
-"""Define the kit's exceptions. Every message says what is wrong, in which file, and what to do next."""
+"""Define the kit's exceptions, and check the arguments of public functions before any work.
+
+Every message says what is wrong, in which file or argument, and what to do next.
+"""
+import re
 import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
 from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ONE_OR_MORE = ("batch_size", "checkpoint_every", "columns", "curve_every", "epochs", "every", "jobs", "n",
+               "n_resamples", "n_thresholds", "n_train", "patience", "size", "threads")  # others: 0 or more
+INTERVALS = {
+    "confidence": "(0, 1)", "decay": "(0, 1)", "ema": "(0, 1)", "fraction": "(0, 1)", "level": "(0, 1)",
+    "rate": "(0, 1)", "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "lr": "[0, inf)",
+    "mask_threshold": "(-inf, inf)", "sigma": "[0, 1000]", "tolerance": "[0, inf)", "white": "(0, inf)"}
+OURS = r"(builtins|collections|pathlib|rdlib)\b|torch$"  # modules of the types that are checked here
 
 
 class DataError(ValueError):
@@ -60,10 +79,49 @@ def check_whole(name: str, number: int, least: int) -> int:
 
 
 def check_number(name: str, number: float, interval: str) -> float:
-    """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]" or "[0, inf)"."""
+    """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]"."""
     least, most = map(float, interval[1:-1].split(","))
     most = min(most, sys.float_info.max)  # larger integers have no float
     if (isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most
             or (interval[0] == "(" and number == least) or (interval[-1] == ")" and number == most)):
         raise ValueError(f"{name} must be a number in {interval}; got {number!r:.60}.")
     return float(number)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function: before it runs, its arguments are checked and converted by `check_argument`."""
+    known = signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = known.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = check_argument(name, value, known.parameters[name].annotation)
+        return function(*bound.args, **bound.kwargs)
+    return call
+
+
+def check_fields(settings: Any) -> None:
+    """Check the fields of a dataclass as `check_argument` does."""
+    for each in fields(settings):
+        check_argument(each.name, getattr(settings, each.name), each.type)
+
+
+def check_argument(name: str, value: Any, annotation: Any) -> Any:
+    """Return an argument, NumPy's numbers as Python's. Raise ValueError, with what is allowed, for another value.
+
+    Functions themselves check arrays, data sets and other types that are not of Python or of this kit.
+    """
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    types = [get_origin(kind) or kind for kind in kinds]
+    ours = all(isinstance(kind, type) and re.match(OURS, kind.__module__) for kind in types)
+    if value is None and NoneType in types or not ours:
+        return value
+    wanted = [kind for kind in types if kind is not NoneType]
+    if wanted == [int]:
+        return check_whole(name, value, int(name in ONE_OR_MORE))
+    if wanted == [float]:
+        return check_number(name, value, INTERVALS.get(name, "(-inf, inf)"))
+    if not isinstance(value, tuple(Iterable if kind in (Sequence, tuple) else kind for kind in wanted)):
+        raise ValueError(f"{name} must be a {' or '.join(kind.__name__ for kind in wanted)}; got {value!r:.60}.")
+    return value

@@ -1,10 +1,10 @@
 """Find files that ship with the kit, write files atomically, download and unpack archives."""
+import errno
 import gzip
 import os
 import shutil
 import tarfile
 import unicodedata
-import uuid
 import zipfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,8 +20,11 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from rdlib.utils.errors import DataError
+from rdlib.utils.temporary import temporary_folder
 
 SCHEMES = ("https",)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+WRITERS = ("PytorchStreamWriter", "inline_container", "(os error ")  # in errors of torch and safetensors on writing
 TIMEOUT = 30.0  # seconds without a byte
 LEAST_LIMIT, LIMIT_RATIO = 1_000_000_000, 20  # an archive may unpack to so many bytes, or times its size
 
@@ -48,20 +51,52 @@ def shipped(folder: str, name: str) -> Path:
 
 @contextmanager
 def written_atomically(path: str | Path) -> Generator[Path, None, None]:
-    """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
+    """Yield a temporary path on the disk of `path`, and rename it to `path` if the block succeeds.
 
-    If the block fails or the process is killed, `path` is unchanged. Missing folders are created. The temporary name is
-    short, since the name of `path` may be as long as the system allows.
+    If the block fails or the process is killed, `path` is unchanged. Missing folders are created. What killed processes
+    left in the folder is removed, see `temporary_folder`. Raises OSError in words if the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix[:20] or '.part'}")  # torch: never without
-    try:
+    with explained(path, "could not be written"), temporary_folder(path.parent) as folder:
+        temporary = folder / f"new{path.suffix[:20] or '.part'}"  # torch: never without; short, as names have a limit
         yield temporary
+        for file in [temporary, *temporary.rglob("*")]:
+            if file.is_file():
+                _reach_disk(file)  # else a power cut after the rename leaves an empty file
         os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # if the block made a folder
-        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, advice: str = "Choose another name or place.") -> None:
+    """Create the folder of a file and try to write there. Raises OSError, with `advice`, if that fails."""
+    with explained(path, "cannot be written", advice), temporary_folder(path.parent) as folder:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        (folder / "new").write_bytes(bytes(4096))
+        _reach_disk(folder / "new")
+
+
+def _reach_disk(file: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with open(os.open(file, os.O_RDWR if os.name == "nt" else os.O_RDONLY), "rb") as opened:
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def explained(path: Path, what: str, advice: str = "Choose another name or place.") -> Generator[None, None, None]:
+    """Turn an error of the system, or of a library that writes, into an OSError that names the file and a next step."""
+    try:
+        yield
+    except Exception as error:
+        number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
+        if any(words in str(error) for words in WRITERS):
+            number, reason = errno.EIO, str(error).partition("\n")[0]
+        if not number or not reason:  # not about a file, or in words already
+            raise
+        if number in FULL:
+            reason, advice = "the disk is full", "Free some space, or choose a place on another disk."
+        found = type(OSError(number, ""))(f"{path} {what}: {reason}. {advice}")
+        found.errno = number
+        raise found from error
 
 
 @contextmanager
@@ -145,7 +180,11 @@ def download(url: str, sha256: str, folder: Path) -> Path:
     downloader = pooch.HTTPDownloader(
         progressbar=True, chunk_size=1 << 20, timeout=TIMEOUT, hooks={"response": _check_redirect},
         headers={"Accept-Encoding": "identity"})  # the file as stored, since its hash is checked
-    return Path(pooch.retrieve(url, f"sha256:{sha256}", url.rpartition("/")[2], folder, downloader=downloader))
+    path = Path(folder) / url.rpartition("/")[2]
+    if not path.exists() or pooch.file_hash(str(path)) != sha256:
+        with written_atomically(path) as temporary:
+            pooch.retrieve(url, f"sha256:{sha256}", temporary.name, temporary.parent, downloader=downloader)
+    return path
 
 
 def is_reachable(url: str, timeout: float = 3.0) -> bool:

@@ -1,4 +1,5 @@
 """Choose device, memory format and precision, and measure memory."""
+import re
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from torch import Tensor
 from rdlib.utils.errors import check_choice
 
 CGROUP = Path("/sys/fs/cgroup")  # where Linux tells a container what it may use
+LIMITS = (("memory.max", "memory.current", "inactive_file"), ("memory.high", "memory.current", "inactive_file"),
+          ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # cgroup v2, v1; cached files
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -63,13 +66,27 @@ def as_float(x: Tensor) -> Tensor:
 
 
 def available_memory() -> int:
-    """Return the bytes of main memory that this process may still use, within the limit of its container."""
+    """Return the bytes of main memory that this process may still use, within the limits of all its cgroups."""
     free = psutil.virtual_memory().available
-    for limit, usage in (("memory.max", "memory.current"),
-                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):  # cgroup v2, v1
-        with suppress(OSError, ValueError):  # no such file, or "max": no limit
-            free = min(free, int((CGROUP / limit).read_text("utf-8")) - int((CGROUP / usage).read_text("utf-8")))
+    for group in _cgroups():
+        for limit, usage, cache in LIMITS:
+            with suppress(OSError, ValueError):  # no such file, or "max": no limit
+                left = int((group / limit).read_text("utf-8")) - int((group / usage).read_text("utf-8"))
+                counts = (group / "memory.stat").read_text("utf-8") if (group / "memory.stat").exists() else ""
+                free = min(free, left + sum(map(int, re.findall(rf"^{cache} (\d+)$", counts, re.M))))
     return max(free, 0)
+
+
+def _cgroups() -> set[Path]:
+    """Return the folders of this process's cgroup and of those above it, as far as its container shows them."""
+    groups = {CGROUP, CGROUP / "memory"}
+    with suppress(OSError):  # only Linux has it
+        for line in Path("/proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)  # cgroup v2 names no controllers
+            if not controllers or "memory" in controllers.split(","):
+                group = CGROUP / ("memory" if controllers else "") / path.lstrip("/")
+                groups |= {group, *group.parents}
+    return groups
 
 
 def has_fast_bf16(device: torch.device) -> bool:

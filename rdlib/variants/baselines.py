@@ -19,6 +19,7 @@ from rdlib.datasets.workers import read_batches
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
 from rdlib.training.features import widened
+from rdlib.utils.errors import checked
 from rdlib.utils.hardware import as_float, autocast, neutral
 from rdlib.weights import initialize
 
@@ -83,11 +84,6 @@ class BankConfig(Config):
     coreset: bool = True
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size < 1:
-            raise ValueError(f"size is the number of patches to keep, 1 or more; got {self.size}.")
-
 
 class MemoryBank(Detector):
     """A memory bank of good patches (PatchCore, Roth et al. 2022). The map is the distance to the nearest patch.
@@ -147,6 +143,7 @@ class MemoryBank(Detector):
         chosen = [avg_pool2d(as_float(features[k - 1]), 3, stride=1, padding=1) for k in self.config.scales]
         return torch.cat([interpolate(f, chosen[0].shape[-2:], mode="bilinear") for f in chosen], dim=1)
 
+    @checked
     def fit(self, dataset: Dataset, batch_size: int = 32, precision: str = "float32",
             progress: bool = True) -> "MemoryBank":
         """Fill the bank from good images in one pass. Equal arguments give an equal bank.
