@@ -19,6 +19,7 @@ from rdlib.threshold import threshold_from_good as threshold_from_good
 from rdlib.training.callbacks import Callback as Callback
 from rdlib.training.callbacks import CSVLog as CSVLog
 from rdlib.training.callbacks import EarlyStopping as EarlyStopping
+from rdlib.training.interruption import last_run as last_run
 from rdlib.training.loop import fit as fit
 from rdlib.training.run import Run as Run
 from rdlib.utils.hardware import best_device as best_device

@@ -5,7 +5,9 @@ works offline. "paper" is the paper's protocol, for a GPU and ImageNet's weights
 """
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from rdlib.training.loop import fit
 from rdlib.training.run import Run
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import CheckpointError, check_choice, checked
+from rdlib.utils.files import check_writable
 from rdlib.utils.hardware import best_device, resolve_precision
 
 SHOWING = ("figures", "widgets", "reproduction", "deploy", "cli.py", "__main__.py")  # neither train nor map
@@ -69,7 +72,8 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
     """Return a model trained on the data set `name` (as `load_dataset` takes it) in a profile.
 
     The run is stored as a checkpoint in `data_root()`/lessons. Equal arguments reuse it on the same kind of hardware,
-    until the library's code changes. A checkpoint that is damaged or belongs to other images is replaced.
+    until the library's code changes. A checkpoint that is damaged or belongs to other images is replaced. Where this
+    folder cannot be written, a warning says so, and nothing is stored.
 
     Args:
         name: the data set, such as "synthetic/weave".
@@ -92,11 +96,15 @@ def lesson(name: str, cfg: Profile | None = None, *, seed: int = 0) -> Lesson:
                 fingerprint(model.teacher), source_hash(Path(__file__).parent)]  # all that its checkpoint depends on
     key = sha256(json.dumps(settings).encode()).hexdigest()[:12]
     path = data_root() / "lessons" / f"{name.replace('/', '-')}-{key}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    train = partial(fit, model, data.train, cfg.epochs, batch_size=cfg.batch_size, seed=seed, precision="auto")
+    try:
+        check_writable(path, "Set RDLIB_DATA to a folder of yours.")
+    except OSError as error:
+        warnings.warn(f"{error} The lesson is trained, but not stored.", stacklevel=2)
+        return Lesson(data, model, train())
     try:
         with FileLock(path.with_name(f".{path.name}.lock")):  # two notebooks may ask for one lesson
-            run = fit(model, data.train, cfg.epochs, batch_size=cfg.batch_size, seed=seed, precision="auto",
-                      checkpoint=path)
+            run = train(checkpoint=path)
     except CheckpointError:  # a damaged file, or other images of the same name
         path.unlink(missing_ok=True)
         return lesson(name, cfg, seed=seed)

@@ -3,7 +3,6 @@
 It is torchvision's ResNet with torchvision's keys, so its weights load unchanged. The paper does not use layer4 and
 the classifier; they are removed.
 """
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from rdlib.utils.arrays import as_array
+from rdlib.utils.arrays import digest
 from rdlib.utils.errors import check_choice
 from rdlib.weights import calibrate_batchnorm, coloured_noise, initialize, load_strictly, read_teacher, resolve_weights
 
@@ -129,9 +128,7 @@ class TeacherEncoder(Frozen, CutResNet):
         self.freeze()
 
 
-def fingerprint(network: nn.Module) -> int:
-    """Compute a CRC-32 of a network's weights, as float32. Equal weights have equal fingerprints."""
-    value = 0
-    for tensor in network.state_dict().values():
-        value = zlib.crc32(as_array(tensor.float() if tensor.is_floating_point() else tensor).tobytes(), value)
-    return value
+def fingerprint(network: nn.Module) -> str:
+    """Compute the SHA-256, in hexadecimal, of a network's weights, as float32. See `digest`."""
+    return digest({name: tensor.float() if tensor.is_floating_point() else tensor
+                   for name, tensor in network.state_dict().items()})

@@ -108,4 +108,5 @@ class ReverseDistillation(Distillation):
             load_strictly(*part)
         self.threshold = None  # of others, as what follows
         self.config.image_size = self.config.value_range = self.config.white = self.config.version = None
+        self.config.unfinished = None
         return self

@@ -18,7 +18,7 @@ from scipy.special import betaincinv  # scipy.stats has these bounds but is slow
 
 from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
-from rdlib.utils.errors import checked
+from rdlib.utils.errors import check_fields, check_number, checked
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
 SAME = 2.5e-7  # relative difference of equal scores: the last bits of float32 depend on the size of a batch
@@ -44,10 +44,14 @@ class Threshold:
 
     def __post_init__(self) -> None:
         plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in vars(self).items()}  # for a file
-        if not all(isinstance(plain[name], int | float) and math.isfinite(plain[name]) for name in ("score", "pixel")):
-            raise ValueError(f"Thresholds are finite; got {self.score!r} and {self.pixel!r}. Use threshold_from_good.")
-        vars(self).update(plain, score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
-                          quantiles=tuple(map(float, self.quantiles)))
+        vars(self).update(plain)
+        check_fields(self)
+        quantiles = [check_number("quantiles", value, "(-inf, inf)") for value in self.quantiles]
+        vars(self).update(score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
+                          quantiles=tuple(quantiles))
+        if not (self.alarms <= self.good and self.found <= self.defective and quantiles == sorted(quantiles)):
+            raise ValueError(f"A threshold cannot be chosen so: {self.alarms} alarms among {self.good} good images, "
+                             f"{self.found} of {self.defective} defective ones found, or quantiles out of order.")
 
     def __str__(self) -> str:
         text = f"{self.score:.4g} ({self.rule}): {self.alarms} of {self.good} good images alarm"

@@ -1,7 +1,8 @@
 """Initialize, calibrate, download, read and check network weights before use."""
 import math
 import socket
-from hashlib import sha256
+from collections.abc import Callable
+from hashlib import file_digest
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,18 @@ from rdlib.utils.files import shipped, written_atomically
 from rdlib.utils.hardware import neutral
 
 EMBEDDED = "resnet18_procedural.safetensors"
+EMBEDDED_SHA256 = "71b924b8a1967814de2834d533bcc1a7ef0ece5cc01329d6e28ed3891641d56b"  # of the file
+FAULTS: dict[str, Callable[[str, Tensor, torch.dtype], Any]] = {  # of a tensor, by key, value and dtype to load it as
+    "is nested": lambda key, value, dtype: value.is_nested,
+    "is sparse": lambda key, value, dtype: value.layout != torch.strided,
+    "is quantized": lambda key, value, dtype: value.is_quantized,
+    "is a meta tensor, without data": lambda key, value, dtype: value.is_meta,
+    "has the dtype {}, which does not fit {}": lambda key, value, dtype: (
+        value.is_complex() or value.is_floating_point() != dtype.is_floating_point),
+    "holds NaN or infinity": lambda key, value, dtype: not value.to(dtype).isfinite().all(),  # 1e40: inf as float32
+    "is a variance but holds negative values": lambda key, value, dtype: (
+        key.endswith(("running_var", "exp_avg_sq")) and (value < 0).any()),
+}
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -81,13 +94,23 @@ def calibrate_batchnorm(module: nn.Module, images: Tensor) -> None:
 def embedded_teacher() -> Path:
     """Find the weights that ship with the kit: a ResNet-18 trained on procedural images, see data/teacher/README.md.
 
-    Raises WeightsError if neither the checkout nor the installed library contains them.
+    Raises WeightsError if neither the checkout nor the installed library contains them, or if they are damaged.
     """
     try:
-        return shipped("teacher", EMBEDDED)
+        path = shipped("teacher", EMBEDDED)
     except FileNotFoundError as error:
         raise WeightsError(f"This installation lacks its teacher: {error} Until then, use "
                            "weights='random_calibrated'.") from error
+    check_sha256(path, EMBEDDED_SHA256, "Reinstall the kit, or restore the file with git.")
+    return path
+
+
+def check_sha256(path: Path, start: str, advice: str) -> None:
+    """Raise WeightsError, with `advice`, unless a file's SHA-256 in hexadecimal begins with `start`."""
+    with path.open("rb") as file:
+        found = file_digest(file, "sha256").hexdigest()
+    if not found.startswith(start):
+        raise WeightsError(f"{path} is damaged: its SHA-256 is {found} and does not begin with {start}. {advice}")
 
 
 def hub_path(url: str) -> Path:
@@ -114,8 +137,7 @@ def download_state_dict(url: str) -> dict[str, Tensor]:
                                f"copy it to {path}, or use weights='embedded' or a file's path.") from error
         finally:
             socket.setdefaulttimeout(timeout)
-    if not sha256(path.read_bytes()).hexdigest().startswith(prefix):
-        raise WeightsError(f"{path} is damaged: its SHA-256 does not begin with {prefix}. Delete it and try again.")
+    check_sha256(path, prefix, "Delete it and try again.")
     return read_state_dict(path)
 
 
@@ -186,10 +208,11 @@ def read_teacher(backbone: str, weights: str | Path, url: str) -> tuple[dict[str
 
 
 def without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefix "module." that DataParallel puts before every key, if all keys have it."""
-    if not all(key.startswith("module.") for key in state):
-        return state
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    """Remove the prefixes "module." of DataParallel and "_orig_mod." of torch.compile, if all keys have them."""
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):  # one wrapper may hold the other
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -208,7 +231,7 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
 
 
 def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Check that a state dict has exactly the network's keys and shapes, with finite values.
+    """Check that a state dict has exactly the network's keys and shapes, and dense, finite values of its kind.
 
     Keys under layer4 and fc are ignored, so a whole ResNet's state dict is accepted. `num_batches_tracked` may be
     missing, as in old files.
@@ -219,7 +242,7 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         source: name of the state dict for messages.
 
     Raises:
-        WeightsError: a key is missing or unknown, a shape differs, or a value is NaN or infinite.
+        WeightsError: a key is missing or unknown, a shape differs, or values are refused by `check_values`.
     """
     own = module.state_dict()
     problems = [f" has no '{key}'" for key in own if key not in state and not key.endswith("num_batches_tracked")]
@@ -230,22 +253,26 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if problems:
         raise WeightsError(f"{source}{problems[0]}. These weights belong to another network: choose the backbone that "
                            "they were trained with.")
-    check_values({key: state[key].to(own[key].dtype) for key in own if key in state}, source)  # 1e40: inf as float32
+    check_values({key: state[key] for key in own if key in state}, source, own)
 
 
-def check_values(state: dict[str, Tensor], source: str) -> None:
-    """Check that all tensors of a state dict are finite.
+def check_values(state: dict[str, Tensor], source: str, own: dict[str, Tensor] | None = None) -> None:
+    """Check that all tensors of a state dict are dense and finite, and that no variance is negative.
 
     Args:
         state: the state dict.
         source: its name for messages.
+        own: state dict of the network that is to load it, for its dtypes; None for `state` itself.
 
     Raises:
-        WeightsError: a tensor contains NaN or infinity.
+        WeightsError: a tensor is sparse, quantized, complex or without data, is integer where the network's is floating
+            point, contains NaN or infinity, or is a negative variance.
     """
-    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise WeightsError(f"{source}: '{wrong[0]}' holds NaN or infinity. If training has diverged, train again with "
-                           "a smaller lr. If the file is damaged, get it again.")
+    for key, value in state.items():
+        dtype = (own or state)[key].dtype
+        if fault := next((words for words, applies in FAULTS.items() if applies(key, value, dtype)), None):
+            raise WeightsError(f"{source}: '{key}' {fault.format(value.dtype, dtype)}. If training has diverged, train "
+                               "again with a smaller lr. If the file is damaged or converted, get the original.")
 
 
 def check_state_dict(state: object, source: str) -> dict[str, Tensor]:

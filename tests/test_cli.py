@@ -1,5 +1,6 @@
 """The command line as such: arguments, exit statuses and help. What a command does is tested with its module."""
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -136,3 +137,58 @@ def test_data_unpack_prints_the_names(tmp_path, capsys, monkeypatch):
     assert cli.main(["data", "unpack", str(tmp_path / "btad.zip"), "--root", str(tmp_path)]) == 0
     assert asked == [(tmp_path / "btad.zip", tmp_path)]
     assert capsys.readouterr().out == "btad/01\nbtad/02\n"
+
+
+def piped(arguments, reader):
+    """Exit status and stderr of a command whose output another one reads."""
+    done = subprocess.run(["bash", "-c", f'"$0" -m rdlib {arguments} | {reader} > /dev/null; echo ${{PIPESTATUS[0]}}',
+                           sys.executable], capture_output=True, text=True)
+    return int(done.stdout), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+@pytest.mark.parametrize("arguments", ["doctor", "reproduce", "reproduce main --list", "train --help", "--help"])
+def test_a_reader_that_ends_early_gets_no_traceback(arguments):
+    for reader in ("head -1", "true"):
+        status, words = piped(arguments, reader)
+        assert status in (0, 141) and "Traceback" not in words and "Broken" not in words, words
+    assert piped("reproduce main --list", "true")[0] == 141, "a command that was cut short does not end with 0"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full device of Linux")
+def test_an_output_on_a_full_disk_is_said_in_a_line():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-m", "rdlib", "doctor"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr == "[Errno 28] No space left on device\n"
+
+
+def lines_of_doctor(monkeypatch):
+    monkeypatch.setattr(doctor, "is_reachable", lambda server: True)
+    return {line.split()[1]: line for line in doctor.report_lines()}
+
+
+@pytest.mark.parametrize(("made", "base", "begins"), [
+    ("conda-meta", "same", "ok"), (None, "same", "--"), (None, "other", "ok")])
+def test_doctor_knows_environments_of_conda(made, base, begins, tmp_path, monkeypatch):
+    (tmp_path / (made or "bin")).mkdir()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path) if base == "same" else "/usr")
+    line = lines_of_doctor(monkeypatch)["environment"]
+    assert line.startswith(begins) and (" (conda)" in line) == bool(made)
+    assert ("make setup" in line) == (begins == "--")
+
+
+def test_doctor_says_where_data_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "new/folder"))
+    assert lines_of_doctor(monkeypatch)["data"].startswith("ok") and not (tmp_path / "new").exists()
+    monkeypatch.setattr("os.access", lambda folder, mode: False)
+    assert lines_of_doctor(monkeypatch)["data"].endswith("you cannot write there; set RDLIB_DATA")
+
+
+def test_the_words_of_another_locale_change_no_file(tmp_path):
+    """Under LANG=C without UTF-8 mode, files and pages are UTF-8 all the same."""
+    code = ("import sys; from pathlib import Path; from rdlib.reproduction import load_results, write_report\n"
+            "print(write_report(load_results('main'), Path(sys.argv[1])))")
+    subprocess.run([sys.executable, "-X", "utf8=0", "-c", code, tmp_path], check=True, env=os.environ | {
+        "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)})
+    assert "±" in (tmp_path / "main-synthetic.md").read_text(encoding="utf-8")

@@ -72,16 +72,26 @@ def test_the_hash_follows_the_code_that_trains(tmp_path):
         before = source_hash(library)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"not a checkpoint"), "of other images"])
-def test_a_lesson_that_does_not_fit_is_trained_again(kept, damage):
-    first = lesson("synthetic/gear", SMALL)
+@pytest.mark.parametrize("damage", ["damaged", "of other images"])
+def test_a_lesson_that_does_not_fit_is_trained_again(kept, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        if damage == "of other images":
+            patch.setattr("rdlib.training.loop.images_digest", lambda dataset: "of others")
+        first = lesson("synthetic/gear", SMALL)
     (path,) = kept.glob("*.pt")
-    if callable(damage):
-        damage(path)
-    else:
-        state = torch.load(path, weights_only=True)
-        state["settings"]["first image"] += 1
-        torch.save(state, path)
+    if damage == "damaged":
+        path.write_bytes(b"not a checkpoint")
     again = lesson("synthetic/gear", SMALL)
     assert again.run.losses == first.run.losses
-    assert torch.load(path, weights_only=True)["settings"]["first image"] == first.run.settings["first image"]
+    assert len(again.run.settings["training images"]) == 64
+    assert lesson("synthetic/gear", SMALL).run.seconds == again.run.seconds, "the file is replaced"
+
+
+def test_a_lesson_is_trained_where_nothing_can_be_stored(monkeypatch, tmp_path):
+    """A file where the folder should be is refused to root as well, unlike a read-only folder."""
+    (tmp_path / "lessons").touch()
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
+    with pytest.warns(UserWarning, match=r"lessons.*\.pt cannot be written: .*Set RDLIB_DATA to a folder of yours\. The "
+                                         "lesson is trained, but not stored"):
+        found = lesson("synthetic/gear", SMALL)
+    assert len(found.run.losses) == 2 and found.model.config.unfinished is None

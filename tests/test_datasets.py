@@ -183,6 +183,8 @@ def test_the_data_folder_is_that_of_the_environment(bottle, tmp_path, monkeypatc
     monkeypatch.setenv("RDLIB_DATA", "~/images")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert data_root() == tmp_path / "images"
+    monkeypatch.setenv("RDLIB_DATA", "")  # set but empty is as if not set
+    assert data_root() == tmp_path / ".cache" / "rdlib"
     monkeypatch.delenv("RDLIB_DATA")
     assert data_root() == tmp_path / ".cache" / "rdlib"
     with pytest.raises(DataError, match=str(tmp_path / ".cache/rdlib/mvtec/bottle")):

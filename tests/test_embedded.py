@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from magnetic_tile import teacher_crc
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import rdlib
 from rdlib import ReverseDistillation, load_dataset
 from rdlib.encoder import TeacherEncoder
-from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.errors import WeightsError
 from rdlib.weights import EMBEDDED, embedded_teacher
 
@@ -47,7 +47,7 @@ def test_the_numbers_on_the_card_are_those_on_record():
     """Of every teacher that was judged on held-out classes, its own row, to the printed digit."""
     found = {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["teachers"]
              for name in ("validate", "rehearse")}
-    shipped = fingerprint(TeacherEncoder())
+    shipped = teacher_crc(TeacherEncoder())
     assert all(rows["embedded"]["teacher_crc"] == shipped for rows in found.values())
 
     def shown(values, metrics):

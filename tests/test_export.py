@@ -1,5 +1,6 @@
 """The ONNX file says what PyTorch says, for every setting, any batch; and what goes wrong is said clearly."""
 import copy
+import hashlib
 import json
 import sys
 from contextlib import nullcontext
@@ -159,7 +160,7 @@ def test_other_classes_are_not_exported(other, tmp_path):
 
 
 def test_files_that_are_no_exported_model(tmp_path, graph):
-    with pytest.raises(WeightsError, match="cannot be read .*NoSuchFile.*Check the path"):
+    with pytest.raises(WeightsError, match="cannot be read .*No such file.*Check the path"):
         OnnxDetector(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     onnx.save(graph, tmp_path / "foreign.onnx")  # sound, but without the kit's metadata
@@ -205,7 +206,26 @@ def test_metadata_doc_string_and_text_file_tell_the_same(exported):
     graph = onnx.load(path).graph
     assert [value.name for value in (*graph.input, *graph.output)] == ["images", "maps", "scores"]
     expected = json.loads(json.dumps(model.describe()))
+    content = path.read_bytes().replace(about["sha256"].encode(), b"0" * 64)
+    assert about.pop("sha256") == hashlib.sha256(content).hexdigest()
     assert about == expected | {"size": [64, 96]} == OnnxDetector(path).describe()
+
+
+def test_a_changed_bit_anywhere_in_an_exported_file_is_found(exported, tmp_path):
+    """Of its head, its weights, its notes and its SHA-256."""
+    _, path, _ = exported
+    whole, copy_ = path.read_bytes(), tmp_path / "m.onnx"
+    near = whole.index(b'"sha256": "')
+    places = [0, 9, near + 3, near + 20, near + 74, near + 100, len(whole) - 1]
+    for place in places + np.random.default_rng(0).integers(len(whole), size=20).tolist():
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        copy_.write_bytes(changed)
+        with pytest.raises(WeightsError, match=r"m\.onnx is not as it was written: .* it says (none|\w{64})\. "):
+            OnnxDetector(copy_)
+    copy_.write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"m\.onnx cannot be read as an exported model .*empty"):
+        OnnxDetector(copy_)
 
 
 def card(model, graph, monkeypatch, folder):

@@ -7,9 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import lesson_curves
+from magnetic_tile import teacher_crc
 
 from rdlib.encoder import TeacherEncoder
-from rdlib.training.checkpoint import fingerprint
 
 ROWS = {"image AUROC": {"constant rate", "constant rate, weights averaged", "cosine"},
         "distance": {"images trained on", "good images never seen"}}
@@ -19,7 +19,7 @@ ROWS = {"image AUROC": {"constant rate", "constant rate, weights averaged", "cos
 def test_a_record_has_the_protocol_of_the_script(seed):
     found = json.loads((lesson_curves.RESULTS / f"gear_seed{seed}.json").read_text(encoding="utf-8"))
     config = found["config"]
-    assert config["teacher_crc"] == fingerprint(TeacherEncoder()) and config["seed"] == seed
+    assert config["teacher_crc"] == teacher_crc(TeacherEncoder()) and config["seed"] == seed
     assert (config["epochs"], config["images"][0], config["size"], config["sigma"], config["ema"]) == (
         lesson_curves.EPOCHS, lesson_curves.IMAGES, lesson_curves.SIZE, lesson_curves.SIGMA, lesson_curves.DECAY)
     assert {"command", "date", "hardware", "versions", "revision"} <= set(found)

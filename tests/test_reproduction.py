@@ -1,6 +1,7 @@
 """The reproduction engine: what a run is filed under, that nothing is lost or done twice, and what a table says."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,48 @@ def test_a_killed_worker_ends_the_call_and_finished_runs_are_kept(config, tmp_pa
     with pytest.raises(ChildProcessError, match="Start the same command again"):
         run_all([config, endless], store, progress=False, jobs=2)
     assert run_all([config], store, progress=False).skipped == [config]
+
+
+INTERRUPTED = """
+import sys
+from dataclasses import replace
+from rdlib.reproduction import Machine, ResultStore, RunConfig, run_all
+config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", batch_size=4, sigma=1)
+run_all([replace(config, epochs=epochs) for epochs in (1, 100_000)], ResultStore(sys.argv[2]),
+        Machine(checkpoints=sys.argv[2]), jobs=int(sys.argv[3]), progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_grid_records_nothing_for_the_interrupted_run(config, tmp_path, jobs):
+    """Ctrl-C in a terminal reaches the process and its workers."""
+    store, short, endless = ResultStore(tmp_path), replace(config, epochs=1), replace(config, epochs=100_000)
+    kept = tmp_path / f"{endless.key}.ckpt"
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, config.dataset, str(tmp_path), str(jobs)],
+                               start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (kept.exists() and store.read(short)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (f"\nKeyboardInterrupt: 1 of 2 runs are stored in {tmp_path}. Start the same command again to go on.\n"
+            in err), err
+    assert store.read(short) and not store.read(endless) and kept.exists()
+    assert {path.suffix for path in tmp_path.iterdir() if not path.name.startswith(".")} == {".json", ".ckpt"}
+
+
+def test_the_command_says_how_to_go_on_after_ctrl_c(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt("of the run")
+
+    monkeypatch.setattr("rdlib.reproduction.runs.execute", stop)
+    assert run_cli(["reproduce", "main", "--category", "weave", "--seeds", "0", "--quiet", "--results", str(tmp_path),
+                    "--tables", str(tmp_path)]) == 130
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"Stopped\. 0 of \d+ runs are stored in {re.escape(str(tmp_path))}\. Start the same command "
+                        r"again to go on\.", err.splitlines()[-1])
+    assert not list(tmp_path.glob("*.json")) + list(tmp_path.glob("*.txt"))
 
 
 def filed(store, config, image, pixel, resampled):

@@ -1,7 +1,7 @@
 """A model's file: every class comes back as it was, and names what it is; a changed or damaged one is refused."""
 import copy
+import hashlib
 import json
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 from parity import official_state
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sealed import write_model
 from test_threshold import from_good
 from test_training import equal, images, weights
 from torch import nn
@@ -19,6 +20,7 @@ import rdlib
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, TeacherEncoder
 from rdlib.detector import Detector
 from rdlib.encoder import fingerprint
+from rdlib.utils.arrays import digest
 from rdlib.utils.errors import WeightsError
 
 PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
@@ -51,8 +53,8 @@ def description(path):
 
 
 def rewrite(path, **change):
-    about = description(path)
-    save_file(load_file(path), path, {"rdlib": json.dumps({k: v for k, v in (about | change).items() if v != "gone"})})
+    about = {name: value for name, value in (description(path) | change).items() if value != "gone"}
+    write_model(path, load_file(path), about)
 
 
 def test_every_class_comes_back_as_it_was(model, tmp_path):
@@ -69,12 +71,11 @@ def test_every_class_comes_back_as_it_was(model, tmp_path):
 def test_the_file_says_how_the_model_was_trained(model, tmp_path):
     model.save(tmp_path / "m.safetensors")
     about = description(tmp_path / "m.safetensors")
-    assert about["class"] == type(model).__name__ and about["format"] == 2 and about["version"] == rdlib.__version__
+    assert about["class"] == type(model).__name__ and about["format"] == 3 and about["version"] == rdlib.__version__
     config = about["config"]
     assert (config["image_size"], config["value_range"], config["version"]) == ([64, 64], [0.1, 0.9], rdlib.__version__)
     assert (config["sigma"], config["normalize"]) == (model.config.sigma, model.config.normalize)
-    content = b"".join(value.numpy().tobytes() for value in model.teacher.state_dict().values())
-    assert about["teacher"] == {"weights": model.config.weights, "checksum": zlib.crc32(content)}
+    assert about["weights"] == fingerprint(model) and config["weights"] == model.config.weights
     assert about["threshold"]["rate"] == 0.1 and len(about["threshold"]["quantiles"]) == 21
 
 
@@ -103,9 +104,10 @@ def test_a_file_of_another_class_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"format": 3}, "format 3, later than 2.*Update the kit"), ({"format": "gone"}, "save the model again"),
+    ({"format": 4}, "format 4, not 3.*Update the kit"), ({"format": 2}, "format 2, not 3.*save the model again"),
+    ({"format": "3"}, "save the model again"), ({"format": "gone"}, "save the model again"),
     ({"class": "gone"}, "save the model again"), ({"config": "gone"}, "save the model again"),
-    ({"teacher": "gone"}, "save the model again"), ({"threshold": "gone"}, "save the model again")])
+    ({"threshold": "gone"}, "save the model again")])
 def test_a_description_of_another_version_is_refused(change, words, tmp_path):
     MODELS["empty bank"]().save(tmp_path / "m.safetensors")
     rewrite(tmp_path / "m.safetensors", **change)
@@ -122,7 +124,9 @@ def test_weights_that_were_changed_after_saving_are_refused(name, key, tmp_path)
     state = load_file(path)
     state[key].flatten()[:1].view(torch.int32).bitwise_xor_(1)  # the last bit
     save_file(state, path, {"rdlib": json.dumps(description(path))})
-    with pytest.raises(WeightsError, match="m.safetensors: the weights are not those it was saved with"):
+    found, right = description(path)["sha256"], hashlib.sha256(
+        path.read_bytes().replace(description(path)["sha256"].encode(), b"0" * 64)).hexdigest()
+    with pytest.raises(WeightsError, match=rf"m\.safetensors is not as .* is {right}, it says {found}\. .*Get it"):
         rdlib.load(path)
 
 
@@ -136,10 +140,35 @@ def test_models_of_other_dtypes_load_in_float32(dtype, tmp_path):
     assert torch.allclose(loaded.predict(PICTURES)[0], model.float().predict(PICTURES)[0], atol=0.05)
 
 
-def test_the_fingerprint_is_a_checksum_of_the_values():
-    teacher = TeacherEncoder()
-    content = b"".join(value.numpy().tobytes() for value in teacher.state_dict().values())
-    assert fingerprint(teacher) == zlib.crc32(content) == fingerprint(teacher.to(memory_format=torch.channels_last))
+def test_the_fingerprint_is_the_sha256_of_names_shapes_and_values():
+    teacher, other, own = TeacherEncoder(), TeacherEncoder(), hashlib.sha256()
+    state = teacher.state_dict()
+    own.update(f"dict {len(state)};".encode())
+    for name in sorted(state, key=repr):
+        value = state[name]
+        own.update(f"list 2;str {name!r};{value.dtype} {tuple(value.shape)};".encode() + value.numpy().tobytes())
+    assert fingerprint(teacher) == own.hexdigest() == fingerprint(teacher.to(memory_format=torch.channels_last))
+    assert fingerprint(teacher.double()) == own.hexdigest()
+    other.bn1.bias[3] = torch.nextafter(other.bn1.bias[3], torch.tensor(9.0))
+    assert fingerprint(other) != own.hexdigest()
+
+
+@pytest.mark.parametrize("other", [
+    {"a": [1, 2.0], "b": torch.zeros(2)}, {"a": [1.0, 2], "b": torch.zeros(2)}, {"a": [1, 2, None], "b": "0"},
+    {"a": [1, 2], "b": torch.zeros(1, 2)}, {"a": [1, 2], "b": torch.tensor([0, -0.0])}, {"a": [True, 2]}, {},
+    {"a": [1, 2], "b": torch.zeros(2).double()}, {"a": [[1], 2], "b": torch.zeros(2)}, None, "", 0, [], b""])
+def test_other_content_has_another_digest(other):
+    one = {"a": [1, 2], "b": torch.zeros(2)}
+    assert digest(other) not in (digest(one), digest([one])) and digest(other) == digest(copy.deepcopy(other))
+
+
+def test_a_digest_ignores_order_of_keys_layout_and_byte_order():
+    image = torch.rand(2, 3, 4, 4)
+    same = {"x": image.to(memory_format=torch.channels_last), "a": np.arange(3)[::-1].astype(">f4"), "n": np.float64(2)}
+    assert digest({"n": torch.tensor([2.0]).double().numpy(), "a": np.float32([2, 1, 0]), "x": image}) == digest(same)
+    assert digest(image.bfloat16()) != digest(image.half()) and len(digest(torch.empty(0, 3))) == 64
+    with pytest.raises(TypeError, match="A Generator has no digest. Keep numbers"):
+        digest([torch.Generator()])
 
 
 def folded(model):

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
 from scipy.stats import beta, binom, binomtest
+from sealed import write_model
 from sklearn.metrics import f1_score
 from test_metrics import TENSORS
 from torch.utils.data import TensorDataset
@@ -179,7 +179,7 @@ def test_a_promise_is_not_rounded_to_a_better_one(rate, confidence, words):
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.int64, int])
 def test_a_threshold_takes_any_number_and_keeps_plain_ones(kind):
     threshold = Threshold(score=kind(2), pixel=kind(3), size=(4, 8), rule="", good=np.int64(9), alarms=np.int32(0),
-                          rate=kind(1))
+                          rate=kind(1) / 2)
     assert (threshold.score, threshold.pixel, threshold.good) == (2.0, 3.0, 9)
     assert type(threshold.score) is type(threshold.pixel) is float
     assert Threshold(**json.loads(json.dumps(asdict(threshold)))) == threshold
@@ -316,7 +316,7 @@ def test_a_model_without_a_threshold_is_saved_without_one(model, tmp_path):
     "score": None, "pixel": 1.0, "size": [4, 8], "rule": "", "good": 1, "alarms": 0}])
 def test_a_damaged_threshold_is_an_error_that_says_what_to_do(model, tmp_path, content):
     about = model.describe() | {"threshold": content}
-    save_file(dict(model.state_dict()), tmp_path / "m.safetensors", metadata={"rdlib": json.dumps(about)})
+    write_model(tmp_path / "m.safetensors", model.state_dict(), about)
     with pytest.raises(WeightsError, match="Update the kit, or save the model again"):
         ReverseDistillation.load(tmp_path / "m.safetensors")
 

@@ -222,7 +222,7 @@ def test_the_teacher_computes_in_the_precision_asked_for(precision):
     model, data, places = ReverseDistillation("resnet18", weights=None), images(4), [torch.arange(4)]
     live = LiveFeatures(model, data, 0, precision)
     for source in (live, CachedFeatures(live, 4, progress=False)):
-        ((_, features),) = source.batches(places, epoch=0)
+        ((_, features),) = source.batches([(0, chunk) for chunk in places])
         assert {f.dtype for f in features} == {torch.bfloat16 if precision == "bf16" else torch.float32}
     cached, fresh = (train(epochs=1, cache=cache, precision=precision)[0] for cache in (True, False))
     assert cached.losses[0] == pytest.approx(fresh.losses[0], rel=1e-5)
@@ -234,7 +234,7 @@ def test_augmentation_follows_from_seed_and_epoch():
 
     def read(seed, epoch, num_workers=0, part=slice(None)):
         source = LiveFeatures(model, data, seed, "float32", num_workers)
-        return torch.cat(list(source.images([c for c in chunks[0][part].split(2)], epoch)))
+        return torch.cat(list(source.images((epoch, c) for c in chunks[0][part].split(2))))
 
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first = read(0, 0)
@@ -259,7 +259,7 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_worke
         run.stop = run.step == 4
 
     whole, expected = augmented()
-    assert whole.settings["cached"] is False and whole.settings["first image"] is None
+    assert whole.settings["cached"] is False and "training images" not in whole.settings
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
     assert resumed.losses == whole.losses and equal(result, expected)
@@ -269,7 +269,7 @@ def test_kept_features_of_augmented_images_are_those_that_the_student_sees():
     """A student of images must not be given one version of an image and the teacher's features of another."""
     model, data = ForwardStudent("resnet18", weights=None), Jittered(images(4).images)
     source = CachedFeatures(LiveFeatures(model, data, 0, "float32"), 4, progress=False)
-    ((seen, features),) = source.batches([torch.arange(4)], epoch=3)
+    ((seen, features),) = source.batches([(3, torch.arange(4))])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(features, model.extract_features(seen), strict=True))
 
 
@@ -527,6 +527,8 @@ def test_the_bar_shows_loss_and_speed_on_a_terminal(capsys, monkeypatch):
     train(epochs=1, progress=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "loss=" in shown and "image/s" in shown
+    kept = 10 * 4 * (64 * 16**2 + 128 * 8**2 + 256 * 4**2)  # 10 images, float32, three scales
+    assert f"teacher features, {kept / 1e6:.1f} MB of memory" in shown
 
 
 def cosine_and_average(epochs=2, **options):

@@ -1,6 +1,5 @@
 """Teachers and saved models: torchvision's networks to the bit, frozen for good, and plain words for damaged files."""
 import dataclasses
-import json
 import pickle
 import random
 import threading
@@ -14,6 +13,7 @@ import pytest
 import torch
 from parity import official_state
 from safetensors.torch import save_file
+from sealed import write_model
 from torch import nn
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -461,7 +461,7 @@ def test_what_is_not_finite_is_neither_saved_nor_loaded(tmp_path):
     with pytest.raises(WeightsError, match="not written: 'student.stage1.0.bn1.running_var' holds NaN or infinity"):
         kit.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    save_file(dict(kit.state_dict()), path, {"rdlib": json.dumps(kit.describe())})
+    write_model(path, kit.state_dict(), kit.describe())
     with pytest.raises(WeightsError, match=r"model\.safetensors: 'student.stage1.0.bn1.running_var' holds NaN"):
         ReverseDistillation.load(path)
 
@@ -499,9 +499,9 @@ def test_load_refuses_what_is_not_ours(trained, tmp_path):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="model.safetensors cannot be read as a saved model"):
             ReverseDistillation.load(path)
-    short = {key: value.contiguous() for key, value in trained.state_dict().items()}
+    short = dict(trained.state_dict())
     del short["student.stage1.0.conv1.weight"]
-    save_file(short, path, metadata={"rdlib": json.dumps(trained.describe())})
+    write_model(path, short, trained.describe())
     with pytest.raises(WeightsError, match="model.safetensors has no 'student.stage1.0.conv1.weight'"):
         ReverseDistillation.load(path)
 
@@ -617,18 +617,18 @@ def test_load_official_changes_nothing_unless_both_parts_fit(tmp_path):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-ABOUT = {"class": "ReverseDistillation", "format": 2, "threshold": None, "teacher": {"checksum": 0}}
+ABOUT = {"class": "ReverseDistillation", "format": 3, "threshold": None}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 10_000, '{"depth": 3}', '{"backbone": "vgg16"}', *(
-    json.dumps(ABOUT | change) for change in (
+@pytest.mark.parametrize("about", ["{", "[]", "3", "[" * 10_000, '{"depth": 3}', '{"backbone": "vgg16"}', *(
+    ABOUT | change for change in (
         {"config": {"weights": "random", "backbone": "vgg16"}}, {"config": {"weights": "random", "depth": 3}},
-        {"config": {"weights": "random"}, "teacher": None}, {"config": 7}, {"config": {}, "format": "two"},
+        {"config": {"weights": 3}}, {"config": 7}, {"config": {}, "format": "two"},
         {"config": {"weights": "random", "image_size": "large"}}, {"config": {"weights": "random", "value_range": [1]}},
-        {"config": {"weights": "random"}, "format": 3}))])
-def test_load_of_an_unknown_configuration(tmp_path, text):
+        {"config": {"weights": "random"}, "format": 4}))])
+def test_load_of_an_unknown_configuration(tmp_path, about):
     path = tmp_path / "model.safetensors"
-    save_file({"x": torch.zeros(1)}, path, metadata={"rdlib": text})
+    write_model(path, {"x": torch.zeros(1)}, about)
     with pytest.raises(WeightsError, match=r"model\.safetensors.*Update the kit"):
         ReverseDistillation.load(path)
 

@@ -14,6 +14,7 @@ the hardware.
 """
 import argparse
 import json
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,7 +34,6 @@ from torch.nn import functional as F
 from rdlib.encoder import TeacherEncoder
 from rdlib.metrics import PixelRanking, auroc
 from rdlib.reproduction.store import provenance
-from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.files import written_atomically
 
 CLASSES = {"grain": 4, "weave": 4, "spectral": 2, "cells": 2, "lattice": 2, "leaves": 2, "objects": 2, "strokes": 2,
@@ -171,9 +171,17 @@ def named(weights: str) -> tuple[str, str]:
     return name, file or name
 
 
+def teacher_crc(teacher: TeacherEncoder) -> int:
+    """Compute the CRC-32 of a teacher's weights, as float32, that the results on record name."""
+    crc = 0
+    for value in teacher.state_dict().values():
+        crc = zlib.crc32((value.float() if value.is_floating_point() else value).contiguous().numpy().tobytes(), crc)
+    return crc
+
+
 def keep(path: Path, teachers: dict[str, TeacherEncoder], found: dict[str, dict]) -> None:
     """Write the results of each teacher, and where and with which weights."""
-    rows = {name: found[name] | {"teacher_crc": fingerprint(teacher)} for name, teacher in teachers.items()}
+    rows = {name: found[name] | {"teacher_crc": teacher_crc(teacher)} for name, teacher in teachers.items()}
     with written_atomically(path) as temporary:
         found = {"teachers": rows} | provenance(torch.device("cpu"))
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from tqdm.auto import tqdm
 
-from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
+from rdlib.datasets.samples import GOOD, AnomalyDataset, Item, recipe
 from rdlib.images import as_images
 from rdlib.masks import UNKNOWN
-from rdlib.utils.arrays import as_array, as_truth
+from rdlib.utils.arrays import as_array, as_truth, digest
 from rdlib.utils.errors import DataError
 
 CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
@@ -93,7 +94,7 @@ def check_dataset(dataset: Any, as_item: Callable[[Any, int], Item] = image_item
     if not len(dataset):
         return default_collate
     try:
-        return partial(_collate, Seeded(dataset, 0, 0, as_item)[0].image.shape)
+        return partial(_collate, Seeded(dataset, 0, as_item)[0].image.shape)
     except (LookupError, NotImplementedError) as error:
         raise ValueError(f"This {kind} has no item at index 0 ({type(error).__name__}: {error}). {CONTRACT}") from error
 
@@ -123,26 +124,59 @@ def augments(dataset: Any) -> bool:
 
 
 class Seeded(Dataset[Item]):
-    """The items of any data set, read by `as_item`. Its augmentation depends only on seed, epoch and index.
+    """The items of any data set, read by `as_item`, by index (in epoch 0) or by (epoch, index).
 
-    This holds in any worker process, for augmentation that draws from the global generators of torch, NumPy or Python.
-    Their states are restored after each item.
+    Random augmentation depends only on seed, epoch and index, in any worker process, if it draws from the global
+    generators of torch, NumPy or Python. Their states are restored after each item.
     """
 
-    def __init__(self, dataset: Any, seed: int, epoch: int, as_item: Callable[[Any, int], Item] = image_item):
-        self.dataset, self.seed, self.epoch, self.as_item = dataset, seed, epoch, as_item
+    def __init__(self, dataset: Any, seed: int, as_item: Callable[[Any, int], Item] = image_item):
+        self.dataset, self.seed, self.as_item = dataset, seed, as_item
         self.augmented = augments(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Item:
-        with _seeded(self.seed, self.epoch, index) if self.augmented else nullcontext():
+    def __getitem__(self, where: int | tuple[int, int]) -> Item:
+        epoch, index = where if isinstance(where, tuple) else (0, where)
+        with _seeded(self.seed, epoch, index) if self.augmented else nullcontext():
             return self.as_item(self.dataset[index], index)
 
     def samples(self, labels: Iterable[int]) -> list["ItemSample"]:
         """Return the items as samples, with their labels 0 and 1."""
         return [ItemSample(f"item {i}", "anomalous" if label else GOOD, i, self) for i, label in enumerate(labels)]
+
+
+def images_digest(dataset: Any) -> str | None:
+    """Compute a fingerprint of all images of a data set, without decoding files or drawing scenes.
+
+    Of a data set of another kind, every image is read in epoch 0; twice if it may be augmented.
+
+    Returns:
+        SHA-256 in hexadecimal; None if two reads of an image differ, so that its images cannot be compared.
+    """
+    items, found = Seeded(dataset, 0), list[str]()
+    bar = tqdm(_origins(dataset), "fingerprint of images", unit="image", leave=False, delay=3, disable=None)
+    for i, (origin, index) in enumerate(bar):
+        known = type(origin).__getitem__ is AnomalyDataset.__getitem__
+        if known and (source := recipe(origin.samples[index])) is not None:
+            source = [source, *origin.size, origin.transform is not None]
+        else:
+            source = items[i].image
+            if items.augmented and not torch.equal(source, items[i].image):
+                return None
+        found.append(digest(source))
+    return digest(found)
+
+
+def _origins(dataset: Any) -> list[tuple[Any, int]]:
+    """List the data set and the index that each item comes from, inside torch's `Subset` and `ConcatDataset`."""
+    if type(dataset) is ConcatDataset:
+        return [origin for part in dataset.datasets for origin in _origins(part)]
+    if type(dataset) is Subset:
+        origins = _origins(dataset.dataset)
+        return [origins[index] for index in dataset.indices]
+    return [(dataset, index) for index in range(len(dataset))]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, random_split
+from torch.utils.data import Dataset, get_worker_info, random_split
 
 from rdlib.datasets.depth import Depth
 from rdlib.images import read_image, to_pixels
@@ -21,6 +22,7 @@ from rdlib.utils.display import Shown
 from rdlib.utils.errors import DataError, checked
 
 GOOD = "good"
+END_BYTES = 65_536  # at either end of a file, by which `recipe` knows it
 KEEP_BELOW_BYTES = 1_000_000_000  # decoded images are kept in memory if the whole data set needs less
 
 
@@ -146,8 +148,22 @@ class SceneSample:
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 
 
+def recipe(sample: Sample) -> object:
+    """Return what decides a sample's image, without decoding or drawing it; None if that is not known.
+
+    Of a file, this is its length, `END_BYTES` bytes at either end, and the value of white of its data set.
+    """
+    if type(sample) is FileSample:
+        with suppress(OSError, ValueError):  # a missing or empty file is an error when it is decoded
+            content = np.memmap(sample.path, mode="c")
+            return [len(content), content[:END_BYTES], content[-END_BYTES:], sample.depth and sample.depth.white]
+    if type(sample) is ArraySample:
+        return sample.pixels
+    return repr(sample.scene) if type(sample) is SceneSample else None
+
+
 class AnomalyDataset(Shown, Dataset[Item]):
-    """A list of samples at one size, for torch's DataLoader. Small data sets stay decoded in memory.
+    """A list of samples at one size, for torch's DataLoader. The main process keeps decoded images of small data sets.
 
     Args:
         samples: images with masks and labels.
@@ -238,11 +254,11 @@ class AnomalyDataset(Shown, Dataset[Item]):
         return len(self.samples)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": {}}  # a copy, or a worker process, decodes its images itself
+        return self.__dict__ | {"_kept": {}}  # a worker process, or a copy, gets no decoded images
 
     def __getitem__(self, index: int) -> Item:
         image, mask = self._kept.get(index) or self.samples[index].load(self.size)
-        if len(self) * (image.nbytes + mask.nbytes) < KEEP_BELOW_BYTES:
+        if get_worker_info() is None and len(self) * (image.nbytes + mask.nbytes) < KEEP_BELOW_BYTES:
             self._kept[index] = image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
         image = self.transform(image) if self.transform else image

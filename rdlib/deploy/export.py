@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import blur_matrix, check_finite, fuse, image_score, scale_maps
-from rdlib.detector import Distillation, Scorer, accepted_range, checked_images
+from rdlib.detector import Config, Distillation, Scorer, accepted_range, checked_images, checked_sides
 from rdlib.images import Images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
 from rdlib.utils.errors import WeightsError, check_choice, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
+from rdlib.utils.seal import UNSEALED, check_seal, seal
 from rdlib.utils.version import __version__
 from rdlib.weights import check_values
 
@@ -57,7 +58,8 @@ def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | N
     """Export a model to one .onnx file, and compare the file with PyTorch before it appears.
 
     The file takes `images` (B, 3, H, W) float32 RGB, with any B. It returns `maps` (B, H, W) and `scores` (B,). What
-    else its users must know stands in its metadata, in its `doc_string`, and in the text file PATH.txt beside it.
+    else its users must know stands in its metadata, in its `doc_string`, and in the text file PATH.txt beside it. A
+    model whose training is unfinished is exported with a warning, and the file says so.
 
     Args:
         model: `ReverseDistillation` or `ForwardStudent`; it is not changed.
@@ -79,10 +81,9 @@ def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | N
     if not isinstance(model, Distillation) or Path(path).suffix != ".onnx":
         raise ValueError("A ReverseDistillation or ForwardStudent can be exported, to an .onnx file; got a "
                          f"{type(model).__name__} and {path}.")
+    model.warn_if_unfinished("exported")
     onnx, _ = _import("onnx"), _import("onnxscript")
-    height, width = agreed_size(model.image_size, size)
-    if height % 32 or width % 32:
-        raise ValueError(f"An image's sides must be multiples of 32, got {height} x {width}. Pass another size.")
+    height, width = checked_sides(agreed_size(model.image_size, size))
     check_values(model.state_dict(), f"{path} was not written")
     low, high = accepted_range(model.config.value_range)
     if images is None:
@@ -93,10 +94,12 @@ def export_onnx(model: Scorer, path: str | Path, size: int | tuple[int, int] | N
     proto.doc_string = card.render(model=model, kind=type(model).__name__, version=__version__, low=low, high=high,
                                    height=height, width=width)
     words = dict(line.split(": ", 1) for line in proto.doc_string.strip().split("\n"))
-    onnx.helper.set_model_props(proto, words | {"rdlib": json.dumps(model.describe() | {"size": (height, width)})})
+    about = json.dumps(UNSEALED | model.describe() | {"size": (height, width)})
+    onnx.helper.set_model_props(proto, words | {"rdlib": about})
     with written_atomically(path) as temporary, written_atomically(f"{path}.txt") as text:
         text.write_text(proto.doc_string, encoding="utf-8")
         onnx.save(proto, temporary)
+        seal(temporary)
         onnx.checker.check_model(temporary, full_check=True)
         difference = max(_difference(model, temporary, images), _difference(model, temporary, images[:1]))
         if not difference <= tolerance:
@@ -112,7 +115,7 @@ class OnnxDetector(Scorer):
         path: .onnx file that `export_onnx` wrote.
 
     Raises:
-        WeightsError: the file is missing or unreadable, or `export_onnx` did not write it.
+        WeightsError: the file is missing, unreadable or changed, or `export_onnx` did not write it.
         ImportError: onnxruntime is not installed.
     """
 
@@ -122,10 +125,13 @@ class OnnxDetector(Scorer):
     def __init__(self, path: str | Path):
         runtime = _import("onnxruntime")
         try:
+            check_seal(Path(path))
             self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
+            config = Config(**{name: about["config"][name] for name in ("value_range", "white")})  # checks them
             self.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
-            self.image_size, self._range, self._about = tuple(about["size"]), about["config"]["value_range"], about
+            self.image_size, self._range = checked_sides(about["size"]), config.value_range
+            self._about = {name: value for name, value in about.items() if name not in UNSEALED}
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
                                "Check the path, or export it again with export_onnx(model, path).") from error

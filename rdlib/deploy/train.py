@@ -4,7 +4,6 @@ The images that choose the threshold are not trained on. Copies promise nothing,
 """
 import math
 import re
-import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +23,7 @@ from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, distinct, images_needed, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
 from rdlib.utils.errors import DataError, WeightsError
+from rdlib.utils.files import check_writable, written_atomically
 from rdlib.utils.hardware import available_memory, best_device, peak_memory_mib
 from rdlib.weights import download_state_dict, resolve_weights
 
@@ -57,9 +57,11 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 
     Raises:
         DataError: too few images, or an image or mask cannot be read.
-        ValueError: an argument is invalid, or `path` cannot be written.
+        ValueError: an argument is invalid.
+        OSError: `path` cannot be written.
         WeightsError: the teacher's weights cannot be downloaded or read.
         FloatingPointError: training has diverged.
+        KeyboardInterrupt: training was interrupted; no file was written.
     """
     path = Path(path)
     check_target(path)
@@ -75,9 +77,10 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
               callbacks=[estimate(len(held) + len(data.test or ()), pixels, say)])
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
-    page.unlink(missing_ok=True)  # it describes the model that is replaced now
-    model.save(path)
-    write_page(page, data, split, run, evaluate(model, data.test, progress=progress) if data.test else good)
+    report = evaluate(model, data.test, progress=progress) if data.test else good
+    with written_atomically(page) as temporary:  # both files are replaced, or neither
+        write_page(temporary, data, split, run, report)
+        model.save(path)
     return model
 
 
@@ -89,15 +92,12 @@ def usual_epochs(images: int, batch_size: int) -> int:
 def check_target(path: Path) -> None:
     """Check that a model file and its report page can be written, and create their folder.
 
-    Raises ValueError if they cannot, or if the name does not end in .safetensors.
+    Raises OSError if they cannot, and ValueError for a folder or a name that does not end in .safetensors.
     """
-    try:
-        if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
-            raise ValueError("it must end in .safetensors, and neither it nor its .html page may be a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be written: {error}. Choose another name or another folder.") from error
+    if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
+        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
+                         "may be a folder. Choose another name or another folder.")
+    check_writable(path)
 
 
 def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDataset, str]:

@@ -70,10 +70,11 @@ class Detector(Shown, Saved):
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: the teacher, the settings, what the model was trained on, and its threshold."""
-        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items()}
+        shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items() if name != "unfinished"}
         trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version", "white"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else None, "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None, "unfinished": self.unfinished and
+                f"training ended {self.unfinished}", "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
@@ -86,11 +87,6 @@ class Detector(Shown, Saved):
         """Return the size that the model was trained at or, if it knows none, that of its threshold or ROI."""
         known = self.config.image_size or (self.threshold.size if self.threshold else None)
         return (self.roi.shape[0], self.roi.shape[1]) if known is None and self.roi is not None else known
-
-    @property
-    def white(self) -> float | None:
-        """Return the value of white in files of more than 8 bits a channel, or None."""
-        return self.config.white
 
     @checked
     def set_trained(self, image_size: int | Sequence[int], value_range: tuple[float, float],

@@ -1,11 +1,11 @@
 """Define the settings of a model."""
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from rdlib.anomaly_map import FUSIONS, SCALES, SCORES, checked_scales
 from rdlib.utils.arrays import as_size
-from rdlib.utils.errors import check_choice
+from rdlib.utils.errors import check_argument, check_choice, check_number
 
 
 @dataclass(kw_only=True)
@@ -23,15 +23,30 @@ class Config:
     value_range: tuple[float, float] | None = None  # smallest and largest value of these images
     white: float | None = None  # value of white in their files of more than 8 bits a channel; None without such files
     version: str | None = None  # of the kit that trained it
+    unfinished: str | None = None  # how far training came that was interrupted or failed; None if it was not
 
-    def __post_init__(self) -> None:
-        self.image_size = self.image_size and as_size(self.image_size)  # a list in a file
-        self.value_range = self.value_range and (float(self.value_range[0]), float(self.value_range[1]))
-        self.scales = checked_scales(self.scales)
-        if self.sigma < 0:
-            raise ValueError(f"sigma is a width in pixels and cannot be negative; got {self.sigma}. Use 0 for none.")
-        for name, choices in self.choices.items():
-            check_choice(name, getattr(self, name), choices)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a setting, converted from what a file holds. Raises ValueError for a value that is not allowed."""
+        value = check_argument(name, value, {each.name: each.type for each in fields(self)}.get(name))
+        if name in self.choices:
+            check_choice(name, value, self.choices[name])
+        elif name == "scales":
+            value = checked_scales(value)
+        elif name == "image_size" and value is not None:
+            value = checked_sides(value)
+        elif name == "value_range" and value is not None:
+            value = tuple(check_number(name, end, "(-inf, inf)") for end in value)
+            if list(value) != sorted(value) or len(value) != 2:
+                raise ValueError(f"value_range is the smallest and the largest value of images; got {value!r:.60}.")
+        super().__setattr__(name, value)
+
+
+def checked_sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Convert the size of images that a model takes, see `as_size`. Raises ValueError unless 32 divides both sides."""
+    height, width = as_size(size)
+    if height % 32 or width % 32:
+        raise ValueError(f"An image's sides must be multiples of 32, got {height} x {width}. Pass another size.")
+    return height, width
 
 
 @dataclass(kw_only=True)

@@ -1,12 +1,10 @@
 """Define the base class of all teacher-student models."""
-import zlib
-
 from torch import Tensor, nn
 
 from rdlib.anomaly_map import fuse, scale_maps
 from rdlib.detector.base import Detector, Features, eval_mode
 from rdlib.detector.config import DistillationConfig
-from rdlib.utils.arrays import as_array
+from rdlib.utils.arrays import digest
 from rdlib.utils.hardware import as_float, autocast
 
 
@@ -24,7 +22,7 @@ class Distillation(Detector):
     def signature(self) -> dict:
         """Return the settings in which a training run and its checkpoint must agree, besides the teacher's weights."""
         return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize,
-                "roi": None if self.roi is None else zlib.crc32(as_array(self.roi).tobytes())}
+                "roi": None if self.roi is None else digest(self.roi)}
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
         """Compute the student's s1, s2, s3, shaped as the teacher's t1, t2, t3.

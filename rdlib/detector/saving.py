@@ -16,11 +16,12 @@ from rdlib.threshold import Threshold
 from rdlib.utils.errors import WeightsError
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import neutral
+from rdlib.utils.seal import UNSEALED, check_seal, seal
 from rdlib.utils.version import __version__
 from rdlib.weights import check_values, load_strictly
 
 Model = TypeVar("Model", bound="Saved")
-FORMAT = 2  # of the description; a later number is refused
+FORMAT = 3  # of the description; other numbers are refused
 
 
 class OfTheClass(classmethod):
@@ -44,11 +45,11 @@ class Saved(Scorer, nn.Module):
     resized: tuple[str, ...] = ("roi",)  # buffers whose shape is the file's
     _layers: dict[str, Any]
     _build: Callable
+    set_roi: Callable[[Tensor | None], None]
 
     def describe(self) -> dict:
-        """Describe the model for its file: class, format, version, settings, checksums, and threshold."""
+        """Describe the model for its file: class, format, version, settings, fingerprint of the weights, threshold."""
         return {"class": type(self).__name__, "format": FORMAT, "version": __version__, "config": asdict(self.config),
-                "teacher": {"weights": self.teacher.weights, "checksum": fingerprint(self.teacher)},
                 "weights": fingerprint(self), "threshold": asdict(self.threshold) if self.threshold else None}
 
     def layers(self) -> dict[str, tuple]:
@@ -66,13 +67,17 @@ class Saved(Scorer, nn.Module):
     def save(self, path: str | Path) -> None:
         """Save weights, settings, threshold and region of interest atomically to one .safetensors file.
 
+        Warns if training was interrupted or failed; the file says so as well.
+
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
         self.check_layers("saved")
+        self.warn_if_unfinished("saved")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         check_values(state, f"{path} was not written")
         with written_atomically(path) as temporary:
-            save_file(state, temporary, metadata={"rdlib": json.dumps(self.describe())})
+            save_file(state, temporary, metadata={"rdlib": json.dumps(UNSEALED | self.describe())})
+            seal(temporary)
 
     @OfTheClass
     @neutral()
@@ -89,24 +94,24 @@ class Saved(Scorer, nn.Module):
             raise WeightsError(f"{path} holds a {about['class']}, no {cls.__name__}. Use rdlib.load(path).")
         state, model = load_file(path), cls.__new__(cls)  # not by __init__, which needs weights that the file replaces
         try:
-            weights, checksums = about["config"]["weights"], (about["teacher"]["checksum"], about["weights"])
-            model._build(cls.settings(**about["config"]), None, 0)
+            config = cls.settings(**about["config"])
+            weights, threshold = config.weights, about["threshold"]
+            model._build(config, None, 0)
             for name in {*model.resized} & {*state}:
                 setattr(model, name, state[name].float() if state[name].is_floating_point() else state[name])
+            load_strictly(model, state, str(path))
+            model.set_roi(model.roi)  # checks it
             model.config.weights = model.teacher.weights = weights
-            model.threshold = None if about["threshold"] is None else Threshold(**about["threshold"])
+            model.threshold = None if threshold is None else Threshold(**threshold)
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
-        load_strictly(model, state, str(path))
-        if (fingerprint(model.teacher), fingerprint(model)) != checksums:
-            raise WeightsError(f"{path}: the weights are not those it was saved with. Get the file again.")
         return model.eval()
 
 
 def read_description(path: Path) -> dict:
-    """Read the description of a saved model, see `Saved.describe`.
+    """Read the description of a saved model, see `Saved.describe`, and check the file's SHA-256.
 
-    Raises WeightsError if the file is missing, damaged, no model of this kit, or of a later format.
+    Raises WeightsError if the file is missing, damaged, no model of this kit, or of another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -118,13 +123,15 @@ def read_description(path: Path) -> dict:
         raise WeightsError(f"{path} holds no rdlib model. Use ReverseDistillation(weights=path) or load_official().")
     try:
         about = json.loads(text)
-        if about["format"] > FORMAT:
-            raise ValueError(f"format {about['format']}, later than {FORMAT}")
-        return about | {"class": str(about["class"])}
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}, not {FORMAT}")
+        about["class"] = str(about["class"])
     except (TypeError, ValueError, LookupError, RecursionError) as error:
         raise _unknown(path, error) from error
+    check_seal(path)
+    return about
 
 
 def _unknown(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} was saved with settings or a threshold that this version of the kit does not know "
-                        f"({error}). Update the kit, or save the model again.")
+    return WeightsError(f"{path} was saved with settings or a threshold that this version of the kit does not know, or "
+                        f"is damaged ({error!s:.300}). Update the kit, or save the model again.")

@@ -1,5 +1,6 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -35,7 +36,23 @@ class Scorer:
     @property
     def white(self) -> float | None:
         """Return the value of white in files of more than 8 bits a channel, or None if the model knows none."""
-        return self.describe()["config"].get("white")
+        return self._known("white")
+
+    @property
+    def unfinished(self) -> str | None:
+        """Return how far training came if it was interrupted or failed, else None."""
+        return self._known("unfinished")
+
+    def _known(self, name: str) -> Any:
+        """Return a setting of the model, or of the file that it was exported to."""
+        config = getattr(self, "config", None)
+        return getattr(config, name) if config else self.describe()["config"].get(name)
+
+    def warn_if_unfinished(self, action: str) -> None:
+        """Warn if training was interrupted or failed; `action` is what is done with the model: "evaluated"."""
+        if self.unfinished:
+            warnings.warn(f"The model's training is unfinished: it ended {self.unfinished}. The model is {action} all "
+                          "the same. Train it to the end with fit.", stacklevel=3)
 
     def describe(self) -> dict:
         """Describe the model for a JSON file, with "config" and "threshold"."""

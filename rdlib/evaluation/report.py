@@ -1,6 +1,7 @@
 """Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from rdlib.anomaly_map import check_finite
 from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
+from rdlib.datasets.workers import read_batches
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.threshold import agreed_size
@@ -136,7 +137,7 @@ class Report(Shown):
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)
-            items = Seeded(dataset, 0, 0, labelled_item)
+            items = Seeded(dataset, 0, labelled_item)
             labels = (items[index].label for index in range(len(items)))
             test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, has_masks)
             found, here = tuple(items[0].image.shape[1:]), [(sample.name, sample.defect) for sample in test.samples]
@@ -200,7 +201,7 @@ class Report(Shown):
 @checked
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
              precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
-    """Evaluate a model on a test set, in batches on the model's device.
+    """Evaluate a model on a test set, in batches on the model's device. Warn if its training is unfinished.
 
     Args:
         model: `Detector` or `OnnxDetector`; its mode is restored afterwards.
@@ -222,17 +223,18 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
     began = time.perf_counter()
+    model.warn_if_unfinished("evaluated")
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
     found: Any = [] if dataset is None else read_with(dataset, model.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
-    items = Seeded(found if test is None else test, 0, 0, labelled_item)
+    items = Seeded(found if test is None else test, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)
-    loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
-    with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
-        for item in loader:
+    with (closing(read_batches(items, batch_size, collate, num_workers)) as batches,
+          tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar):
+        for item in batches:
             where: Sequence[int] = item.index.numpy()
             try:
                 check_finite(*(predicted := model.predict(item.image, batch_size, precision)))

@@ -192,6 +192,7 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
 
     Raises:
         ChildProcessError: a worker process was killed; finished runs are kept.
+        KeyboardInterrupt: the runs were interrupted; finished runs are kept, and the next call resumes the others.
         OSError: a result cannot be written.
     """
     configs = list(dict.fromkeys(configs))
@@ -212,6 +213,10 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
                 bar.write(f"{config.label}: {message}", file=sys.stderr)
     except TerminatedWorkerError as error:
         raise ChildProcessError(KILLED) from error
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{len(outcome.done + outcome.skipped)} of {len(configs)} runs are stored in {store.folder}. "
+                     "Start the same command again to go on.",)
+        raise
     return outcome
 
 

@@ -10,7 +10,7 @@ from rdlib.detector.scorer import TOLERANCE, accepted_range, checked_images
 from rdlib.training.features import LiveFeatures
 from rdlib.training.run import Run
 from rdlib.utils.errors import checked
-from rdlib.utils.files import written_atomically
+from rdlib.utils.files import check_writable, written_atomically
 from rdlib.utils.hardware import autocast
 
 
@@ -59,7 +59,7 @@ class EarlyStopping(Callback):
         """Check the held-out images, as `predict` does."""
         dataset = read_with(self.dataset, run.model.white)
         self.source = LiveFeatures(run.model, dataset, 0, run.settings["precision"])
-        items = Seeded(dataset, 0, 0, lambda found, _: parts(found)[0])
+        items = Seeded(dataset, 0, lambda found, _: parts(found)[0])
         if not len(items):
             raise ValueError("Early stopping needs held-out good images; got none. Hold out a part of data.train.")
         size, (low, high) = run.model.image_size, accepted_range(run.model.config.value_range)
@@ -74,7 +74,7 @@ class EarlyStopping(Callback):
         """Measure the loss and decide."""
         total, model = 0.0, run.model
         with run.averaged(), eval_mode(model, model.device):
-            for images in self.source.images(self.chunks, epoch=0):
+            for images in self.source.images((0, chunk) for chunk in self.chunks):
                 with autocast(run.settings["precision"], model.device):
                     teacher, student = model(images)
                 total += run.loss(teacher, student).item() * len(images)
@@ -89,19 +89,24 @@ class EarlyStopping(Callback):
 class CSVLog(Callback):
     """Write epoch, mean loss and seconds of training so far to a CSV file, one row an epoch.
 
-    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint.
+    The file is written again after every epoch. A resumed run goes on with the rows of its checkpoint. If a disk fills
+    up, training goes on with a warning.
 
     Args:
         path: the file; an older one is replaced. Its folder is created if it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
     """
 
     @checked
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        check_writable(self.path)
 
     def on_epoch(self, run: Run) -> None:
         """Add a row."""
         rows = run.notes.setdefault("log", {})
         rows[run.epoch] = f"{run.epoch},{run.epoch_losses[-1]},{run.seconds}\n"
-        with written_atomically(self.path) as temporary:
+        with run.writing(self.path), written_atomically(self.path) as temporary:
             temporary.write_text("epoch,loss,seconds\n" + "".join(rows.values()), encoding="utf-8")

@@ -2,31 +2,37 @@
 
 `torch.load(weights_only=True)` reads them, so a foreign file can hold numbers but no code.
 """
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
+from rdlib.utils.arrays import digest
 from rdlib.utils.errors import CheckpointError
 from rdlib.utils.files import written_atomically
+from rdlib.weights import check_fit, check_values, load_strictly
 
 KEPT = ("settings", "losses", "seconds", "notes")  # fields of a `Run`
+DEVICES_OWN = {"params", "lr", "fused"}  # of an optimizer; `fit` sets them
 
 
 def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Save trainable modules, their average, optimizer, losses and settings atomically.
+    """Save trainable modules, their average, optimizer, losses and settings atomically, with a SHA-256 of all of it.
 
     Of the teacher, only the fingerprint is saved, among the settings.
     """
     run.settings["value_range"] = run.model.config.value_range
-    parts = {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
+    state = {name: getattr(run, name) for name in KEPT}
+    state |= {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
     with written_atomically(path) as temporary:
-        torch.save({name: getattr(run, name) for name in KEPT} | parts, temporary)
+        torch.save(state | {"sha256": digest(state)}, temporary)
 
 
 def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Restore `run`, its model and `optimizer` from a checkpoint.
+    """Restore `run`, its model and `optimizer` from a checkpoint. After an error, all three are unchanged.
 
     Args:
         path: file that `write_checkpoint` wrote.
@@ -38,25 +44,59 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
             epochs than the run.
     """
     try:
-        state = torch.load(path, map_location=run.model.device, weights_only=True)
-        kept = {name: state[name] for name in KEPT}
-        settings, losses = kept["settings"], kept["losses"]
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found, content = state.pop("sha256"), digest(state)
+        if found != content:
+            raise ValueError(f"the SHA-256 of its content is {content}, it says {found}")
+        _check_fields(path, state, run)
+        parts = _parts(run, optimizer)
+        _check_moments(optimizer, state["optimizer"], len(state["losses"]))
+        for name, part in parts.items():
+            if isinstance(part, torch.nn.Module):
+                check_fit(part, state[name], f"'{name}'")
+    except CheckpointError:
+        raise
     except Exception as error:  # errors about damaged files have no common base
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.250}). "
                               "Delete it to train from the start.") from error
+    vars(run).update({name: state[name] for name in KEPT})
+    load_optimizer(optimizer, state["optimizer"] | {"param_groups": optimizer.state_dict()["param_groups"]})
+    for name, part in parts.items():
+        if isinstance(part, torch.nn.Module):
+            load_strictly(part, state[name], f"'{name}'")
+
+
+def _check_fields(path: Path, state: dict, run: Run) -> None:
+    """Raise ValueError if the fields are not those of a run, CheckpointError if they are those of another run."""
+    settings, losses, seconds, notes = (state[name] for name in KEPT)
     other = [f"{key}: {settings.get(key)} there, {value} here" for key, value in run.settings.items()
              if settings.get(key) != value]
-    parts = _parts(run, optimizer)
-    other += [f"it has no {name}" for name in parts if name not in state]
     if other:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")
     if len(losses) > run.epochs * run.steps_per_epoch:
         raise CheckpointError(f"{path} already holds {len(losses) / run.steps_per_epoch:g} epochs, more than the "
                               f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
-    vars(run).update(kept)
-    for name, part in parts.items():
-        load_optimizer(part, state[name]) if part is optimizer else part.load_state_dict(state[name])
+    replace(run.model.config, value_range=settings["value_range"])  # checks it
+    numbers = all(type(value) is float and math.isfinite(value) for value in (*losses, seconds))
+    steps = state["average"]["n_averaged"] if run.average else len(losses)
+    if not numbers or (type(losses), type(notes), type(settings["cached"]), steps) != (list, dict, bool, len(losses)):
+        raise ValueError("its losses, seconds, notes, choice of cache or count of averaged steps are no run's")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: dict, steps: int) -> None:
+    """Raise ValueError or WeightsError unless the state of an Adam fits an optimizer after `steps` steps."""
+    [own], [other], found = optimizer.param_groups, state["param_groups"], state["state"]
+    if wrong := [name for name in own.keys() & other.keys() - DEVICES_OWN if own[name] != other[name]]:
+        raise ValueError(f"its optimizer has {wrong[0]}={other[wrong[0]]}, this one {own[wrong[0]]}")
+    for index, moments in found.items():
+        like = dict(enumerate(own["params"]))[index]
+        expected = {"step": (1, torch.float32)} | dict.fromkeys(("exp_avg", "exp_avg_sq"), (like.shape, like.dtype))
+        shapes = {name: (value.shape or 1, value.dtype) for name, value in moments.items()}
+        if shapes != expected or not 0 < moments["step"] <= steps:
+            raise ValueError(f"the optimizer's moments of parameter {index} do not fit it, or {steps} steps")
+        check_values({f"{index}.{name}": value for name, value in moments.items()}, "optimizer")
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:

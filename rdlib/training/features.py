@@ -3,20 +3,23 @@
 The teacher never changes, so without augmentation its features do not change either. After the first epoch, a cache
 saves the teacher's share of every training step.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable
+from itertools import tee
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.datasets.items import Seeded, augments, check_dataset
+from rdlib.datasets.workers import read_batches
 from rdlib.detector import Distillation, Features
 from rdlib.utils.hardware import autocast, available_memory
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
 
+Schedule = Iterable[tuple[int, Tensor]]  # epoch and chunk of every step, (B,) int64 indices into the data set
 Batch = tuple[Tensor | None, Features]  # images (B, 3, H, W), None if the student ignores them; teacher's t1, t2, t3
 
 
@@ -38,19 +41,19 @@ class LiveFeatures:
         self.model, self.dataset, self.seed, self.precision = model, dataset, seed, precision
         self.collate, self.num_workers = check_dataset(dataset), num_workers
 
-    def images(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
-        """Yield the images (B, 3, H, W) of each chunk, (B,) int64 indices into the data set, on the model's device."""
-        loader = DataLoader(Seeded(self.dataset, self.seed, epoch), batch_sampler=[c.tolist() for c in chunks],
-                            num_workers=self.num_workers, collate_fn=self.collate,
-                            generator=torch.Generator())  # else torch draws from its global one
-        return (item.image.to(self.model.device) for item in loader)
+    def images(self, schedule: Schedule) -> Generator[Tensor]:
+        """Yield the images (B, 3, H, W) of each chunk of a schedule, on the model's device."""
+        batches = ([(epoch, index) for index in chunk.tolist()] for epoch, chunk in schedule)
+        cuda = self.model.device.type == "cuda"
+        for item in read_batches(Seeded(self.dataset, self.seed), batches, self.collate, self.num_workers, cuda):
+            yield item.image.to(self.model.device, non_blocking=cuda)
 
-    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """Yield the `Batch` of each chunk, (B,) int64 indices into the data set, on the model's device.
+    def batches(self, schedule: Schedule) -> Generator[Batch]:
+        """Yield the `Batch` of each chunk of a schedule, on the model's device.
 
         The model is told the size of the images and the range of their values, as far as they have been read.
         """
-        for images in self.images(chunks, epoch):
+        for images in self.images(schedule):
             self.model.set_trained(images.shape[2:], widened(self.model.config.value_range, images), self.model.white)
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
@@ -70,20 +73,22 @@ class CachedFeatures:
 
     def __init__(self, source: LiveFeatures, batch_size: int, progress: bool = True):
         self.source, self.kept = source, list[Tensor]()
-        n = len(Seeded(source.dataset, source.seed, 0))
+        n = len(Seeded(source.dataset, source.seed))
         chunks = torch.arange(n).split(batch_size)
         bar = tqdm(chunks, unit="batch", desc="teacher features", disable=not progress or None, leave=False)
-        for chunk, (_, features) in zip(bar, source.batches(chunks, epoch=0), strict=True):
+        for chunk, (_, features) in zip(bar, source.batches((0, chunk) for chunk in chunks), strict=True):
             if not self.kept:
                 # Channels last: a batch is then gathered in the layout that convolutions are fastest with.
                 self.kept = [f.new_empty((n, *f.shape[2:], f.shape[1]), device="cpu") for f in features]
+                bar.set_description(f"teacher features, {sum(f.nbytes for f in self.kept) / 1e6:.1f} MB of memory")
             for kept, f in zip(self.kept, features, strict=True):
                 kept[chunk] = f.permute(0, 2, 3, 1).to(kept.device)
 
-    def batches(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+    def batches(self, schedule: Schedule) -> Generator[Batch]:
         """Yield the `Batch` of each chunk, as `LiveFeatures` does."""
-        images = self.source.images(chunks, epoch=0) if self.source.model.student_sees_images else None
-        for chunk in chunks:
+        schedule, read = tee(schedule)
+        images = self.source.images((0, chunk) for _, chunk in read) if self.source.model.student_sees_images else None
+        for _, chunk in schedule:
             t1, t2, t3 = (kept[chunk].to(self.source.model.device).permute(0, 3, 1, 2) for kept in self.kept)
             yield next(images) if images else None, (t1, t2, t3)
 
@@ -96,7 +101,7 @@ def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     """
     if cache != "auto" or augments(source.dataset):
         return cache != "auto" and bool(cache)
-    images, itemsize = Seeded(source.dataset, source.seed, 0), 2 if source.precision == "bf16" else 4
+    images, itemsize = Seeded(source.dataset, source.seed), 2 if source.precision == "bf16" else 4
     features = source.model.extract_features(images[0].image[None].to(source.model.device))
     return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()
 

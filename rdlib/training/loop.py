@@ -8,9 +8,8 @@ import json
 import math
 import time
 import warnings
-import zlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +19,15 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, checked_scales
-from rdlib.datasets.items import Seeded, white_of
+from rdlib.datasets.items import Seeded, images_digest, white_of
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
+from rdlib.training.interruption import kept, step_finished
 from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, checked
+from rdlib.utils.files import check_writable
 from rdlib.utils.hardware import autocast, memory_format, neutral, resolve_precision
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -42,7 +43,7 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         schedule: str = "constant", ema: float | None = None, seed: int = 0,
         cache: bool | Literal["auto"] = "auto", precision: str = "float32", num_workers: int = 0,
         callbacks: Iterable[Callable[[Run], None]] = (), checkpoint: str | Path | None = None,
-        checkpoint_every: int = 10, progress: bool = True) -> Run:
+        checkpoint_every: int = 10, on_interrupt: Literal["raise", "return"] = "raise", progress: bool = True) -> Run:
     """Train the trainable modules of a model on good images, with the official protocol as default.
 
     On one CPU and with the same number of threads, equal arguments give equal weights bit for bit, also after an
@@ -73,6 +74,8 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
             `on_end` are called as well, see `rdlib.training.callbacks.Callback`.
         checkpoint: file written every `checkpoint_every` epochs and at the end. If it exists, the run resumes from it.
         checkpoint_every: epochs between two checkpoints, 1 or more.
+        on_interrupt: what Ctrl-C or SIGTERM does after the step: "raise" KeyboardInterrupt, whose `run` is the run, or
+            "return" the run. The checkpoint is written first. A second Ctrl-C raises at once.
         progress: show a progress bar with loss and images per second.
 
     Returns:
@@ -86,37 +89,44 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
         FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or holds more than `epochs` epochs.
+        OSError: the checkpoint's place cannot be written. If it fails later, training goes on with a warning.
+        KeyboardInterrupt: training was interrupted. Here and after other errors, `rdlib.last_run()` returns the run.
     """
-    check_choice("loss", loss, list(LOSSES))
-    check_choice("schedule", schedule, list(SCHEDULES))
-    check_choice("cache", cache, (True, False, "auto"))
+    for name, value, choices in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES),
+                                 ("cache", cache, (True, False, "auto")),
+                                 ("on_interrupt", on_interrupt, ("raise", "return"))):
+        check_choice(name, value, choices)
     scales, callbacks = _check_model(model, scales), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
-    with neutral(model.device), ExitStack() as at_end:
+    with neutral(model.device):
         live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
-        chunks, images = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed, 0)
-        first = images[0].image
+        chunks, first = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed)[0].image
         settings = {**model.signature(), "teacher": fingerprint(model.teacher), "batch_size": batch_size, "lr": lr,
                     "betas": betas, "loss": loss, "scales": scales, "schedule": schedule, "ema": ema, "seed": seed,
                     "decay_epochs": None if schedule == "constant" else epochs, "precision": precision,
-                    "images": [len(images), *first.shape],
-                    "first image": None if images.augmented else zlib.crc32(first.numpy().tobytes())}
+                    "images": [len(Seeded(dataset, seed)), *first.shape]}
         settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
                                      fused=model.device.type in ("cpu", "cuda"))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
-        if file and file.exists():
-            read_checkpoint(file, run, optimizer)
-        model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
-        for callback in callbacks:
-            getattr(callback, "on_start", lambda run: None)(run)
-            at_end.callback(getattr(callback, "on_end", lambda run: None), run)
-        at_end.callback(model.eval)
-        cached = run.settings.setdefault("cached", wants_cache(live, cache))
-        source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
-        _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
+        if file:
+            check_writable(file)
+            settings["training images"] = images_digest(dataset)
+            if file.exists():
+                read_checkpoint(file, run, optimizer)
+        with kept(run, file, on_interrupt), ExitStack() as at_end:
+            model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
+            for callback in callbacks:
+                getattr(callback, "on_start", lambda run: None)(run)
+                at_end.callback(getattr(callback, "on_end", lambda run: None), run)
+            at_end.callback(model.eval)
+            cached = run.settings.setdefault("cached", wants_cache(live, cache))
+            source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
+            at_end.enter_context(step_finished(run))
+            at_end.callback(run.end)
+            _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
     return run
 
 
@@ -149,7 +159,7 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
     Raises:
         ValueError: no batch is left to train on.
     """
-    images = Seeded(dataset, seed, epoch)
+    images = Seeded(dataset, seed)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     least = 2 if len(order) and images[0].image.shape[-2:] == (32, 32) else 1
     chunks = [chunk for chunk in order.split(batch_size) if len(chunk) >= least]
@@ -161,36 +171,39 @@ def epoch_chunks(dataset: Dataset, batch_size: int, seed: int, epoch: int) -> li
 
 def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, optimizer: torch.optim.Optimizer,
            callbacks: Iterable[Callable[[Run], None]], checkpoint: Path | None, every: int, progress: bool) -> None:
-    """Train up to the last epoch, or until a callback stops the run, and write checkpoints.
-
-    Afterwards the model holds the averaged weights, if the run has an average.
-    """
+    """Train up to the last epoch, or until a callback or an interruption stops the run, and write checkpoints."""
     run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
     with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-              disable=not progress or None) as bar:
-        while run.epoch < run.epochs and not run.stop:
-            chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], run.epoch)
+              disable=not progress or None) as bar, closing(source.batches(_schedule(run, dataset))) as batches:
+        began = time.perf_counter()
+        for images, teacher in batches:
+            value = _train_step(run, images, teacher, optimizer)
+            run.losses.append(value)
+            run.seconds += time.perf_counter() - began
+            bar.update(len(teacher[0]))
+            bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
+            for callback in callbacks:
+                callback(run)
+            last = run.stop or run.interrupted or run.epoch == run.epochs
+            if last or run.at_epoch_end:
+                if not all(value.isfinite().all() for part in run.model.trainable_modules().values()
+                           for value in part.state_dict().values()):  # no loss has been computed with them
+                    raise _diverged("a weight became NaN or infinite", run.step, run)
+                if checkpoint and (last or run.epoch % every == 0):
+                    with run.writing(checkpoint):
+                        write_checkpoint(checkpoint, run, optimizer)
+            if last:
+                break
             began = time.perf_counter()
-            for images, teacher in source.batches(chunks[run.step % run.steps_per_epoch:], run.epoch):
-                value = _train_step(run, images, teacher, optimizer)
-                run.losses.append(value)
-                run.seconds += time.perf_counter() - began
-                bar.update(len(teacher[0]))
-                bar.set_postfix(epoch=f"{run.epoch}/{run.epochs}", loss=f"{value:.4f}", refresh=False)
-                for callback in callbacks:
-                    callback(run)
-                if run.stop:
-                    break
-                began = time.perf_counter()
-            if not all(value.isfinite().all() for part in run.model.trainable_modules().values()
-                       for value in part.state_dict().values()):  # no loss has been computed with them
-                raise _diverged("a weight became NaN or infinite", run.step, run)
-            if checkpoint and (run.stop or run.epoch == run.epochs or run.epoch % every == 0):
-                write_checkpoint(checkpoint, run, optimizer)
-    if run.average:
-        run.average.swap()
-        run.average = None
+
+
+def _schedule(run: Run, dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
+    """Yield epoch and chunk of every step that is left."""
+    first, done = divmod(run.step, run.steps_per_epoch)
+    for epoch in range(first, 0 if run.stop else run.epochs):
+        chunks = epoch_chunks(dataset, run.settings["batch_size"], run.settings["seed"], epoch)
+        yield from ((epoch, chunk) for chunk in chunks[done * (epoch == first):])
 
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: torch.optim.Optimizer) -> float:

@@ -1,7 +1,9 @@
 """Define the state of a training run: `fit` returns it, callbacks receive it, and a checkpoint stores it."""
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +68,8 @@ class Run(Shown):
         average: moving average of the weights while `fit` runs with `ema`, else None.
         notes: what callbacks keep, by name; a checkpoint stores it, so only numbers, strings, lists and dicts.
         claimed: names of the notes that callbacks of this run have asked for, see `kept`.
+        interrupted: whether Ctrl-C or SIGTERM ended the run.
+        unwritten: files that could not be written, see `writing`.
     """
 
     model: Distillation
@@ -79,11 +83,23 @@ class Run(Shown):
     average: MovingAverage | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     claimed: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    unwritten: list[Path] = field(default_factory=list)
 
     def kept(self, name: str) -> dict:
         """Return the notes of a callback. Of several callbacks with one name, each has its own, in their order."""
         self.claimed.append(name)
         return self.notes.setdefault(f"{name} {self.claimed.count(name)}", {})
+
+    @contextmanager
+    def writing(self, path: Path) -> Generator[None]:
+        """Run a block that writes `path`. If that fails, training goes on, and the first time a warning says why."""
+        try:
+            yield
+        except OSError as error:
+            if path not in self.unwritten:
+                self.unwritten.append(path)
+                warnings.warn(f"{error} Training goes on without this file.", stacklevel=3)
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
@@ -128,3 +144,9 @@ class Run(Shown):
                 self.average.swap()
                 at_end.callback(self.average.swap)
             yield
+
+    def end(self) -> None:
+        """Put the averaged weights into the model for good."""
+        if self.average:
+            self.average.swap()
+            self.average = None

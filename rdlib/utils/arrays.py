@@ -1,9 +1,14 @@
 """Convert and check input: tensors of any device and dtype, scores, labels, masks, image sizes."""
 from collections.abc import Sequence
+from hashlib import sha256
+from numbers import Integral
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
+
+MOST_SIDE = 8192  # in pixels: a size in a file must not ask for all memory
 
 
 def as_array(values: ArrayLike | Tensor, dtype: DTypeLike | None = None) -> NDArray:
@@ -49,12 +54,40 @@ def as_truth(values: ArrayLike | Tensor) -> NDArray[np.bool_]:
 
 
 def as_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Convert the side of a square, or (height, width), in pixels to (height, width)."""
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    return int(height), int(width)
+    """Convert the side of a square, or (height, width), in pixels to (height, width).
+
+    Raises ValueError unless they are whole numbers from 1 to `MOST_SIDE`.
+    """
+    sides = [size, size] if isinstance(size, Integral) else [*size] if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(type(side) is not bool and isinstance(side, Integral) and 0 < side <= MOST_SIDE
+                                  for side in sides):
+        raise ValueError("A size is (height, width) or the side of a square in pixels, whole numbers from 1 to "
+                         f"{MOST_SIDE}; got {size!r:.60}.")
+    return int(sides[0]), int(sides[1])
 
 
 def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
     """Number the regions of a bool mask, its 8-neighbor components: (h, w) int32, 0 outside; and their number."""
     from scipy.ndimage import label  # here: slow to import, and few callers need it
     return label(mask, np.ones((3, 3)))
+
+
+def digest(content: object) -> str:
+    """Compute the SHA-256, in hexadecimal, of nested dicts and lists of tensors, arrays, numbers, strings and None.
+
+    Content of the same values, shapes and dtypes has the same digest, whatever the order of a dict's keys, the memory
+    layout and the device. Raises TypeError for objects of other types.
+    """
+    if isinstance(content, np.ndarray | np.generic):  # torch takes no foreign byte order and no negative strides
+        content = torch.from_numpy(np.array(content, content.dtype.newbyteorder("="), order="C", ndmin=1))
+    if isinstance(content, Tensor):
+        total = sha256(f"{content.dtype} {tuple(content.shape)}".encode())
+        total.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())  # NumPy has no bfloat16
+        return total.hexdigest()
+    if isinstance(content, dict):
+        content = "dict", *sorted((repr(key), digest(value)) for key, value in content.items())
+    elif isinstance(content, list | tuple):
+        content = "list", *map(digest, content)
+    elif not isinstance(content, str | bytes | int | float | None):
+        raise TypeError(f"A {type(content).__name__} has no digest. Keep numbers, strings, lists, dicts or tensors.")
+    return sha256(f"{type(content).__name__} {content!r}".encode()).hexdigest()

@@ -10,15 +10,24 @@ nothing is chosen by them, the last epoch is the result.
 import argparse
 import json
 import time
+import zlib
 from pathlib import Path
 
 import torch
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
+from rdlib.encoder import TeacherEncoder
 from rdlib.reproduction.store import provenance
-from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import peak_memory_mib
+
+
+def teacher_crc(teacher: TeacherEncoder) -> int:
+    """Compute the CRC-32 of a teacher's weights, as float32, that the results on record name."""
+    crc = 0
+    for value in teacher.state_dict().values():
+        crc = zlib.crc32((value.float() if value.is_floating_point() else value).contiguous().numpy().tobytes(), crc)
+    return crc
 
 
 def train_and_test(args: argparse.Namespace, seed: int) -> None:
@@ -45,7 +54,7 @@ def train_and_test(args: argparse.Namespace, seed: int) -> None:
 
 def result(run: Run, metrics: dict, **config: object) -> dict:
     """Return the content of a result file: configuration, metrics of the last evaluation, provenance."""
-    config |= {"teacher_crc": fingerprint(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
+    config |= {"teacher_crc": teacher_crc(run.model.teacher), "epochs": run.epochs, "threads": torch.get_num_threads()}
     return {"config": config | run.settings,
             "metrics": metrics, "seconds": round(run.seconds, 1),
             "peak_memory_mb": round(peak_memory_mib(run.model.device)), **provenance(run.model.device)}

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from magnetic_tile import result
+from magnetic_tile import result, teacher_crc
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.encoder import TeacherEncoder
 from rdlib.synthetic import CATEGORIES
-from rdlib.training.checkpoint import fingerprint
 from rdlib.utils.files import written_atomically
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
@@ -92,7 +91,7 @@ def check_protocol(path: Path) -> None:
     """Raise ValueError if the run on record is of another protocol than this file's, or of an earlier teacher that
     shipped."""
     config = json.loads(path.read_text(encoding="utf-8"))["config"]
-    if config["teacher"] == "embedded" and config.get("teacher_crc") != fingerprint(TeacherEncoder()):
+    if config["teacher"] == "embedded" and config.get("teacher_crc") != teacher_crc(TeacherEncoder()):
         raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
     found = tuple(config[key] for key in ("epochs", "size", "sigma")) + (config["images"][0],)
     if (found != (EPOCHS, SIZE, SIGMA, IMAGES) or config.get("ema") not in (None, DECAY)

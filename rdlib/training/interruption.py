@@ -1,0 +1,63 @@
+"""End a run after its step when it is interrupted, and keep the run of a training that did not finish."""
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from rdlib.training.run import Run
+
+_last: list[Run] = []  # at most one
+
+
+def last_run() -> Run | None:
+    """Return the last run that was interrupted or failed in this process; None if all training has finished."""
+    return _last[0] if _last else None
+
+
+@contextmanager
+def step_finished(run: Run) -> Generator[None]:
+    """Let the first Ctrl-C or SIGTERM in a block set `run.interrupted`. The second raises KeyboardInterrupt at once.
+
+    This holds in the main thread, for signals that Python itself would turn into a KeyboardInterrupt.
+    """
+    def stop(number: int, frame: object) -> None:
+        if run.interrupted:
+            raise KeyboardInterrupt("within a step")
+        run.interrupted = True
+        with suppress(Exception):  # standard error may be closed, or in use by the code that was interrupted
+            tqdm.write("Interrupted: the training step is being finished. Interrupt again to stop at once.", sys.stderr)
+
+    with ExitStack() as at_end:
+        for number in (signal.SIGINT, signal.SIGTERM) * (threading.current_thread() is threading.main_thread()):
+            if signal.getsignal(number) is signal.default_int_handler:
+                at_end.callback(signal.signal, number, signal.signal(number, stop))
+        yield
+
+
+@contextmanager
+def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None]:
+    """Run a block that trains. If it does not finish, the model says so, and the error gets the run as `error.run`.
+
+    An interruption is raised with words or, with on_interrupt="return", ends the block. A second one is always raised.
+    """
+    run.model.config.unfinished = None
+    try:
+        yield
+        if run.interrupted:
+            raise KeyboardInterrupt
+    except BaseException as error:
+        stopped, at_once = isinstance(error, KeyboardInterrupt), run.interrupted and error.args
+        done = f"after {run.epoch} of {run.epochs} epochs ({run.step} steps)"
+        if run.epoch < run.epochs and not run.stop:
+            run.model.config.unfinished = done if stopped else f"{done}, with {type(error).__name__}"
+        run.interrupted, _last[:], error.run = stopped, [run], run  # type: ignore[attr-defined]
+        if stopped and on_interrupt == "return" and not at_once:
+            return
+        if stopped:
+            more = f" The same call goes on from {checkpoint}." if checkpoint and checkpoint.exists() else ""
+            error.args = (f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}",)
+        raise

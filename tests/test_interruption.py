@@ -1,0 +1,283 @@
+"""Ctrl-C and SIGTERM in training, what they leave, files that cannot be written, and models of unfinished training."""
+import signal
+import threading
+import warnings
+
+import pytest
+import torch
+from test_items import FLOATS, known
+from test_training import Images, equal, weights
+
+import rdlib
+from rdlib import CSVLog, ReverseDistillation, evaluate, fit, last_run
+from rdlib.training import Callback
+
+FULL = OSError("run.ckpt could not be written: the disk is full. Free some space, or choose a place on another disk.")
+STARTED = "Interrupted: the training step is being finished. Interrupt again to stop at once."
+
+
+def images(n=6):
+    return Images(torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+
+
+def train(epochs=3, model=None, data=None, **options):
+    """6 images in batches of 3 are 2 steps an epoch. Returns the run, the error, and the model."""
+    model = model or ReverseDistillation("resnet18", weights=None)
+    try:
+        return fit(model, data or images(), epochs, **{"batch_size": 3, "progress": False} | options), None, model
+    except BaseException as error:
+        return None, error, model
+
+
+def at(step, action):
+    """A callback that acts once, after a step."""
+    def callback(run):
+        if run.step == step:
+            action()
+    return callback
+
+
+def interrupt(number=signal.SIGINT):
+    signal.raise_signal(number)
+
+
+@pytest.fixture(autouse=True)
+def default_handlers():
+    """Handlers as in a script, restored afterwards."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    for number, _ in before:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    assert all(signal.getsignal(number) is signal.default_int_handler for number, _ in before), "not restored"
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+# --- what an interruption does
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_the_step_is_finished_and_the_run_is_kept(tmp_path, monkeypatch, capsys, number, ema):
+    """The signal arrives inside the third step's optimizer."""
+    whole, expected = (out := train(ema=ema))[0], weights(out[2])
+    path, adam = tmp_path / "run.ckpt", torch.optim.Adam.step
+
+    def step(self, *arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            interrupt(number)
+        return adam(self, *arguments)
+
+    steps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        _, error, model = train(ema=ema, checkpoint=path)
+    assert isinstance(error, KeyboardInterrupt) and capsys.readouterr().err.count(STARTED) == 1
+    assert str(error) == ("Training was interrupted after 1 of 3 epochs (3 steps). rdlib.last_run() returns the run. "
+                          f"The same call goes on from {path}.")
+    run = error.run
+    assert run is last_run() and run.model is model and run.interrupted and not model.training
+    assert run.losses == whole.losses[:3] and run.epoch == 1 and run.average is None
+    assert equal(weights(model), stopped_after(3, ema)), "the average is in place"
+    assert model.config.unfinished == "after 1 of 3 epochs (3 steps)"
+    resumed, error, model = train(ema=ema, checkpoint=path, model=model)
+    assert error is None and resumed.losses == whole.losses and equal(weights(model), expected)
+    assert model.config.unfinished is None and not resumed.interrupted
+
+
+def stopped_after(step, ema):
+    """Weights of a run that a callback has stopped."""
+    def stop(run):
+        run.stop = run.step == step
+
+    _, error, model = train(ema=ema, callbacks=[stop])
+    assert error is None and model.config.unfinished is None, "a run that a callback stops is complete"
+    return weights(model)
+
+
+def test_no_checkpoint_no_word_of_one():
+    error = train(callbacks=[at(1, interrupt)])[1]
+    assert str(error) == "Training was interrupted after 0 of 3 epochs (1 steps). rdlib.last_run() returns the run."
+
+
+def test_a_script_may_ask_for_the_run():
+    run, error, model = train(callbacks=[at(4, interrupt)], on_interrupt="return")
+    assert error is None and run.interrupted and run.step == 4 and run is last_run()
+    assert model.config.unfinished == "after 2 of 3 epochs (4 steps)"
+    with pytest.raises(ValueError, match="no on_interrupt 'stop'. Choose one of: raise, return"):
+        fit(ReverseDistillation("resnet18", weights=None), images(), 1, on_interrupt="stop")
+
+
+@pytest.mark.parametrize("on_interrupt", ["raise", "return"])
+def test_a_second_signal_stops_at_once(tmp_path, on_interrupt):
+    seen = []
+    _, error, model = train(callbacks=[at(3, interrupt), at(3, interrupt), at(3, lambda: seen.append("called"))],
+                            on_interrupt=on_interrupt, checkpoint=tmp_path / "run.ckpt")
+    assert isinstance(error, KeyboardInterrupt) and error.run.step == 3 and not seen and not model.training
+    assert model.config.unfinished == "after 1 of 3 epochs (3 steps)" and not (tmp_path / "run.ckpt").exists()
+
+
+def test_interrupted_while_features_are_computed(monkeypatch):
+    """Nothing is to be finished then, so the first signal ends it."""
+    extract, calls = ReverseDistillation.extract_features, []
+
+    def slow(self, batch):
+        calls.append(1)
+        if len(calls) == 2:
+            interrupt()
+        return extract(self, batch)
+
+    monkeypatch.setattr(ReverseDistillation, "extract_features", slow)
+    _, error, model = train(cache=True)
+    assert isinstance(error, KeyboardInterrupt) and error.run.step == 0 and error.run is last_run() and len(calls) == 2
+    assert model.config.unfinished == "after 0 of 3 epochs (0 steps)"
+    calls.clear()
+    run, error, _ = train(cache=True, on_interrupt="return")
+    assert error is None and run.step == 0 and run.interrupted
+
+
+def test_a_callback_that_raises_it_carries_the_run():
+    def stop():
+        raise KeyboardInterrupt
+
+    error = train(callbacks=[at(2, stop)])[1]
+    assert isinstance(error, KeyboardInterrupt) and error.run.step == 2 and str(error).startswith("Training was inter")
+
+
+def test_interrupted_in_the_last_step_nothing_is_unfinished():
+    """The exception is raised all the same, so that a notebook's next cells do not run."""
+    _, error, model = train(callbacks=[at(6, interrupt)])
+    assert isinstance(error, KeyboardInterrupt) and error.run.epoch == 3 and model.config.unfinished is None
+
+
+def test_handlers_of_others_stay_and_other_threads_set_none():
+    seen = []
+    signal.signal(signal.SIGINT, lambda *_: seen.append("mine"))
+    run, error, _ = train(1, callbacks=[at(1, interrupt)])
+    assert error is None and seen == ["mine"] and not run.interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handlers = []
+    thread = threading.Thread(target=lambda: train(1, callbacks=[lambda run: handlers.append(
+        signal.getsignal(signal.SIGINT))]))
+    thread.start()
+    thread.join()
+    assert handlers == [signal.default_int_handler] * 2
+
+
+def test_handlers_are_restored_after_an_error():
+    """The fixture looks."""
+    def fail():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise LookupError("of the callback")
+
+    assert isinstance(train(callbacks=[at(1, fail)])[1], LookupError)
+
+
+# --- models of unfinished training
+
+
+def unfinished():
+    return train(data=Images(FLOATS), callbacks=[at(2, interrupt)])[2]
+
+
+def test_a_failed_run_is_kept_and_its_model_says_so():
+    _, error, model = train(callbacks=[at(3, lambda: 1 / 0)])
+    assert isinstance(error, ZeroDivisionError) and error.run is last_run() and error.run.step == 3
+    assert model.config.unfinished == "after 1 of 3 epochs (3 steps), with ZeroDivisionError"
+    bad = images()
+    bad.images[5] = torch.nan
+    _, error, model = train(data=bad)
+    assert isinstance(error, FloatingPointError) and "with FloatingPointError" in model.config.unfinished
+
+
+def test_refused_before_training_the_model_is_as_it_was(tmp_path):
+    run, _, model = train(1)
+    before = weights(model)
+    (tmp_path / "file").touch()
+    for options in ({"checkpoint": tmp_path / "file" / "run.ckpt"}, {"lr": -1.0}, {"scales": (4,)}):
+        assert train(model=model, **options)[1] and model.config.unfinished is None and equal(weights(model), before)
+
+
+def test_repr_evaluate_save_and_export_say_so(tmp_path):
+    model = unfinished()
+    words = r"unfinished: it ended after 1 of 3 epochs \(2 steps\)"
+    assert "\n  unfinished: training ended after 1 of 3 epochs (2 steps)\n" in repr(model)
+    with pytest.warns(UserWarning, match=f"{words}. The model is evaluated all the same. Train it to the end"):
+        evaluate(model, known(FLOATS), progress=False)
+    with pytest.warns(UserWarning, match=f"{words}. The model is saved"):
+        model.save(tmp_path / "m.safetensors")
+    loaded = rdlib.load(tmp_path / "m.safetensors")
+    assert loaded.config.unfinished == model.config.unfinished and "unfinished: training ended after 1" in repr(loaded)
+    with pytest.warns(UserWarning, match="The model is evaluated"):
+        evaluate(loaded, known(FLOATS), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_exported_file_says_so(tmp_path):
+    pytest.importorskip("onnxscript")
+    model = unfinished()
+    with pytest.warns(UserWarning, match=r"after 1 of 3 epochs \(2 steps\). The model is exported all the same"):
+        rdlib.export_onnx(model, tmp_path / "m.onnx", tolerance=1e-3)
+    notes = (tmp_path / "m.onnx.txt").read_text("utf-8")
+    assert "\nunfinished: training ended after 1 of 3 epochs (2 steps)\n" in notes
+    exported = rdlib.OnnxDetector(tmp_path / "m.onnx")
+    assert exported.unfinished == model.config.unfinished
+    with pytest.warns(UserWarning, match="The model is evaluated"):
+        evaluate(exported, known(FLOATS), progress=False)
+
+
+def test_a_finished_model_says_nothing(tmp_path):
+    """Neither afterwards nor in callbacks that evaluate or save while it is trained."""
+    class Keep(Callback):
+        def on_epoch(self, run):
+            run.model.save(tmp_path / f"{run.epoch}.safetensors")
+            evaluate(run.model, known(FLOATS), progress=False)
+
+    model = unfinished()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert train(2, model=model, data=Images(FLOATS), callbacks=[Keep()])[1] is None
+        model.save(tmp_path / "m.safetensors")
+        assert "unfinished" not in repr(model) + repr(rdlib.load(tmp_path / "m.safetensors"))
+        evaluate(model, known(FLOATS), progress=False)
+
+
+# --- files that cannot be written
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_before_the_first_step(tmp_path):
+    (tmp_path / "file").touch()
+    steps = []
+    error = train(checkpoint=tmp_path / "file" / "a.ckpt", callbacks=[lambda run: steps.append(run.step)])[1]
+    assert isinstance(error, OSError) and "a.ckpt cannot be written: " in str(error) and not steps
+    with pytest.raises(OSError, match=r"a\.csv cannot be written: "):
+        CSVLog(tmp_path / "file" / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["loop.write_checkpoint", "callbacks.written_atomically"])
+def test_a_disk_that_fills_up_ends_nothing(tmp_path, monkeypatch, name):
+    """One warning, whatever the number of failures; the run is returned, and a later success is a file."""
+    def full(*_):
+        failed.append(1)
+        raise FULL
+
+    failed, options = [], {"checkpoint": tmp_path / "run.ckpt", "checkpoint_every": 1}
+    log = [CSVLog(tmp_path / "log.csv")] if "callbacks" in name else []
+    whole, _, expected = train()
+    with monkeypatch.context() as patch, pytest.warns(UserWarning) as caught:
+        patch.setattr(f"rdlib.training.{name}", full)
+        run, error, model = train(callbacks=log, **({} if log else options))
+    assert [str(one.message) for one in caught] == [f"{FULL} Training goes on without this file."]
+    assert len(failed) == 3 and error is None
+    assert run.losses == whole.losses and equal(weights(model), weights(expected))
+
+
+def test_interrupted_on_a_full_disk_the_run_is_kept_all_the_same(tmp_path, monkeypatch):
+    def full(*_):
+        raise FULL
+
+    monkeypatch.setattr("rdlib.training.loop.write_checkpoint", full)
+    with pytest.warns(UserWarning, match="disk is full"):
+        error = train(callbacks=[at(3, interrupt)], checkpoint=tmp_path / "run.ckpt")[1]
+    assert isinstance(error, KeyboardInterrupt) and error.run.step == 3 and "goes on from" not in str(error)
