@@ -90,11 +90,8 @@ def train(*, output: Path, epochs: int | None = None, batch_size: int = 16, teac
     data = _data(**images)
     say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
     warn(data) if quiet else say(repr(check(data)))
-    try:
-        model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
-                            roi=roi, seed=images["seed"], progress=not quiet, say=say)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{output} was not written. The same command begins again.") from None
+    model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
+                        roi=roi, seed=images["seed"], progress=not quiet, say=say)
     assert model.threshold is not None
     print(f"{model.threshold.promise()}\nModel:  {output}\nReport: {output.with_suffix('.html')}\n"
           f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")

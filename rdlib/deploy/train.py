@@ -73,8 +73,12 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
     model = ReverseDistillation(backbone, weights, sigma=math.sqrt(pixels) / 64, seed=seed).to(best_device())
     model.set_roi(read_roi(roi, data.train) if roi else None)
     epochs = usual_epochs(len(train), batch_size) if epochs is None else epochs
-    run = fit(model, train, epochs, batch_size=batch_size, seed=seed, progress=progress,
-              callbacks=[estimate(len(held) + len(data.test or ()), pixels, say)])
+    try:
+        run = fit(model, train, epochs, batch_size=batch_size, seed=seed, progress=progress,
+                  callbacks=[estimate(len(held) + len(data.test or ()), pixels, say)])
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{path} was not written, since training was interrupted. Start it again.",)
+        raise
     good = evaluate(model, held, progress=progress)
     model.threshold = choose_threshold(good)
     report = evaluate(model, data.test, progress=progress) if data.test else good
