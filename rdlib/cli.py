@@ -24,10 +24,8 @@ from rdlib.utils.errors import CheckpointError, DataError, WeightsError
 EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
 
-def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (), defective: Sequence[str] = (),
-          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: str = "fit",
-          white: float | None = None, mask_threshold: float | None = None, keep_defects: bool = False,
-          epochs: int | None = None, batch_size: int = 16, backbone: str = "resnet18", seed: int = 0) -> None:
+def check(*, page: Path | None = None, epochs: int | None = None, batch_size: int = 16, backbone: str = "resnet18",
+          **images) -> None:
     """Read all images and say what looks wrong, before anything trains.
 
     Says which layout it has recognized, what it has left out, and what training would take. What it finds changes
@@ -38,48 +36,28 @@ def check(folder: str = "", *, page: Path | None = None, good: Sequence[str] = (
       rdlib check --good photos/ok --defective photos/scratch photos/dent --size 128
 
     Args:
-        folder: folder of images in a known layout, or the name of a data set, such as mvtec/bottle
         page: .html file to write, with images beside the text
-        good: folders of good images to train on, instead of FOLDER
-        defective: folders of defective test images, one for each defect type
-        masks: folders of their masks
-        test_good: folders of good test images; by default, a share of the good images
-        validation: folders of good images for the threshold
-        size: size in pixels that images are resized to, N or HxW, multiples of 32; fit keeps the images' shape, at
-            about the cost of 256
-        white: value of white in files of more than 8 bits; by default, found from the training images
-        mask_threshold: values of masks above it are defect; by default, decided from all masks
-        keep_defects: keep at least one pixel of every outlined defect when masks shrink
         epochs: epochs to train; by default, what rdlib train takes
         batch_size: images in a step
         backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
-        seed: seed of the choice of good test images
+        images: the arguments of `_data`
     """
-    options = dict(locals())
-    from rdlib.datasets.check import check as find
-    from rdlib.deploy.check import expected, write_check
+    from rdlib.datasets.check import check, loaded
+    from rdlib.deploy.page import write_check
+    from rdlib.deploy.train import expected
     from rdlib.utils.files import check_writable
     if page:
         check_writable(page)
-    try:
-        data = _data(**options)
-    except DataError as error:
-        with suppress(DataError):  # with any threshold, where only the masks are unclear
-            known = _data(**options | {"mask_threshold": 0.0}).summary()
-            print("\n".join(f"{name}: {fact}" for name, fact in known.items() if fact and "note" not in name))
-        raise error
-    findings, words = find(data), expected(data, epochs, batch_size, backbone)
+    data = loaded(_data, **images)
+    findings, words = check(data), expected(data, epochs, batch_size, backbone)
     print(f"{findings}\n{words}")
     if page:
         write_check(page, data, findings, words)
         print(f"Page: {page}")
 
 
-def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective: Sequence[str] = (),
-          masks: Sequence[str] = (), test_good: Sequence[str] = (), validation: Sequence[str] = (), size: str = "fit",
-          white: float | None = None, mask_threshold: float | None = None, keep_defects: bool = False,
-          epochs: int | None = None, batch_size: int = 16, teacher: str = "best", backbone: str = "resnet18",
-          roi: str = "", seed: int = 0, quiet: bool = False) -> None:
+def train(*, output: Path, epochs: int | None = None, batch_size: int = 16, teacher: str = "best",
+          backbone: str = "resnet18", roi: str = "", quiet: bool = False, **images) -> None:
     """Train a model on good images, choose its threshold, and write a report page beside it.
 
     Some good images are not trained on, and choose the threshold: those of a folder validation/good, or else 20 %, at
@@ -93,8 +71,39 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
       rdlib train -o model.safetensors -- -a-folder-that-begins-with-a-dash
 
     Args:
-        folder: folder of images in a known layout, or the name of a data set, such as mvtec/bottle
         output: .safetensors file to write; an older file is replaced when training is done
+        epochs: epochs to train; by default, what a CPU can do: about 300 steps, at least 10 epochs. The paper uses 200
+        batch_size: images in a step
+        teacher: best, auto, embedded, imagenet, or a file of weights; best is imagenet where these weights are on disk
+            or can be downloaded, else embedded
+        backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
+        roi: region of interest: X0,Y0,X1,Y1 in pixels of the images, or a mask image, white inside. Nothing outside
+            has an effect. The model keeps it, so rdlib score needs no such option
+        quiet: check nothing, and print only the result
+        images: the arguments of `_data`
+    """
+    from tqdm import tqdm
+
+    from rdlib.datasets.check import check
+    from rdlib.datasets.roles import warn
+    from rdlib.deploy.train import train_model
+    data = _data(**images)
+    say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
+    warn(data) if quiet else say(repr(check(data)))
+    model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
+                        roi=roi, seed=images["seed"], progress=not quiet, say=say)
+    assert model.threshold is not None
+    print(f"{model.threshold.promise()}\nModel:  {output}\nReport: {output.with_suffix('.html')}\n"
+          f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")
+
+
+def _data(folder: str = "", *, good: Sequence[str] = (), defective: Sequence[str] = (), masks: Sequence[str] = (),
+          test_good: Sequence[str] = (), validation: Sequence[str] = (), size: str = "fit",
+          white: float | None = None, mask_threshold: float | None = None, keep_defects: bool = False, seed: int = 0):
+    """Read images by role, in a folder, or of a data set by its name. Its warnings are left to the check that follows.
+
+    Args:
+        folder: folder of images in a known layout, or the name of a data set, such as mvtec/bottle
         good: folders of good images to train on, instead of FOLDER
         defective: folders of defective test images, one for each defect type
         masks: folders of their masks
@@ -105,47 +114,19 @@ def train(folder: str = "", *, output: Path, good: Sequence[str] = (), defective
         white: value of white in files of more than 8 bits; by default, found from the training images
         mask_threshold: values of masks above it are defect; by default, decided from all masks
         keep_defects: keep at least one pixel of every outlined defect when masks shrink
-        epochs: epochs to train; by default, what a CPU can do: about 300 steps, at least 10 epochs. The paper uses 200
-        batch_size: images in a step
-        teacher: best, auto, embedded, imagenet, or a file of weights; best is imagenet where these weights are on disk
-            or can be downloaded, else embedded
-        backbone: the teacher's network: resnet18, resnet34, resnet50 or wide_resnet50_2 (paper)
-        roi: region of interest: X0,Y0,X1,Y1 in pixels of the images, or a mask image, white inside. Nothing outside
-            has an effect. The model keeps it, so rdlib score needs no such option
-        seed: seed of the split, the weights and the order of the images
-        quiet: check nothing, and print only the result
-    """
-    from tqdm import tqdm
-
-    from rdlib.datasets.check import check
-    from rdlib.deploy.train import train_model
-    data = _data(**locals())
-    say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
-    if not quiet:
-        say(repr(check(data)))
-    model = train_model(data, output, epochs=epochs, batch_size=batch_size, teacher=teacher, backbone=backbone,
-                        roi=roi, seed=seed, progress=not quiet, say=say)
-    assert model.threshold is not None
-    print(f"{model.threshold.promise()}\nModel:  {output}\nReport: {output.with_suffix('.html')}\n"
-          f"Use it: rdlib score {shlex.quote(str(output))} FOLDER OUT")
-
-
-def _data(folder: str, size: str, quiet: bool = False, **options):
-    """Read the images that the arguments of `check` or `train` name: by role, in a folder, or a data set by its name.
-
-    Unless `quiet`, the warnings are left to the check that follows.
+        seed: seed of the choice of images for testing and for the threshold, of the weights, and of the images' order
     """
     from rdlib.datasets import folder_dataset, load_dataset
+    roles: dict[str, Any] = {"good": good, "defective": defective, "masks": masks, "test_good": test_good,
+                             "validation": validation}
+    roles = {role: [Path(place).absolute() for place in places] for role, places in roles.items() if places}
     if not (sides := re.fullmatch(r"(\d+)(?:x(\d+))?|fit", size)):
         raise ArgumentTypeError(f"--size is N, HxW or fit, such as 256 or 160x416; got {size}.")
-    how: dict[str, Any] = {name: options[name] for name in ("seed", "white", "mask_threshold", "keep_defects")}
-    how["size"] = (int(sides[1]), int(sides[2] or sides[1])) if sides[1] else size
-    roles: dict[str, Any] = {
-        role: [Path(place).absolute() for place in options[role]]
-        for role in ("good", "defective", "masks", "test_good", "validation") if options[role]}
     if not folder and "good" not in roles or folder and roles:
         raise ArgumentTypeError("Give FOLDER, or --good DIR with or without the other roles. See --help.")
-    with warnings.catch_warnings(action="default" if quiet else "ignore", category=UserWarning):
+    how: dict[str, Any] = {"size": (int(sides[1]), int(sides[2] or sides[1])) if sides[1] else size, "seed": seed,
+                           "white": white, "mask_threshold": mask_threshold, "keep_defects": keep_defects}
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         if roles:
             return folder_dataset(**roles, **how)
         try:
@@ -366,13 +347,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _add(commands, command: Callable) -> None:
-    """Add the parser of a command: an argument for each parameter, an option if it is keyword-only."""
+    """Add the parser of a command: an argument for each parameter, an option if it is keyword-only.
+
+    The parameter `images` stands for the parameters of `_data`.
+    """
     text, _, described = (getdoc(command) or "").partition("\nArgs:\n")
-    words = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.M))
+    own = dict(signature(command).parameters)
+    parameters = {**signature(_data).parameters, **own} if own.pop("images", None) else own
+    words = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", f"{getdoc(_data)}\n{described}", re.M))
     parser = commands.add_parser(command.__name__, help=text.partition("\n")[0], description=text,
                                  formatter_class=RawDescriptionHelpFormatter)
     parser.set_defaults(run=command, fail=parser.error)
-    for name, parameter in signature(command).parameters.items():
+    for name, parameter in parameters.items():
         kind, default = (get_args(parameter.annotation) or [parameter.annotation])[0], parameter.default
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
         usual = "" if needed or default in ("", (), None, False) else f"; default {default}"

@@ -70,10 +70,8 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     Returns:
         Three images of mode "L".
     """
-    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image.convert("RGBA"))
     return list(image.convert("RGB").split())
 
 

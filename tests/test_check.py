@@ -14,7 +14,8 @@ from rdlib import load_dataset
 from rdlib.cli import main
 from rdlib.datasets import ArraySample
 from rdlib.datasets.check import check, outliers
-from rdlib.deploy.check import expected, write_check
+from rdlib.deploy.page import write_check
+from rdlib.deploy.train import expected
 
 KIND = "划痕 $x_1$ & <b>"
 SCRIPT = "<script>alert(1)<script> é.png"
@@ -302,7 +303,7 @@ def printed(capsys, *arguments):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("rdlib.deploy.check.expected", lambda data, *settings: f"{settings}")
+    monkeypatch.setattr("rdlib.deploy.train.expected", lambda data, *settings: f"{settings}")
 
 
 def test_without_a_size_the_shape_is_kept_and_it_says_so(long, quick, capsys):

@@ -449,7 +449,7 @@ class Asked:
 
 @pytest.mark.parametrize("data", [known(FLOATS, DEFECTS), tuples()])
 def test_a_loader_gives_its_data_set_its_order_its_batches_and_workers(data, model, report, monkeypatch):
-    from rdlib.evaluation import report as module
+    from rdlib.datasets import workers as module
     workers = []
 
     class Watched(DataLoader):

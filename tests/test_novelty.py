@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets, transforms
 
 from rdlib import load_dataset
-from rdlib.datasets.novelty import CLASSES
+from rdlib.datasets.load import CLASSES
 from rdlib.utils.errors import DataError
 
 # How many images of each digit scikit-learn has.

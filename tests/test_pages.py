@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from rdlib.cli import main
-from rdlib.datasets import load_dataset, novelty
+from rdlib.datasets.load import CLASSES, load_dataset
 from rdlib.synthetic import CATEGORIES, DEFECTS
 from rdlib.utils.errors import DataError
 
@@ -96,7 +96,7 @@ def test_the_map_of_the_library_is_whole():
 def test_every_data_set_of_the_page_is_known(tmp_path):
     section = PAGES["data/README.md"].split("## Data sets by name")[1].split("\n## ")[0]
     names = [name for row in re.findall(r"^\| (.*?) \|", section, re.M) for name in re.findall(r"`([^`]+)`", row)]
-    assert {name.partition("/")[0] for name in names} >= {"synthetic", "mvtec", "visa", "btad", *novelty.CLASSES}
+    assert {name.partition("/")[0] for name in names} >= {"synthetic", "mvtec", "visa", "btad", *CLASSES}
     for name in names:
         try:
             load_dataset(name, root=tmp_path)

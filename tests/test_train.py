@@ -364,8 +364,7 @@ def test_folders_by_role_and_quiet(tmp_path, capfd):
 
 def test_without_test_good_a_share_of_the_good_images_is_held_out(tmp_path):
     folders = [str(fill(tmp_path / "ok", range(20))), str(fill(tmp_path / "dent", range(100, 103), defect=True))]
-    data = cli._data("", "64", good=folders[:1], defective=folders[1:], masks=(), test_good=(), validation=(), seed=0,
-                     white=None, mask_threshold=None, keep_defects=False)
+    data = cli._data(good=folders[:1], defective=folders[1:], size="64")
     assert data.test.defect_types.count("good") == 4 and len(data.train) == 16 and data.validation is None
 
 

@@ -1,6 +1,7 @@
 """Check a data set before training: what was read, what looks wrong, and what to do about it."""
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from rdlib.images import as_images, header
 from rdlib.masks import UNKNOWN
 from rdlib.model import ReverseDistillation
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, shown
 from rdlib.utils.hardware import best_device, neutral
 
 DARK = 1 / 16  # of white; an image without a higher value is nearly black
@@ -49,6 +50,17 @@ class Findings(Shown):
         return {**self.facts, **{f"warning {i}": text for i, text in enumerate(self.wrong, 1)},
                 "look at": names and f"{names}: far from the other training images. They may be fine. Move defective "
                 "ones to the test images."}
+
+
+def loaded(load: Callable[..., AnomalyData], **options) -> AnomalyData:
+    """Return the data set `load(**options)`. If only its masks are unclear, print what else is known, and raise."""
+    try:
+        return load(**options)
+    except DataError:
+        with suppress(DataError):
+            known = load(**options | {"mask_threshold": 0.0}).summary()
+            print("\n".join(f"{name}: {fact}" for name, fact in known.items() if fact and "note" not in name))
+        raise
 
 
 def check(data: AnomalyData) -> Findings:
@@ -100,18 +112,11 @@ def _row(sample: Sample, size: tuple[int, int]) -> dict[str, object]:
         image, mask = sample.load(size)
     except DataError as error:
         place = str(getattr(sample, "path", "")).removesuffix(sample.name)  # names are shown relative to the data set
-        return row | {"misfit" if _is_readable(sample, size) else "error": str(error).replace(place or "\0", "")}
+        is_misfit = any(str(mask) in str(error) for mask in getattr(sample, "masks", ()))  # the image is read first
+        return row | {"misfit" if is_misfit else "error": str(error).replace(place or "\0", "")}
     known = (mask[mask != UNKNOWN] == 1).float()  # the mean of none is NaN
     return row | {"peak": as_images(image).max().item(),
                   "covered": known.mean().item() if sample.defect != GOOD else None}
-
-
-def _is_readable(sample: Sample, size: tuple[int, int]) -> bool:
-    """Return whether an image can be read without its masks."""
-    try:
-        return bool(isinstance(sample, FileSample) and sample.masks and replace(sample, mask=None).load(size))
-    except DataError:
-        return False
 
 
 def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], list[str]]:
@@ -128,14 +133,14 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
                     and "EXIF" in note]:
             wrong[told[0]] += ". Their sizes differ, and training would stop"
         elif len(odd):
-            wrong.append(f"{len(odd)} of {total} {what} ({_first(odd['name'])}), and training would stop: "
+            wrong.append(f"{len(odd)} of {total} {what} ({shown(odd['name'])}), and training would stop: "
                          + " ".join(odd[kind].unique()[:2]))
     if len(dark := table["name"][table["peak"] < DARK]):
         wrong.append(f"{len(dark)} of {len(table)} images are nearly black, without a value above a sixteenth of "
                      f"white, such as {dark.iloc[0]}. Check the exposure or, for files of more than 8 bits, white.")
     for what, words in (("size", "size"), ("kind", "color mode or format")):
         counts = table[what].value_counts()
-        facts[f"{what} of files"] = _first([f"{kind} ({n})" for kind, n in counts.items()], 4)
+        facts[f"{what} of files"] = shown([f"{kind} ({n})" for kind, n in counts.items()], 4)
         if what == "size" and len(counts) > len(table) / 2:  # nearly every image has a size of its own
             low, high = (table[["height", "width"]].agg(how).astype(int) for how in ("min", "max"))
             facts["size of files"] = (f"{len(counts)} sizes, {low['height']} to {high['height']} pixels high and "
@@ -153,12 +158,6 @@ def _words(table: pd.DataFrame, data: AnomalyData) -> tuple[dict[str, object], l
         facts["masks"] = (f"{len(shares)} known; they cover {shares.median():.2g} % of an image (median; "
                           f"{shares.min():.2g} to {shares.max():.2g} %)")
     return facts, wrong
-
-
-def _first(names: Iterable[str], n: int = 2) -> str:
-    """Name the first `n`, for a message."""
-    names = list(names)
-    return ", ".join(names[:n] + ["..."] * (len(names) > n))
 
 
 @neutral()

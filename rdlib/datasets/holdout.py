@@ -10,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rdlib.datasets.samples import AnomalyDataset, FileSample, Sample
-from rdlib.utils.errors import DataError, checked
+from rdlib.utils.errors import DataError, checked, shown
 
 COPY = re.compile(r"( \(\d+\)|[ _-]+copy( \d+| \(\d+\))?)$", re.IGNORECASE)  # at the end of a copy's name
 NEIGHBOR = 5  # its distance sets the scale, so that a few copies of every image do not
@@ -108,6 +108,6 @@ def equal_notes(parts: Mapping[str, Sequence[Sample]]) -> list[str]:
         for part, name in others:
             pairs[part, origin].append(f"{name} = {first}")
     return [f"{len(names)} {part} image{'s are' if len(names) > 1 else ' is'} equal to "
-            f"{'other ' * (part == origin)}{origin} images: {', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)}"
-            f". {'Keep one of each' if part == origin else 'Keep copies on one side: results on them are too good'}"
+            f"{'other ' * (part == origin)}{origin} images: {shown(sorted(names), 3)}. "
+            f"{'Keep one of each' if part == origin else 'Keep copies on one side: results on them are too good'}"
             for (part, origin), names in pairs.items()]

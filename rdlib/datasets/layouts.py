@@ -7,13 +7,12 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from rdlib.datasets.assemble import Entry, Roles, Settings, as_data
 from rdlib.datasets.names import MASK_WORD, PLAIN, SPLIT, place_in, place_role, role_of, stem_role, without_labels
-from rdlib.datasets.roles import Masks, entries, good_in, mask_of, masks_in
+from rdlib.datasets.roles import Entry, Masks, Roles, Settings, as_data, entries, good_in, mask_of, masks_in
 from rdlib.datasets.samples import GOOD, AnomalyData
 from rdlib.images import EXTENSIONS, images_below, list_images, subfolders
 from rdlib.masks import mask_codes, mask_rule
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, shown
 
 TRAIN, TEST, VALIDATION = "train|training", "test|testing|test_public", "val|valid|validation"  # in small letters
 SHOWN = 20  # lines of a folder's tree at most
@@ -129,8 +128,8 @@ def _flat(folder: Path) -> dict[str, Roles]:
     images = [] if _parts(folder, TRAIN) else list_images(folder)
     if bad := [path.name for path in images if stem_role(path.stem) == "bad"]:
         raise DataError(f"{folder} is not recognized: {len(bad)} of {len(images)} images have names as defective ones "
-                        f"({', '.join(bad[:2])}{', ...' * (len(bad) > 2)}). Put images into folders good and bad; or, "
-                        "if all are good, read them with rdlib.folder_dataset(good=...).")
+                        f"({shown(bad)}). Put images into folders good and bad; or, if all are good, read them with "
+                        "rdlib.folder_dataset(good=...).")
     good: list[Entry] = [(path, GOOD, ()) for path in without_labels(images)]
     return {"one folder of good images": Roles(good, [])} if good else {}
 
@@ -145,7 +144,7 @@ def _not_read(folder: Path, fitting: Iterable[str]) -> str:
            "has no layout that is recognized: no folder train/good, and no good/ beside bad/ (see data/README.md)")
     why += f". It has {len(labels)} text files of labels, but boxes are not masks" * bool(labels)
     links = [f"{path} -> {path.readlink()}" for path in folder.rglob("*") if path.is_symlink() and not path.exists()]
-    why += f". Broken links: {', '.join(links[:2])}{', ...' * (len(links) > 2)}" * bool(links)
+    why += f". Broken links: {shown(links)}" * bool(links)
     counts = Counter(("/".join(path.relative_to(folder).parts[:-1][:2]) or ".", path.suffix.lower())
                      for path in images + labels)
     tree = [f"  {place}: {number} {suffix}" for (place, suffix), number in sorted(counts.items())]

@@ -9,7 +9,7 @@ from pathlib import Path
 from rdlib.datasets.names import place_in, place_role, role_of, without_labels
 from rdlib.images import EXTENSIONS, SYSTEM_FOLDERS
 from rdlib.masks import MaskRule, mask_codes
-from rdlib.utils.errors import DataError
+from rdlib.utils.errors import DataError, shown
 
 # files that are no images, by extension or, without one, by name
 QUIET = {f".{name}" for name in ("txt md rst cff bib odt json jsonl xml csv tsv yaml yml toml ini cfg log db pdf html "
@@ -41,8 +41,7 @@ def left_out(places: Sequence[Path], root: Path, used: Sequence[Path], rule: Mas
                 found[reason].append(path.name + (f" -> {path.readlink()}" if reason[1] == "broken link" else ""))
     lines: tuple[list[str], list[str]] = [], []
     for (quiet, what, why), names in sorted(found.items()):
-        shown = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
-        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace(NAMES, shown)}")
+        lines[quiet].append(f"left out: {len(names)} {what}{'s' * (len(names) != 1)}{why.replace(NAMES, shown(names))}")
     return lines
 
 
@@ -50,31 +49,28 @@ def _reason(path: Path, place: Path, where: str, hidden: bool, is_picture: bool,
             is_named: bool, rule: MaskRule) -> tuple[bool, str, str]:
     """Say why a file is left out: whether that is only noted, what the file is, and where it is or what to do."""
     suffix, role = path.suffix.lower(), place_role(place)
-    if hidden:
-        return (True, "hidden image", where) if suffix in EXTENSIONS else (True, "hidden file", "")
-    if path.is_symlink() and not path.exists():
-        return False, "broken link", f"{where}: {NAMES}. Mount or restore what it leads to"
-    if role == "masks" and suffix in EXTENSIONS:
-        if "good" not in map(role_of, place.parts):
-            return False, "mask", f"{where} without a defective image: {NAMES}. Rename a mask as its image"
-        if _is_black(path, rule):
-            return True, "mask", f"{where}, of good images"
-        return False, "mask", f"{where}, of good images, that mark defects: {NAMES}. Remove such images or masks"
-    if is_picture and (role == "bad" or beside and role != "good"):  # what a mask excludes lies beside good images
-        return False, "defective image", where
-    if is_picture:
-        return False, "image", f"{where}: {NAMES}. Move images to a folder with a role, or remove them"
-    if suffix in EXTENSIONS:
-        return False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"
-    if path.is_dir():
-        return False, "folder", f"{where} that cannot be read: {NAMES}"
-    if suffix in TEXT and is_named:
-        return False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"
-    if is_unread(path):
-        return False, f"{suffix} file", f"{where}: not read as images. Convert images to PNG"
-    if suffix not in QUIET and (place.parts or beside) and not PAGES.fullmatch(path.stem):
-        return False, "file", f" without extension{where}: not read as images. Convert images to PNG"
-    return True, f"{suffix if suffix in QUIET else ''} file".strip(), ""
+    is_image, is_good = suffix in EXTENSIONS, "good" in map(role_of, place.parts)
+    is_mask, named = role == "masks" and is_image, f"{where}: {NAMES}"
+    text, to_png = suffix in TEXT and is_named, ": not read as images. Convert images to PNG"
+    cases = [  # whether the file is one; then as above
+        (hidden and is_image, True, "hidden image", where),
+        (hidden, True, "hidden file", ""),
+        (path.is_symlink() and not path.exists(), False, "broken link", f"{named}. Mount or restore what it leads to"),
+        (is_mask and not is_good, False, "mask", f"{where} without a defective image: {NAMES}. Rename a mask as its "
+         "image"),
+        (is_mask and is_good and _is_black(path, rule), True, "mask", f"{where}, of good images"),
+        (is_mask, False, "mask", f"{where}, of good images, that mark defects: {NAMES}. Remove such images or masks"),
+        # what a mask excludes lies beside good images
+        (is_picture and (role == "bad" or beside and role != "good"), False, "defective image", where),
+        (is_picture, False, "image", f"{named}. Move images to a folder with a role, or remove them"),
+        (is_image, False, "label file", f"{where}, beside their images: {NAMES}. Move masks to a folder of their own"),
+        (path.is_dir(), False, "folder", f"{where} that cannot be read: {NAMES}"),
+        (text, False, f"{suffix} file", f"{where}, named as images: {NAMES}. Boxes and outlines in text are no masks"),
+        (is_unread(path), False, f"{suffix} file", f"{where}{to_png}"),
+        (suffix not in QUIET and (place.parts or beside) and not PAGES.fullmatch(path.stem), False, "file",
+         f" without extension{where}{to_png}"),
+        (True, True, f"{suffix if suffix in QUIET else ''} file".strip(), "")]
+    return next((quiet, what, why) for is_case, quiet, what, why in cases if is_case)
 
 
 def is_unread(path: Path) -> bool:

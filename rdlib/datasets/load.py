@@ -3,20 +3,24 @@ import csv
 import random
 from pathlib import Path
 
+import numpy as np
+
 from rdlib import synthetic
-from rdlib.datasets import novelty
-from rdlib.datasets.assemble import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
 from rdlib.datasets.layouts import own_folder, read, train_and_test
-from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, SceneSample
+from rdlib.datasets.roles import Entry, Roles, Settings, Size, as_data, warn
+from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample, SceneSample
 from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError, check_choice, checked, nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
-SIZE = 256  # side of the images in the official protocol, in pixels
+SIZE, SMALL = 256, 32  # side of the images in the official protocol, in pixels; of one class against the rest
+CLASSES = {family: CATEGORIES[family] for family in ("digits", "mnist", "fashion_mnist", "cifar10")}
 THRESHOLDS = {"visa": 0, "magnetic_tile": 127}  # VisA's masks hold numbers of defect types, those of the tiles noise
+
+Split = tuple[np.ndarray, np.ndarray]  # (N, h, w) or (N, h, w, 3) uint8 images, (N,) class numbers
 
 
 @checked
@@ -50,7 +54,7 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
         DataError: folders or files are missing or damaged, or a download failed.
     """
     family, _, category = name.partition("/")
-    usual = novelty.SIZE if family in novelty.CLASSES else SIZE
+    usual = SMALL if family in CLASSES else SIZE
     threshold = THRESHOLDS.get(family) if mask_threshold is None else mask_threshold
     how = Settings(usual if size is None else size, seed, white, threshold, keep_defects)
     square = as_size(usual if how.size == "fit" else how.size)  # where images are square
@@ -66,11 +70,11 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
         data = _category(family, category, root, how)
     elif name == "magnetic_tile":
         data = _magnetic_tile(data_folder(family, root), how)
-    elif family in novelty.CLASSES:
-        data = novelty.one_against_rest(family, category, root, square)
+    elif family in CLASSES:
+        data = _one_against_rest(family, category, root, square)
     else:
         raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
-                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(novelty.CLASSES)}/CLASS or folder:PATH."
+                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(CLASSES)}/CLASS or folder:PATH."
                          f"{nearest(family, ['synthetic', *CATEGORIES, 'magnetic_tile'])}")
     data.train.samples = data.train.samples[:n_train]
     return warn(data)
@@ -142,3 +146,58 @@ def _magnetic_tile(root: Path, how: Settings) -> AnomalyData:
     cut, black = int(0.8 * len(good)), [path.with_suffix(".png") for path, *_ in good]
     roles = Roles(good[:cut], good[cut:] + test, seen=black, as_listed=True)
     return as_data("magnetic_tile", "", roles, root, how, places)
+
+
+def _one_against_rest(family: str, category: str, root: str | Path | None, size: tuple[int, int]) -> AnomalyData:
+    """Read a classification data set with one of its classes, by number or name, as the normal one.
+
+    Training uses the train split of the normal class, and testing uses the whole test split. The defect type of a test
+    image is "good" or the name of its class, so every class has its own result. Masks are empty. Gray images get three
+    equal channels. `root` is torchvision's, which holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-py.
+
+    Raises ValueError for an unknown class. Raises DataError if files are missing or damaged, or a download failed.
+    """
+    names = CLASSES[family]
+    numbers = {str(i): i for i in range(len(names))}
+    choices = numbers | {name.casefold(): i for i, name in enumerate(names)}
+    if category.casefold() not in choices:
+        check_choice(f"class of {family}", category, dict.fromkeys([*numbers, *names]))
+    normal = choices[category.casefold()]
+    train, test = _digits() if family == "digits" else _torchvision_splits(family, root)
+    for images, labels in (train, test):
+        if len(images) != len(labels) or {*labels} - {*range(len(names))} or normal not in train[1]:
+            raise DataError(f"Files of {family} hold {len(images)} images and {len(labels)} labels, with the classes "
+                            f"{sorted({*map(int, labels)})}; they need one label an image, 0 to {len(names) - 1}, and "
+                            f"training images of class {normal}. Download them again.")
+
+    def samples(split: Split, folder: str) -> list[ArraySample]:
+        return [ArraySample(image, f"{folder}/{i:05d}", GOOD if label == normal else names[label])
+                for i, (image, label) in enumerate(zip(*split, strict=True))]
+
+    good = [sample for sample in samples(train, "train") if sample.defect == GOOD]
+    return AnomalyData(f"{family}/{names[normal]}", AnomalyDataset(good, size),
+                       AnomalyDataset(samples(test, "test"), size, has_masks=False),
+                       normalize=family == "cifar10")  # the official code does not normalize the gray data sets
+
+
+def _digits() -> tuple[Split, Split]:
+    """Read scikit-learn's 1,797 digits, 8 x 8, values 0 to 16.
+
+    They have no splits, so every third image of each class is for testing.
+    """
+    from sklearn.datasets import load_digits  # here: slow to import, and no other data set needs it
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    is_test = np.tril(digits.target[:, None] == digits.target).sum(1) % 3 == 0
+    return (images[~is_test], digits.target[~is_test]), (images[is_test], digits.target[is_test])
+
+
+def _torchvision_splits(family: str, root: str | Path | None) -> tuple[Split, Split]:
+    from torchvision import datasets  # here: slow to import, and worker processes do not need it
+    kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[family]
+    root = data_folder(family, root)
+    try:
+        train, test = kind(root, train=True), kind(root, train=False)
+    except Exception as error:  # the errors of damaged files share no base class
+        raise SOURCES[family].missing(root / SOURCES[family].folder, error) from error
+    return (np.asarray(train.data), np.asarray(train.targets)), (np.asarray(test.data), np.asarray(test.targets))

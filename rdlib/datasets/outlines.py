@@ -7,6 +7,7 @@ import numpy as np
 from rdlib.datasets.samples import GOOD, FileSample
 from rdlib.images import header
 from rdlib.masks import UNKNOWN, lost_defects, mask_codes, mask_rule
+from rdlib.utils.errors import shown
 
 HALF, NEARLY_ALL = 0.5, 0.9  # share of an image that a mask covers, and of the masks or the border covered so much
 FAR = 4  # times more than most masks cover
@@ -63,8 +64,8 @@ def outline_notes(samples: Iterable[FileSample], size: tuple[int, int], keep_def
         (vanish, f"that lose defects at {size[0]} x {size[1]} pixels", f"{sum(one.lost for one in vanish):.0f} of "
          f"{sum(one.regions for one in seen):.0f} outlined regions have no pixel left. Choose a larger size, or "
          "keep_defects=True (--keep-defects)")]
-    return [f"{len(some)} of {len(bad)} defective images {what} ({', '.join(one.name for one in some[:2])}"
-            f"{', ...' * (len(some) > 2)}): {words}" for some, what, words in found if some]
+    return [f"{len(some)} of {len(bad)} defective images {what} ({shown(one.name for one in some)}): {words}"
+            for some, what, words in found if some]
 
 
 def _look(sample: FileSample, size: tuple[int, int]) -> Outline:

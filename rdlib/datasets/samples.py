@@ -1,6 +1,5 @@
 """Define samples (an image, its mask and its label) and the data sets that list them."""
 import copy
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -155,10 +154,9 @@ def recipe(sample: Sample) -> object:
     Of a file, this is its length, `END_BYTES` bytes at either end, and the value of white of its data set.
     """
     if type(sample) is FileSample:
-        with suppress(OSError), sample.path.open("rb") as file:  # a missing file is an error when it is decoded
-            start, length = file.read(END_BYTES), file.seek(0, os.SEEK_END)
-            file.seek(max(length - END_BYTES, 0))
-            return [length, start.hex(), file.read().hex(), sample.depth and sample.depth.white]
+        with suppress(OSError, ValueError):  # a missing or empty file is an error when it is decoded
+            content = np.memmap(sample.path, mode="c")
+            return [len(content), content[:END_BYTES], content[-END_BYTES:], sample.depth and sample.depth.white]
     if type(sample) is ArraySample:
         return sample.pixels
     return repr(sample.scene) if type(sample) is SceneSample else None

@@ -1,29 +1,43 @@
 """Read the batches of a data set, in this process or in worker processes."""
 import signal
 from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import torch
+from torch.multiprocessing import get_sharing_strategy, set_sharing_strategy
 from torch.utils.data import DataLoader, Dataset
 
 
-def read_batches(dataset: Dataset, batches: Iterable[list], collate: Callable[[list], Any], num_workers: int = 0,
-                 device: torch.device = torch.device("cpu")) -> Generator[Any]:  # noqa: B008 - never changes
-    """Yield the collated items of each batch of indices, in order. Workers start once and end with the generator.
+def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Callable[[list], Any], num_workers: int = 0,
+                 pinned: bool = False) -> Generator[Any]:
+    """Yield the collated items of every batch. Worker processes start once, ignore Ctrl-C, and end with the generator.
 
     Args:
-        dataset: data set that the worker processes read.
-        batches: indices of each batch; read a few batches ahead.
-        collate: function that makes one object of a list of items.
+        dataset: data set to read.
+        batches: lists of indices into the data set, read a few batches ahead; or a batch size, for all items in order.
+        collate: function that makes a batch of a list of items.
         num_workers: number of processes that read, 0 or more; 0 reads in this process.
-        device: device that the batches go to; for CUDA they are in pinned memory.
+        pinned: whether the batches are in pinned memory, which CUDA copies without waiting.
     """
-    loader = DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate,
-                        pin_memory=device.type == "cuda", worker_init_fn=_ignore_interrupts,
-                        generator=torch.Generator())  # else torch draws from its global one
-    yield from loader
+    chosen: dict[str, Any] = {"batch_sampler": batches} if isinstance(batches, Iterable) else {"batch_size": batches}
+    loader = DataLoader(dataset, **chosen, collate_fn=collate, num_workers=num_workers, pin_memory=pinned,
+                        worker_init_fn=_ignore_interrupts, generator=torch.Generator())  # else torch's global one
+    with ExitStack() as started:
+        started.callback(set_sharing_strategy, get_sharing_strategy())
+        set_sharing_strategy("file_system")  # the other one opens a file for every tensor of the data set
+        if num_workers and hasattr(signal, "pthread_sigmask"):  # not on Windows; from the start, workers inherit it
+            ensure_running()  # when it starts, it would unblock Ctrl-C
+            started.callback(signal.pthread_sigmask, signal.SIG_SETMASK,
+                             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
+        reader = iter(loader)
+    try:
+        yield from reader
+    finally:  # the traceback of an error would keep the workers
+        getattr(reader, "_shutdown_workers", lambda: None)()
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers."""
+    """Leave Ctrl-C to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,19 +1,27 @@
-"""Write pages that need neither other files nor a network, and among them the report page of a training."""
+"""Write the pages of `rdlib train` and `rdlib check`, which need neither other files nor a network."""
 import base64
+import io
+from functools import partial
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from PIL import Image, ImageOps
 
-from rdlib.datasets.samples import AnomalyData
+from rdlib.datasets.check import Findings
+from rdlib.datasets.samples import AnomalyData, Sample
 from rdlib.evaluation import Report
 from rdlib.figures import gallery, loss_curve, roc_and_pro, score_histogram
 from rdlib.figures.canvas import stored
+from rdlib.figures.picture import draw_outlines
 from rdlib.figures.style import ORANGE
+from rdlib.images import as_images
 from rdlib.training import Run
+from rdlib.utils.errors import DataError
 from rdlib.utils.files import written_atomically
 
-WORST = 6  # images of each class
+WORST = 6  # images of each class on the page of a training
+SIDE, SHOWN = 240, 4  # pixels of the longer side of an image on the page of a check; images of a type
 
 
 def write_page(path: Path, data: AnomalyData, split: str, run: Run, report: Report) -> None:
@@ -51,3 +59,29 @@ def render(path: Path, template: str, **values: object) -> None:
 def embedded(content: bytes) -> str:
     """Return a PNG or JPEG file as a source for a page."""
     return f"data:image/{'png' if content[1:4] == b'PNG' else 'jpeg'};base64,{base64.b64encode(content).decode()}"
+
+
+def write_check(path: Path, data: AnomalyData, findings: Findings, expected: str) -> None:
+    """Write the page of a check. Its template is check.html, which escapes every text.
+
+    Args:
+        path: file to write.
+        data: the images that were checked.
+        findings: what `datasets.check` found.
+        expected: what training would take, in words.
+    """
+    render(path, "check.html", data=data, findings=findings, expected=expected, shown=SHOWN,
+           picture=partial(_picture, size=data.train.size))
+
+
+def _picture(sample: Sample, size: tuple[int, int]) -> str:
+    """Draw an image at (H, W) = `size` with the outline of its mask. Return a source, "" for an unreadable image."""
+    try:
+        image, mask = sample.load(size)
+    except DataError:
+        return ""
+    pixels = (255 * as_images(image)[0].movedim(0, -1)).round().byte().numpy()
+    drawn = ImageOps.contain(Image.fromarray(pixels), (SIDE, SIDE))
+    draw_outlines(drawn, np.zeros(size), 1, (mask == 1).numpy())
+    drawn.save(content := io.BytesIO(), "jpeg", quality=85)
+    return embedded(content.getvalue())

@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.datasets.leftover import is_unread, walk
+from rdlib.datasets.workers import read_batches
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
 from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated, shown
@@ -128,9 +129,8 @@ def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
 
 def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:
     """Yield the path of every file, its row of the table, and its map, or None without a map."""
-    loader = DataLoader(cast(Dataset, paths), batch_size, num_workers=workers, generator=torch.Generator(),  # its own
-                        collate_fn=partial(_read, size=size, white=model.white))
-    for batch in loader:
+    read = partial(_read, size=size, white=model.white)
+    for batch in read_batches(cast(Dataset, paths), batch_size, read, workers):
         predicted = iter(_predicted(model, [image for _, image, *_ in batch if image is not None]))
         for path, image, own, error in batch:
             values, score = (None, np.nan) if image is None else next(predicted)

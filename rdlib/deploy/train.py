@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
 
 from rdlib.datasets.holdout import hold_out
 from rdlib.datasets.samples import AnomalyData, AnomalyDataset
@@ -214,3 +215,25 @@ def estimate(images: int, pixels: int, say: Callable[[str], object]) -> Callable
             say(f"{time} for {run.epochs} epoch{'s' * (run.epochs > 1)} and {images} images to score. Memory: about "
                 f"{memory:.1f} GiB in all; beyond what is in use, {available_memory() / 2**30:.1f} GiB free.")
     return after_step
+
+
+def expected(data: AnomalyData, epochs: int | None = None, batch_size: int = 16, backbone: str = "resnet18") -> str:
+    """Measure a few training steps, on noise of the images' size, and estimate the time and memory of the training.
+
+    Args:
+        data: the images; they are counted only.
+        epochs: number of epochs; default: that of `rdlib train`.
+        batch_size: images per step.
+        backbone: the teacher's architecture; its weights do not matter.
+
+    Returns:
+        The estimate in words.
+    """
+    said: list[str] = []
+    n, size = len(data.train), data.train.size
+    scored = sum(len(part) for part in (data.train, data.validation, data.test) if part)  # and features are as much
+    images = Subset(TensorDataset(torch.rand(1, 3, *size)), [0] * n)
+    fit(ReverseDistillation(backbone, "random").to(best_device()), images, epochs or usual_epochs(n, batch_size),
+        batch_size=batch_size, cache=False, progress=False,
+        callbacks=[estimate(scored, size[0] * size[1], said.append), lambda run: setattr(run, "stop", bool(said))])
+    return f"{said[0]} Estimated from a few steps on this machine, for images of {size[0]} x {size[1]} pixels."

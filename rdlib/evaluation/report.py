@@ -1,6 +1,7 @@
 """Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from rdlib.anomaly_map import check_finite
 from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_samples, labelled_item, read_with, unpacked
 from rdlib.datasets.samples import GOOD, AnomalyDataset
+from rdlib.datasets.workers import read_batches
 from rdlib.detector import Scorer
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.threshold import agreed_size
@@ -234,9 +235,9 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)
-    loader = DataLoader(items, batch_size, num_workers=num_workers, collate_fn=collate, generator=torch.Generator())
-    with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
-        for item in loader:
+    with (closing(read_batches(items, batch_size, collate, num_workers)) as batches,
+          tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar):
+        for item in batches:
             where: Sequence[int] = item.index.numpy()
             try:
                 check_finite(*(predicted := model.predict(item.image, batch_size, precision)))

@@ -44,9 +44,9 @@ class LiveFeatures:
     def images(self, schedule: Schedule) -> Generator[Tensor]:
         """Yield the images (B, 3, H, W) of each chunk of a schedule, on the model's device."""
         batches = ([(epoch, index) for index in chunk.tolist()] for epoch, chunk in schedule)
-        device = self.model.device
-        for item in read_batches(Seeded(self.dataset, self.seed), batches, self.collate, self.num_workers, device):
-            yield item.image.to(device, non_blocking=device.type == "cuda")
+        cuda = self.model.device.type == "cuda"
+        for item in read_batches(Seeded(self.dataset, self.seed), batches, self.collate, self.num_workers, cuda):
+            yield item.image.to(self.model.device, non_blocking=cuda)
 
     def batches(self, schedule: Schedule) -> Generator[Batch]:
         """Yield the `Batch` of each chunk of a schedule, on the model's device.

@@ -23,6 +23,12 @@ INTERVALS = dict.fromkeys(("confidence", "decay", "ema", "fraction", "level", "r
 OURS = r"(builtins|collections|pathlib|rdlib)\b|torch$"  # modules of the types that are checked here
 
 
+def shown(names: Iterable, n: int = 2) -> str:
+    """Return the first `n` names, for a message."""
+    names = [*map(str, names)]
+    return ", ".join(names[:n] + ["..."] * (len(names) > n))
+
+
 class DataError(ValueError):
     """Images or masks are missing, unreadable, or do not belong together."""
 
@@ -40,9 +46,8 @@ class NotFiniteError(ValueError):
         self.indices, self.names = indices, names
 
     def __str__(self) -> str:
-        which = [str(name) for name in self.names or self.indices]
-        shown = ", ".join(which[:5] + ["..."] * (len(which) > 5))
-        return (f"The maps or scores of these images are NaN or infinite: {shown}. Check the images for such values. "
+        return ("The maps or scores of these images are NaN or infinite: "
+                f"{shown(self.names or self.indices, 5)}. Check the images for such values. "
                 "If they have none, training has diverged: train again with a smaller lr.")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES
 from rdlib.datasets.items import Seeded, check_dataset, white_of
+from rdlib.datasets.workers import read_batches
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
 from rdlib.training.features import widened
@@ -171,9 +172,9 @@ class MemoryBank(Detector):
             n_patches = len(images) * self.patches(images[0].image[None], precision)[0, 0].numel()
             wanted = self.config.size * (CANDIDATES if self.config.coreset else 1)
             chosen = torch.randperm(n_patches, generator=generator)[:wanted].sort().values
-            loader = DataLoader(images, batch_size, collate_fn=collate, generator=torch.Generator())
             kept, first, value_range = [], 0, widened(None, images[0].image)
-            for item in tqdm(loader, desc="memory bank", unit="batch", disable=not progress or None, leave=False):
+            for item in tqdm(read_batches(images, batch_size, collate), "memory bank", -(-len(images) // batch_size),
+                             unit="batch", disable=not progress or None, leave=False):
                 value_range = widened(value_range, item.image)
                 flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
                 here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
