@@ -259,7 +259,7 @@ def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_worke
         run.stop = run.step == 4
 
     whole, expected = augmented()
-    assert whole.settings["cached"] is False and "training images" not in whole.settings
+    assert whole.settings["cached"] is False and whole.settings["training images"] is None
     augmented(checkpoint=tmp_path / "run.ckpt", callbacks=[stop])
     resumed, result = augmented(checkpoint=tmp_path / "run.ckpt")
     assert resumed.losses == whole.losses and equal(result, expected)

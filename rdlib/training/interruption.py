@@ -22,7 +22,8 @@ def last_run() -> Run | None:
 def step_finished(run: Run) -> Generator[None]:
     """Let the first Ctrl-C or SIGTERM in a block set `run.interrupted`. The second raises KeyboardInterrupt at once.
 
-    This holds in the main thread, for signals that Python itself would turn into a KeyboardInterrupt.
+    This holds in the main thread, for signals that Python itself would turn into a KeyboardInterrupt. At the end, the
+    run is ended, see `Run.end`, before the signals act as before.
     """
     def stop(number: int, frame: object) -> None:
         if run.interrupted:
@@ -35,6 +36,7 @@ def step_finished(run: Run) -> Generator[None]:
         for number in (signal.SIGINT, signal.SIGTERM) * (threading.current_thread() is threading.main_thread()):
             if signal.getsignal(number) is signal.default_int_handler:
                 at_end.callback(signal.signal, number, signal.signal(number, stop))
+        at_end.callback(run.end)
         yield
 
 

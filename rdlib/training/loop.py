@@ -98,6 +98,8 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         check_choice(name, value, choices)
     scales, callbacks = _check_model(model, scales), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
+    if file:
+        check_writable(file)
     with neutral(model.device):
         live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
@@ -105,17 +107,15 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         settings = {**model.signature(), "teacher": fingerprint(model.teacher), "batch_size": batch_size, "lr": lr,
                     "betas": betas, "loss": loss, "scales": scales, "schedule": schedule, "ema": ema, "seed": seed,
                     "decay_epochs": None if schedule == "constant" else epochs, "precision": precision,
-                    "images": [len(Seeded(dataset, seed)), *first.shape]}
+                    "images": [len(Seeded(dataset, seed)), *first.shape],
+                    "training images": images_digest(dataset) if file else None}
         settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
                                      fused=has_fused_adam(model.device))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
-        if file:
-            check_writable(file)
-            settings["training images"] = images_digest(dataset)
-            if file.exists():
-                read_checkpoint(file, run, optimizer)
+        if file and file.exists():
+            read_checkpoint(file, run, optimizer)
         with kept(run, file, on_interrupt), ExitStack() as at_end:
             model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
             for callback in callbacks:
@@ -125,8 +125,6 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
             run.settings["float32"] = float32_mode(model.device)  # a checkpoint may have another one
             cached = run.settings.setdefault("cached", wants_cache(live, cache))
             source = CachedFeatures(live, batch_size, progress) if cached and run.epoch < epochs else live
-            at_end.enter_context(step_finished(run))
-            at_end.callback(run.end)
             _train(run, source, dataset, optimizer, callbacks, file, checkpoint_every, progress)
     return run
 
@@ -175,8 +173,9 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     """Train up to the last epoch, or until a callback or an interruption stops the run, and write checkpoints."""
     run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
-    with tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
-              disable=not progress or None) as bar, closing(source.batches(_schedule(run, dataset))) as batches:
+    with (step_finished(run), closing(source.batches(_schedule(run, dataset))) as batches,
+          tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
+               disable=not progress or None) as bar):
         began = time.perf_counter()
         for images, teacher in batches:
             value = _train_step(run, images, teacher, optimizer)
