@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_training import Images, Jittered, images
+from test_training import Images, Jittered, images, train
 from torch.utils.data import get_worker_info
 
+from rdlib import ReverseDistillation, evaluate
 from rdlib.datasets.items import Seeded, check_dataset, image_item
 from rdlib.datasets.samples import AnomalyDataset, ArraySample
 from rdlib.datasets.workers import read_batches
@@ -134,6 +135,24 @@ def test_workers_end_with_their_work_also_after_an_error_that_is_kept():
     with pytest.raises(ValueError, match="no such image") as error:
         list(batches)
     assert error.tb and not multiprocessing.active_children(), "its traceback holds what reads the batches"
+
+
+def test_workers_end_when_a_model_fails_or_training_is_interrupted():
+    """A notebook keeps the traceback, and with it all that the frames hold."""
+    class Failing(ReverseDistillation):
+        def predict(self, *_):
+            raise RuntimeError("no memory")
+
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    data = Slow(images(6, 32).images)
+    for error, use in ((RuntimeError, lambda: evaluate(Failing("resnet18", None), [(image, 0) for image in data.images],
+                                                       batch_size=1, num_workers=1, progress=False)),
+                       (KeyboardInterrupt, lambda: train(2, data, cache=False, num_workers=1, callbacks=[interrupt]))):
+        with pytest.raises(error) as kept:
+            use()
+        assert kept.tb and not multiprocessing.active_children()
 
 
 def test_workers_keep_no_images():

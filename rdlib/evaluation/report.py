@@ -1,7 +1,6 @@
 """Evaluate a model on a test set: one pass over the images gives a report with maps, scores and metrics."""
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -235,9 +234,8 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
     masks, unknown, labels = np.empty((n, *size), bool), np.empty((n, *size), bool), np.empty(n, int)
-    with (closing(read_batches(items, batch_size, collate, num_workers)) as batches,
-          tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar):
-        for item in batches:
+    with tqdm(total=n, unit="image", desc="testing", disable=not progress or None, leave=False) as bar:
+        for item in read_batches(items, batch_size, collate, num_workers):
             where: Sequence[int] = item.index.numpy()
             try:
                 check_finite(*(predicted := model.predict(item.image, batch_size, precision)))
