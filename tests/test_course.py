@@ -91,7 +91,7 @@ def test_a_lesson_is_trained_where_nothing_can_be_stored(monkeypatch, tmp_path):
     """A file where the folder should be is refused to root as well, unlike a read-only folder."""
     (tmp_path / "lessons").touch()
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path))
-    with pytest.warns(UserWarning, match=r"lessons.*\.pt cannot be written: .*Set RDLIB_DATA to a folder of yours\. The "
-                                         "lesson is trained, but not stored"):
+    with pytest.warns(UserWarning, match=r"lessons.*\.pt cannot be written: .*Set RDLIB_DATA to a folder of yours\. "
+                                         "The lesson is trained, but not stored"):
         found = lesson("synthetic/gear", SMALL)
     assert len(found.run.losses) == 2 and found.model.config.unfinished is None
