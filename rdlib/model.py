@@ -10,10 +10,10 @@ from rdlib.anomaly_map import SCALES
 from rdlib.decoder import StudentDecoder
 from rdlib.detector import Distillation, DistillationConfig, Features
 from rdlib.ocbe import BOTTLENECKS, FrozenEmbedding, build_bottleneck, calibrate_frozen, load_layer4
-from rdlib.official import OFFICIAL_OCBE, OFFICIAL_STUDENT, read_official, rename_official
+from rdlib.official import read_official
 from rdlib.utils.errors import WeightsError
 from rdlib.utils.hardware import neutral
-from rdlib.weights import check_fit, initialize, load_strictly
+from rdlib.weights import initialize, load_strictly
 
 
 @dataclass(kw_only=True)
@@ -99,14 +99,9 @@ class ReverseDistillation(Distillation):
         """
         if self.config.bottleneck != "mff_oce":
             raise WeightsError(f"The bottleneck is '{self.config.bottleneck}'. Build it with bottleneck='mff_oce'.")
-        checkpoint = read_official(Path(path))
-        parts = [(self.ocbe, rename_official(checkpoint["bn"], OFFICIAL_OCBE), f"{path}, 'bn'"),
-                 (self.student, rename_official(checkpoint["decoder"], OFFICIAL_STUDENT), f"{path}, 'decoder'")]
-        for part in parts:
-            check_fit(*part)  # both parts, before one is changed
-        for part in parts:
-            load_strictly(*part)
-        self.threshold = None  # of others, as what follows
-        self.config.image_size = self.config.value_range = self.config.white = self.config.version = None
-        self.config.unfinished = None
+        both = nn.ModuleDict({"bn": self.ocbe, "decoder": self.student})
+        load_strictly(both, read_official(Path(path)), str(path))
+        self.threshold = None  # it was chosen for other weights, which `config` describes as well
+        for name in ("image_size", "value_range", "white", "version", "unfinished"):
+            setattr(self.config, name, None)
         return self

@@ -34,14 +34,15 @@ def rename_official(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[
     return renamed
 
 
-def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the two state dicts of an official checkpoint, under their own keys.
+def read_official(path: Path) -> dict[str, Tensor]:
+    """Read an official checkpoint: this kit's keys after "bn." and "decoder.", and the file's tensors.
 
     Raises WeightsError if the file is missing, unreadable or of another format.
     """
-    checkpoint = read_file(path)
+    checkpoint, renamed = read_file(path), dict[str, Tensor]()
     if not isinstance(checkpoint, dict) or not {"bn", "decoder"} <= checkpoint.keys():
         raise WeightsError(f"{path} is no official checkpoint of 'bn' and 'decoder'. For this kit's, use rdlib.load.")
-    for part in ("bn", "decoder"):
-        check_state_dict(checkpoint[part], f"{path}, '{part}'")
-    return checkpoint
+    for part, prefixes in (("bn", OFFICIAL_OCBE), ("decoder", OFFICIAL_STUDENT)):
+        state = rename_official(check_state_dict(checkpoint[part], f"{path}, '{part}'"), prefixes)
+        renamed |= {f"{part}.{key}": value for key, value in state.items()}
+    return renamed

@@ -18,7 +18,7 @@ from scipy.special import betaincinv  # scipy.stats has these bounds but is slow
 
 from rdlib.metrics import f1_max
 from rdlib.utils.arrays import as_finite, as_size, as_truth
-from rdlib.utils.errors import check_fields, check_number, checked
+from rdlib.utils.errors import check_fields, checked
 
 MARGIN = 1e-4  # relative distance of a threshold above a score, far more than rounding on another machine
 SAME = 2.5e-7  # relative difference of equal scores: the last bits of float32 depend on the size of a batch
@@ -43,13 +43,10 @@ class Threshold:
     quantiles: tuple[float, ...] = ()  # 21 quantiles of the good images' scores, from the lowest to the highest
 
     def __post_init__(self) -> None:
-        plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in vars(self).items()}  # for a file
-        vars(self).update(plain)
         check_fields(self)
-        quantiles = [check_number("quantiles", value, "(-inf, inf)") for value in self.quantiles]
-        vars(self).update(score=float(self.score), pixel=float(self.pixel), size=as_size(self.size),
-                          quantiles=tuple(quantiles))
-        if not (self.alarms <= self.good and self.found <= self.defective and quantiles == sorted(quantiles)):
+        object.__setattr__(self, "size", as_size(self.size))
+        ordered = list(self.quantiles) == sorted(self.quantiles)
+        if not (self.alarms <= self.good and self.found <= self.defective and ordered):
             raise ValueError(f"A threshold cannot be chosen so: {self.alarms} alarms among {self.good} good images, "
                              f"{self.found} of {self.defective} defective ones found, or quantiles out of order.")
 

@@ -218,27 +218,12 @@ def without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load a state dict into a network. After an error, the network is unchanged.
 
-    Args:
-        module: the network; changed in place.
-        state: state dict that passes `check_fit`.
-        source: name of the state dict for messages.
-
-    Raises:
-        WeightsError: the state dict does not fit or is not finite, see `check_fit`.
-    """
-    check_fit(module, state, source)
-    module.load_state_dict({key: state[key] for key in module.state_dict() if key in state}, strict=False)
-
-
-def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Check that a state dict has exactly the network's keys and shapes, and dense, finite values of its kind.
-
     Keys under layer4 and fc are ignored, so a whole ResNet's state dict is accepted. `num_batches_tracked` may be
     missing, as in old files.
 
     Args:
-        module: the network.
-        state: the state dict.
+        module: the network; changed in place.
+        state: state dict with the network's keys and shapes, and dense, finite values of its kind.
         source: name of the state dict for messages.
 
     Raises:
@@ -253,7 +238,9 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if problems:
         raise WeightsError(f"{source}{problems[0]}. These weights belong to another network: choose the backbone that "
                            "they were trained with.")
-    check_values({key: state[key] for key in own if key in state}, source, own)
+    loaded = {key: state[key] for key in own if key in state}
+    check_values(loaded, source, own)
+    module.load_state_dict(loaded, strict=False)
 
 
 def check_values(state: dict[str, Tensor], source: str, own: dict[str, Tensor] | None = None) -> None:

@@ -78,7 +78,7 @@ def put(*keys, value):
     return changed
 
 
-KERNEL, VARIANCE = "layer1.0.conv1.weight", "layer1.0.bn1.running_var"
+KERNEL, VARIANCE = "student.layer1.0.conv1.weight", "student.layer1.0.bn1.running_var"
 WRONG = {
     "losses='abc'": (put("losses", value="abc"), "losses"), "losses=None": (put("losses", value=None), "TypeError"),
     "losses of NaN": (put("losses", value=[math.nan]), "losses"),
@@ -88,15 +88,15 @@ WRONG = {
     "lr": (put("settings", "lr", value=1), "lr: 1 there, 0.005 here"),
     "cached": (put("settings", "cached", value="no"), "choice of cache"),
     "value_range": (put("settings", "value_range", value=[math.nan, 1]), "value_range must .* got nan"),
-    "student": (put("student", value=None), "TypeError"),
-    "no student": (lambda state: state.pop("student"), "'student'"),
-    "key": (lambda state: state["student"].pop(KERNEL), f"'student' has no '{KERNEL}'"),
-    "unknown key": (put("student", "x", value=torch.ones(1)), "'x' is no part"),
-    "shape": (put("student", KERNEL, value=lambda x: x[:1]), f"'{KERNEL}' has shape"),
-    "dtype": (put("student", "layer2.0.conv1.weight", value=lambda x: x.to(torch.int8)), "has the dtype torch.int8"),
-    "NaN": (put("student", KERNEL, value=lambda x: x * math.nan), f"'{KERNEL}' holds NaN"),
-    "variance": (put("student", VARIANCE, value=lambda x: -x - 1), f"'{VARIANCE}' is a variance but holds negative"),
-    "average": (put("average", "n_averaged", value=torch.tensor(9)), "count of averaged steps"),
+    "networks": (put("networks", value=None), "TypeError"),
+    "no networks": (lambda state: state.pop("networks"), "'networks'"),
+    "key": (lambda state: state["networks"].pop(KERNEL), f"'networks' has no '{KERNEL}'"),
+    "unknown key": (put("networks", "x", value=torch.ones(1)), "'x' is no part"),
+    "shape": (put("networks", KERNEL, value=lambda x: x[:1]), f"'{KERNEL}' has shape"),
+    "dtype": (put("networks", KERNEL, value=lambda x: x.to(torch.int8)), "has the dtype torch.int8"),
+    "NaN": (put("networks", KERNEL, value=lambda x: x * math.nan), f"'{KERNEL}' holds NaN"),
+    "variance": (put("networks", VARIANCE, value=lambda x: -x - 1), f"'{VARIANCE}' is a variance but holds negative"),
+    "average": (put("networks", "average.n_averaged", value=torch.tensor(9)), "count of averaged steps"),
     "optimizer={}": (put("optimizer", value={}), "param_groups"),
     "optimizer": (put("optimizer", value=None), "TypeError"),
     "decay": (lambda state: state["optimizer"]["param_groups"][0].update(weight_decay=5), "weight_decay=5, this one 0"),

@@ -128,9 +128,9 @@ class OnnxDetector(Scorer):
             check_seal(Path(path))
             self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             about = json.loads(self.session.get_modelmeta().custom_metadata_map["rdlib"])
-            config = Config(**{name: about["config"][name] for name in ("value_range", "white")})  # checks them
+            known = {name: about["config"][name] for name in ("value_range", "white", "unfinished")}
             self.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
-            self.image_size, self._range = checked_sides(about["size"]), config.value_range
+            self.image_size, self.config = checked_sides(about["size"]), Config(**known)  # checks them
             self._about = {name: value for name, value in about.items() if name not in UNSEALED}
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "
@@ -159,7 +159,7 @@ class OnnxDetector(Scorer):
             NotFiniteError: maps or scores are NaN or infinite.
         """
         check_choice("precision of an exported model", precision, ("float32", "auto"))
-        batches = checked_images(images, self.image_size, self._range, self.white).float().split(batch_size)
+        batches = checked_images(images, self.image_size, self.config.value_range, self.white).float().split(batch_size)
         parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         check_finite(maps, scores)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from rdlib.anomaly_map import FUSIONS, SCALES, SCORES, checked_scales
 from rdlib.utils.arrays import as_size
-from rdlib.utils.errors import check_argument, check_choice, check_number
+from rdlib.utils.errors import check_argument, check_choice
 
 
 @dataclass(kw_only=True)
@@ -35,8 +35,7 @@ class Config:
         elif name == "image_size" and value is not None:
             value = checked_sides(value)
         elif name == "value_range" and value is not None:
-            value = tuple(check_number(name, end, "(-inf, inf)") for end in value)
-            if list(value) != sorted(value) or len(value) != 2:
+            if value[0] > value[1]:
                 raise ValueError(f"value_range is the smallest and the largest value of images; got {value!r:.60}.")
         super().__setattr__(name, value)
 

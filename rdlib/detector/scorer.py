@@ -1,9 +1,10 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
+from rdlib.detector.config import Config
 from rdlib.images import Images, as_images
 from rdlib.threshold import Threshold, agreed_size
 
@@ -21,6 +22,7 @@ class Decision(NamedTuple):
 class Scorer:
     """The base class of all models that predict: `Detector` and `rdlib.deploy.export.OnnxDetector`."""
 
+    config = Config()  # of a model that knows nothing about its training
     threshold: Threshold | None
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -36,17 +38,12 @@ class Scorer:
     @property
     def white(self) -> float | None:
         """Return the value of white in files of more than 8 bits a channel, or None if the model knows none."""
-        return self._known("white")
+        return self.config.white
 
     @property
     def unfinished(self) -> str | None:
         """Return how far training came if it was interrupted or failed, else None."""
-        return self._known("unfinished")
-
-    def _known(self, name: str) -> Any:
-        """Return a setting of the model, or of the file that it was exported to."""
-        config = getattr(self, "config", None)
-        return getattr(config, name) if config else self.describe()["config"].get(name)
+        return self.config.unfinished
 
     def warn_if_unfinished(self, action: str) -> None:
         """Warn if training was interrupted or failed; `action` is what is done with the model: "evaluated"."""

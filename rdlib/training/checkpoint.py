@@ -13,7 +13,7 @@ from rdlib.training.run import Run
 from rdlib.utils.arrays import digest
 from rdlib.utils.errors import CheckpointError
 from rdlib.utils.files import written_atomically
-from rdlib.weights import check_fit, check_values, load_strictly
+from rdlib.weights import check_values, load_strictly
 
 KEPT = ("settings", "losses", "seconds", "notes")  # fields of a `Run`
 DEVICES_OWN = {"params", "lr", "fused"}  # of an optimizer; `fit` sets them
@@ -26,7 +26,7 @@ def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> 
     """
     run.settings["value_range"] = run.model.config.value_range
     state = {name: getattr(run, name) for name in KEPT}
-    state |= {name: part.state_dict() for name, part in _parts(run, optimizer).items()}
+    state |= {"networks": _networks(run).state_dict(), "optimizer": optimizer.state_dict()}
     with written_atomically(path) as temporary:
         torch.save(state | {"sha256": digest(state)}, temporary)
 
@@ -49,11 +49,8 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
         if found != content:
             raise ValueError(f"the SHA-256 of its content is {content}, it says {found}")
         _check_fields(path, state, run)
-        parts = _parts(run, optimizer)
         _check_moments(optimizer, state["optimizer"], len(state["losses"]))
-        for name, part in parts.items():
-            if isinstance(part, torch.nn.Module):
-                check_fit(part, state[name], f"'{name}'")
+        load_strictly(_networks(run), state["networks"], "'networks'")  # the last check, and the first change
     except CheckpointError:
         raise
     except Exception as error:  # errors about damaged files have no common base
@@ -62,9 +59,6 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
                               "Delete it to train from the start.") from error
     vars(run).update({name: state[name] for name in KEPT})
     load_optimizer(optimizer, state["optimizer"] | {"param_groups": optimizer.state_dict()["param_groups"]})
-    for name, part in parts.items():
-        if isinstance(part, torch.nn.Module):
-            load_strictly(part, state[name], f"'{name}'")
 
 
 def _check_fields(path: Path, state: dict, run: Run) -> None:
@@ -77,7 +71,7 @@ def _check_fields(path: Path, state: dict, run: Run) -> None:
                               "Use the settings it was made with, or another file name.")
     replace(run.model.config, value_range=settings["value_range"])  # checks it
     numbers = all(type(value) is float and math.isfinite(value) for value in (*losses, seconds))
-    steps = state["average"]["n_averaged"] if run.average else len(losses)
+    steps = state["networks"]["average.n_averaged"] if run.average else len(losses)
     if not numbers or (type(losses), type(notes), type(settings["cached"]), steps) != (list, dict, bool, len(losses)):
         raise ValueError("its losses, seconds, notes, choice of cache or count of averaged steps are no run's")
     if len(losses) > run.epochs * run.steps_per_epoch:
@@ -116,7 +110,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
                 moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _parts(run: Run, optimizer: torch.optim.Optimizer) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-    """Name the parts of a checkpoint that have a state dict."""
+def _networks(run: Run) -> torch.nn.ModuleDict:
+    """Join the networks of a checkpoint: those that training changes, and their average."""
     average = {"average": run.average.average} if run.average else {}
-    return {**run.model.trainable_modules(), "optimizer": optimizer, **average}
+    return torch.nn.ModuleDict(run.model.trainable_modules() | average)

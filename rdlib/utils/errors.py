@@ -130,8 +130,8 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
     fits = isinstance(value, tuple(many)) and not (many == [Iterable] and isinstance(value, str))
     if fits and many == [Iterable] and (inside := get_args(kinds[0])):
         value = value if isinstance(value, Sequence) else list(value)
-        for each in value:
-            check_argument(name, each, inside[0])
+        entries = [check_argument(name, each, inside[0]) for each in value]
+        value = tuple(entries) if types[0] is tuple else value
         fits = types[0] is not tuple or len(value) == len(inside) or Ellipsis in inside
     if not fits:
         raise ValueError(f"{name} must be a {' or '.join(kind.__name__ for kind in wanted)}; got {value!r:.60}.")
