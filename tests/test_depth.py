@@ -338,9 +338,9 @@ def test_the_model_keeps_white(deep, tmp_path, wrapped):
     train, test = deep
     model = ReverseDistillation(weights=None, sigma=1)
     fit(model, wrapped(train), 1, progress=False)
-    assert model.config.white == model.white == 4095 and "white=4095.0" in repr(model)
+    assert model.config.white == 4095 and "white=4095.0" in repr(model)
     bank = MemoryBank(weights=None, size=20).fit(wrapped(train), progress=False)
-    assert bank.white == 4095
+    assert bank.config.white == 4095
     model.save(tmp_path / "model.safetensors")
     loaded = ReverseDistillation.load(tmp_path / "model.safetensors")
     path = test.samples[0].path
@@ -379,7 +379,7 @@ def test_test_images_are_read_with_the_models_white(deep, tmp_path):
         assert np.allclose(report.image(0)[..., 0], image, atol=1e-6)
     own = AnomalyDataset([FileSample(s.path, s.name, depth=Depth(white=8000)) for s in train.samples], (64, 64))
     fit(model, own, 2, callbacks=[held], progress=False)
-    assert model.white == 8000 and held.source.dataset[0].image.max() == pytest.approx(1000 / 8000)
+    assert model.config.white == 8000 and held.source.dataset[0].image.max() == pytest.approx(1000 / 8000)
 
 
 def test_a_data_set_stays_itself_where_white_changes_nothing(deep):
@@ -395,7 +395,7 @@ def test_official_weights_forget_white():
     model.set_trained(64, (0, 1), white=4095)
     assert model.config.white == 4095
     model.set_trained(64, (0, 1))
-    assert model.white is None
+    assert model.config.white is None
 
 
 def test_an_image_that_pillow_would_cut_is_refused(tmp_path):

@@ -259,7 +259,7 @@ def test_white_is_told_and_used(model, graph, monkeypatch, tmp_path):
     notes = card(model, graph, monkeypatch, tmp_path)
     assert notes["white"].startswith("4095: divide values of more than 8 bits a channel by it, as floating point, ")
     detector = OnnxDetector(tmp_path / "model.onnx")
-    assert detector.white == model.white == 4095
+    assert detector.config.white == model.config.white == 4095
     expected = model.predict(torch.full((3, 64, 64), 1000 / 4095))[1]
     assert torch.allclose(detector.predict(values)[1], expected, atol=1e-4)
     model.set_trained(64, (0, 1))

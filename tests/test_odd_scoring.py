@@ -20,6 +20,7 @@ from rdlib.cli import main
 from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
 from rdlib.deploy.table import listed_name
+from rdlib.detector import Config
 from rdlib.utils.errors import DataError
 from rdlib.utils.files import written_atomically
 
@@ -81,7 +82,7 @@ def twelve_bits(path, value, spot=0):
 
 
 class Deep(Brightness):
-    white = 4095.0
+    config = Config(white=4095.0)
 
 
 def test_deep_files_are_read_and_drawn_with_the_models_white(folder, tmp_path):

@@ -29,8 +29,6 @@ THRESHOLD = Threshold(score=0.5, pixel=0.6, size=(32, 64), rule="by hand", good=
 class Brightness(Scorer):
     """Its map is the image's red channel, so the maximum lies where the picture is brightest."""
 
-    white = None
-
     def __init__(self, threshold=THRESHOLD, stops_after=10**9):
         self.threshold, self.batches, self.stops_after = threshold, [], stops_after
 

@@ -159,8 +159,9 @@ class OnnxDetector(Scorer):
             NotFiniteError: maps or scores are NaN or infinite.
         """
         check_choice("precision of an exported model", precision, ("float32", "auto"))
-        batches = checked_images(images, self.image_size, self.config.value_range, self.white).float().split(batch_size)
-        parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(batch))}) for batch in batches]
+        batch = checked_images(images, self.image_size, self.config.value_range, self.config.white).float()
+        parts = [self.session.run(None, {"images": np.ascontiguousarray(as_array(part))})
+                 for part in batch.split(batch_size)]
         maps, scores = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
         check_finite(maps, scores)
         return maps, scores

@@ -129,7 +129,7 @@ def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
 
 def _scored(model: Scorer, paths: list[Path], size: tuple[int, int], batch_size: int, workers: int) -> Iterator[tuple]:
     """Yield the path of every file, its row of the table, and its map, or None without a map."""
-    read = partial(_read, size=size, white=model.white)
+    read = partial(_read, size=size, white=model.config.white)
     for batch in read_batches(cast(Dataset, paths), batch_size, read, workers):
         predicted = iter(_predicted(model, [image for _, image, *_ in batch if image is not None]))
         for path, image, own, error in batch:
@@ -178,7 +178,7 @@ def _draw(path: Path, target: Path, row: dict, values: NDArray, model: Scorer) -
     """Write the overlay of a file. If that fails, add the reason to the row."""
     from rdlib.figures.picture import overlay, overlay_size  # here: matplotlib is slow to import
     try:
-        pixels, _ = read_image(path, overlay_size(row["height"], row["width"]), model.white)
+        pixels, _ = read_image(path, overlay_size(row["height"], row["width"]), model.config.white)
         pixels = (as_images(pixels)[0].permute(1, 2, 0) * 255).round().byte()
         drawn = overlay(pixels.numpy(), values, float(row["score"]), model.threshold, getattr(model, "roi", None))
         with written_atomically(target) as temporary:

@@ -73,8 +73,8 @@ class Detector(Shown, Saved):
         shown = {name: f"{name}={value!r}" for name, value in vars(self.config).items() if name != "unfinished"}
         trained = ", ".join(shown.pop(name) for name in ("image_size", "value_range", "version", "white"))
         return {"teacher": f"{shown.pop('backbone')}, {shown.pop('weights')}", "settings": ", ".join(shown.values()),
-                "trained": trained if self.config.version else None, "unfinished": self.unfinished and
-                f"training ended {self.unfinished}", "threshold": self.threshold or "none",
+                "trained": trained if self.config.version else None, "unfinished": self.config.unfinished
+                and f"training ended {self.config.unfinished}", "threshold": self.threshold or "none",
                 "region of interest": "whole image" if self.roi is None else f"{int(self.roi.sum())} pixels"}
 
     @property
@@ -98,9 +98,8 @@ class Detector(Shown, Saved):
             value_range: smallest and largest value of the training images.
             white: value of white in their files, if these have more than 8 bits a channel, such as 4095 for 12 bits.
         """
-        low, high = value_range
-        self.config.image_size, self.config.value_range = as_size(image_size), (float(low), float(high))
-        self.config.white, self.config.version, self.threshold = white and float(white), __version__, None
+        self.config.image_size, self.config.value_range = as_size(image_size), value_range
+        self.config.white, self.config.version, self.threshold = white, __version__, None
 
     def set_roi(self, mask: ArrayLike | Tensor | None) -> None:
         """Restrict training and prediction to a region of interest (ROI). The threshold becomes None.
@@ -173,8 +172,9 @@ class Detector(Shown, Saved):
             NotFiniteError: maps or scores are NaN or infinite, because images or weights are.
         """
         with eval_mode(self, self.device):
-            batches = checked_images(images, self.image_size, self.config.value_range, self.white).split(batch_size)
-            maps = torch.cat([self.anomaly_maps(part.to(self.device, self.mean.dtype), precision) for part in batches])
+            batch = checked_images(images, self.image_size, self.config.value_range, self.config.white)
+            maps = torch.cat([self.anomaly_maps(part.to(self.device, self.mean.dtype), precision)
+                              for part in batch.split(batch_size)])
             maps = self.inside_roi(gaussian_smooth(maps, self.config.sigma))
             scores = image_score(maps, self.config.score)
             check_finite(maps, scores)

@@ -39,7 +39,6 @@ class Saved(Scorer, nn.Module):
     """A mixin that saves and loads a model."""
 
     settings: type[Config] = Config
-    config: Config
     teacher: TeacherEncoder
     roi: Tensor | None  # (H, W) bool, True where defects are looked for; None is everywhere
     resized: tuple[str, ...] = ("roi",)  # buffers whose shape is the file's

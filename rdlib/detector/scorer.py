@@ -35,21 +35,11 @@ class Scorer:
         """Return (H, W) of the images that the model takes, in pixels, or None if it takes any size."""
         raise NotImplementedError
 
-    @property
-    def white(self) -> float | None:
-        """Return the value of white in files of more than 8 bits a channel, or None if the model knows none."""
-        return self.config.white
-
-    @property
-    def unfinished(self) -> str | None:
-        """Return how far training came if it was interrupted or failed, else None."""
-        return self.config.unfinished
-
     def warn_if_unfinished(self, action: str) -> None:
         """Warn if training was interrupted or failed; `action` is what is done with the model: "evaluated"."""
-        if self.unfinished:
-            warnings.warn(f"The model's training is unfinished: it ended {self.unfinished}. The model is {action} all "
-                          "the same. Train it to the end with fit.", stacklevel=3)
+        if self.config.unfinished:
+            warnings.warn(f"The model's training is unfinished: it ended {self.config.unfinished}. The model is "
+                          f"{action} all the same. Train it to the end with fit.", stacklevel=3)
 
     def describe(self) -> dict:
         """Describe the model for a JSON file, with "config" and "threshold"."""

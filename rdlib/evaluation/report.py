@@ -228,7 +228,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
     model.warn_if_unfinished("evaluated")
     if isinstance(dataset, DataLoader):
         dataset, batch_size, num_workers = unpacked(dataset)
-    found: Any = [] if dataset is None else read_with(dataset, model.white)
+    found: Any = [] if dataset is None else read_with(dataset, model.config.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
     items = Seeded(found if test is None else test, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))

@@ -57,7 +57,7 @@ class EarlyStopping(Callback):
 
     def on_start(self, run: Run) -> None:
         """Check the held-out images, as `predict` does."""
-        dataset = read_with(self.dataset, run.model.white)
+        dataset = read_with(self.dataset, run.model.config.white)
         self.source = LiveFeatures(run.model, dataset, 0, run.settings["precision"])
         items = Seeded(dataset, 0, lambda found, _: parts(found)[0])
         if not len(items):

@@ -54,7 +54,8 @@ class LiveFeatures:
         The model is told the size of the images and the range of their values, as far as they have been read.
         """
         for images in self.images(schedule):
-            self.model.set_trained(images.shape[2:], widened(self.model.config.value_range, images), self.model.white)
+            known = self.model.config
+            self.model.set_trained(images.shape[2:], widened(known.value_range, images), known.white)
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
             yield images, features
