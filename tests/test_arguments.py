@@ -1,6 +1,7 @@
 """Every argument of the public functions is checked before any work, in words that name it."""
 import json
 import math
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_a_number_outside_its_interval_is_refused_with_name_value_and_interval(n
 @pytest.mark.parametrize("number", [1, 0.3, np.float32(0.5), np.int64(1), np.float16(0.25)])
 def test_numbers_of_numpy_and_ends_of_closed_intervals_pass_as_float(number):
     assert type(check_number("x", number, "(0, 1]")) is float and check_number("x", number, "[0, 1]") == float(number)
+    with warnings.catch_warnings(action="error"):  # NumPy's, of an overflow
+        assert check_number("x", number, "(-inf, inf)") == check_number("x", number, "[0, inf)") == float(number)
 
 
 def test_ends_of_open_intervals_and_numbers_without_a_float_are_refused():

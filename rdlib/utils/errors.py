@@ -86,6 +86,8 @@ def check_number(name: str, number: float, interval: str) -> float:
     """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]"."""
     least, most = map(float, interval[1:-1].split(","))
     most = min(most, sys.float_info.max)  # larger integers have no float
+    if isinstance(number, Real):
+        number = getattr(number, "item", lambda: number)()  # NumPy warns of a float32 beside the largest float
     if (isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most
             or (interval[0] == "(" and number == least) or (interval[-1] == ")" and number == most)):
         raise ValueError(f"{name} must be a number in {interval}; got {number!r:.60}.")
