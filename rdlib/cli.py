@@ -253,18 +253,8 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
         quiet: show no progress bar
     """
     args = Namespace(**locals())
-    from rdlib.reproduction.command import parse_pair
-    from rdlib.reproduction.command import reproduce as run
-    from rdlib.reproduction.tables import TABLES
-    from rdlib.utils.hardware import best_device
-    if not table:
-        print("The tables are:", *(f"  {name:12}{found.title}" for name, found in TABLES.items()), sep="\n")
-        return 0
-    if table not in TABLES:
-        raise ArgumentTypeError(f"There is no table {table}. Choose one of: {', '.join(TABLES)}.")
-    args.category, args.seeds, args.device = category or None, seeds or None, device or str(best_device())
-    args.weights, args.files, args.root = teacher, [*map(parse_pair, weights)], [*map(parse_pair, root)]
-    return run(args)
+    from rdlib.reproduction.command import reproduce
+    return reproduce(args)
 
 
 def synthetic(out: Path, *, category: Sequence[str] = (), size: int = 256, seed: int = 0, jobs: int | None = None,

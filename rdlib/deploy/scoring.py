@@ -20,12 +20,12 @@ from rdlib.datasets.leftover import is_unread, walk
 from rdlib.datasets.workers import read_batches
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
-from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated, shown
+from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated
 from rdlib.detector import Scorer
 from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.arrays import as_array
-from rdlib.utils.errors import DataError, NotFiniteError, check_choice, checked
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice, checked, shown
 from rdlib.utils.files import explained, written_atomically
 from rdlib.utils.hardware import best_device
 from rdlib.variants.load import load
@@ -121,8 +121,8 @@ def not_scored(folder: Path, out: Path, images: list[Path]) -> list[str]:
             if (os.path.realpath(place), name) not in scored]
     hidden = sorted(listed_name(path, folder) for path in left if path.suffix.lower() in EXTENSIONS or path.is_dir())
     unread = Counter(path.suffix.lower() for path in left if is_unread(path))
-    kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
-    lines = {f"Left out, since hidden, not accessible or a broken link: {len(hidden)} ({shown(hidden)}).": hidden,
+    names, kinds = shown(hidden, SHOWN), ", ".join(f"{number} {suffix}" for suffix, number in sorted(unread.items()))
+    lines = {f"Left out, since hidden, not accessible or a broken link: {len(hidden)} ({names}).": hidden,
              f"Left out, since these formats are not read: {kinds}. Convert them to PNG.": unread}
     return [line for line, found in lines.items() if found]
 

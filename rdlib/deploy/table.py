@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rdlib.utils.errors import shown
 from rdlib.utils.files import written_atomically
 
 TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"),
@@ -42,11 +43,6 @@ def overlay_name(name: str, listed: str) -> str:
     last = listed.rpartition("/")[2]
     short = re.sub(r"\W", "", last, flags=re.ASCII)[:40] + "-" + sha256(last.encode()).hexdigest()[:32]
     return f"{name if len(last.encode()) <= LONGEST else name[:name.rfind('/') + 1] + short}.png"
-
-
-def shown(names: list[str]) -> str:
-    """Return the first names, for a message."""
-    return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
 
 
 def begin(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
@@ -97,7 +93,7 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
             left.append(name)
     _write(run | {"earlier": []}, out / "run.json")
     more = f"{len(left)} more file{'s' * (len(left) > 1)}"
-    return [f"{overlays} holds {more} that no scoring here has drawn; left there: {shown(left)}"] * bool(left)
+    return [f"{overlays} holds {more} that no scoring here has drawn; left there: {shown(left, SHOWN)}"] * bool(left)
 
 
 def _load(note: Path) -> dict:

@@ -64,7 +64,10 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
         KeyboardInterrupt: training was interrupted; no file was written.
     """
     path = Path(path)
-    check_target(path)
+    if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
+        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
+                         "may be a folder. Choose another name or another folder.")
+    check_writable(path)
     train, held, split = split_good(data, seed)
     _digests(data.test)  # a damaged file ends the command here, not after the training
     weights, cost = choose_teacher(teacher, backbone)
@@ -91,17 +94,6 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
 def usual_epochs(images: int, batch_size: int) -> int:
     """Return how many epochs make about `STEPS` steps, and at least `EPOCHS`."""
     return max(EPOCHS, math.ceil(STEPS / math.ceil(images / batch_size)))
-
-
-def check_target(path: Path) -> None:
-    """Check that a model file and its report page can be written, and create their folder.
-
-    Raises OSError if they cannot, and ValueError for a folder or a name that does not end in .safetensors.
-    """
-    if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
-        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
-                         "may be a folder. Choose another name or another folder.")
-    check_writable(path)
 
 
 def split_good(data: AnomalyData, seed: int) -> tuple[AnomalyDataset, AnomalyDataset, str]:

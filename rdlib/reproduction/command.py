@@ -1,7 +1,6 @@
 """Run the command `reproduce`: execute the missing runs of a table and write the table."""
-import argparse
 import sys
-from dataclasses import fields
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
@@ -9,22 +8,31 @@ from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.runs import Machine, run_all
 from rdlib.reproduction.store import ResultStore, RunConfig
+from rdlib.reproduction.tables import TABLES
 from rdlib.utils.errors import check_choice
 from rdlib.utils.files import check_writable
+from rdlib.utils.hardware import best_device
 
 
 def parse_pair(text: str) -> tuple[str, str]:
     """Split NAME=PATH, a value of --weights or --root, and make the path absolute."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
+        raise ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
     if not (path := Path(value).expanduser().resolve()).exists():  # resolved: a worker may run in another folder
-        raise argparse.ArgumentTypeError(f"{text}: {path} does not exist")
+        raise ArgumentTypeError(f"{text}: {path} does not exist")
     return name, str(path)
 
 
-def reproduce(args: argparse.Namespace) -> int:
-    """Execute the missing runs, write the table, and return the exit status."""
+def reproduce(args: Namespace) -> int:
+    """Execute the missing runs, write the table, and return the exit status. `args` are the options of the command."""
+    if not args.table:
+        print("The tables are:", *(f"  {name:12}{table.title}" for name, table in TABLES.items()), sep="\n")
+        return 0
+    if args.table not in TABLES:
+        raise ArgumentTypeError(f"There is no table {args.table}. Choose one of: {', '.join(TABLES)}.")
+    args.files, args.root = (dict(map(parse_pair, pairs)) for pairs in (args.weights, args.root))
+    args.weights = args.teacher
     results = _load(args)
     if not results.points:
         raise ValueError("No row of this table has a teacher, since the embedded teacher is a ResNet-18. Choose "
@@ -41,7 +49,7 @@ def reproduce(args: argparse.Namespace) -> int:
         store, checkpoints = ResultStore(args.results), data_root() / "checkpoints"
         check_writable(store.path(results.configs[0]), "Choose another folder by --results.")
         check_writable(checkpoints / "run.ckpt", "Set RDLIB_DATA to a folder where you can write.")
-        machine = Machine(args.device, dict(args.files), dict(args.root), str(checkpoints))
+        machine = Machine(args.device or str(best_device()), args.files, args.root, str(checkpoints))
         failed = run_all(results.configs, store, machine, jobs=args.jobs, progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
@@ -49,14 +57,13 @@ def reproduce(args: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-def _load(args: argparse.Namespace) -> Results:
+def _load(args: Namespace) -> Results:
     """Load the table's results under the settings of the command line."""
-    settings = {field.name for field in fields(RunConfig)}
-    changes = {name: value for name, value in vars(args).items() if name in settings and value is not None}
-    results = load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=dict(args.files),
+    changes = {name: value for name, value in vars(args).items() if hasattr(RunConfig, name) and value is not None}
+    results = load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=args.files,
                            **changes)
-    for name in dict(args.files):
+    for name in args.files:
         check_choice("teacher of this table", name, {config.weights for config in results.configs})
-    for name in dict(args.root):
+    for name in args.root:
         check_choice("data set of this table", name, [args.on])
     return results

@@ -198,10 +198,9 @@ def run_all(configs: Iterable[RunConfig], store: ResultStore, machine: Machine =
     configs = list(dict.fromkeys(configs))
     outcome = Outcome([], {}, [config for config in configs if store.read(config)])
     calls = [delayed(run_and_store)(config, store, machine) for config in configs if config not in outcome.skipped]
-    jobs = min(jobs, len(calls) or 1)
-    results = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
-    bar = tqdm(results, total=len(configs), initial=len(outcome.skipped), unit="run", disable=not progress or None,
-               file=sys.stderr)
+    processes = Parallel(min(jobs, len(calls) or 1), return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+    bar = tqdm(processes(calls), total=len(configs), initial=len(outcome.skipped), unit="run",
+               disable=not progress or None, file=sys.stderr)
     try:
         for config, failed, message in bar:
             if failed:

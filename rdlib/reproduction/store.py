@@ -18,6 +18,7 @@ import torch
 import torchvision
 
 from rdlib.anomaly_map import checked_scales
+from rdlib.evaluation.report import METRICS
 from rdlib.utils.errors import check_argument, check_choice, check_fields, check_number, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import float32_mode
@@ -25,7 +26,6 @@ from rdlib.utils.version import __version__
 from rdlib.weights import embedded_teacher
 
 RESAMPLES = 200  # of the test images
-MEASURED = ("image_auroc", "pixel_auroc", "aupro")  # metrics of every part of a result
 KEYS = {"config": dict, "metrics": dict, "per_defect": dict, "scored_by": dict, "bootstrap": dict, "curve": dict,
         "losses": list, "versions": dict, "hardware": str, "seconds": float, "peak_memory_mb": float, "date": str,
         "revision": str | None}  # the parts of a result, and their types
@@ -182,7 +182,7 @@ def check_result(result: dict) -> RunConfig:
         check_argument(name, result[name], kind)
     for part in (result["metrics"], *(group for name in ("per_defect", "scored_by", "curve")
                                       for group in result[name].values())):
-        for name in {*MEASURED, *part} - {"images"}:
+        for name in {*METRICS, *part} - {"images"}:
             if part[name] == part[name]:  # no NaN, as where a metric is undefined
                 check_number(name, part[name], "[0, 1]")
     list(map(int, result["curve"]))  # the epochs; ValueError for others

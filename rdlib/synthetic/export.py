@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from rdlib.synthetic import MIN_SIZE, Scene, scene_list
-from rdlib.utils.errors import DataError, checked
+from rdlib.utils.errors import DataError, check_whole, checked
 from rdlib.utils.files import folder_written_atomically
 
 
@@ -41,28 +41,23 @@ def export(category: str, out: str | Path, *, size: int = 256, seed: int = 0, jo
         ValueError: the category is unknown, or a number is outside its range.
         OSError: the files cannot be written.
     """
-    if size < MIN_SIZE:
-        raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
+    check_whole("size", size, MIN_SIZE)
     numbers: defaultdict[str, count[int]] = defaultdict(count)  # of the images in each folder
     plan = [(scene, part := f"{train_or_test}/{scene.defect or 'good'}", next(numbers[part]))
             for train_or_test in ("train", "test") for scene in scene_list(category, train_or_test, seed)]
     folder = Path(out) / category
     if folder.exists():
         raise DataError(f"{folder} exists already. Remove it, or write to another folder.")
-    with folder_written_atomically(folder) as partial, ProcessPoolExecutor(
-            jobs, initializer=_end_with_parent) as pool:
+    with folder_written_atomically(folder) as partial, ProcessPoolExecutor(jobs, initializer=_watch_parent) as pool:
         work = pool.map(_write, [(partial, size, *row) for row in plan], chunksize=8)
         list(tqdm(work, total=len(plan), unit="image", desc=category, disable=not progress or None))
     return folder
 
 
-def _end_with_parent() -> None:
+def _watch_parent() -> None:
     """End this worker when its parent is killed; else it would wait for work for ever."""
-    def wait(parent: Any) -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, args=[parent_process()], daemon=True).start()
+    parent: Any = parent_process()
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _write(job: tuple[Path, int, Scene, str, int]) -> None:

@@ -21,12 +21,7 @@ COSINES = np.array([round(2**14 * math.cos(2 * math.pi * k / STEPS)) for k in ra
 
 
 def stream(*names: str, seed: int) -> Generator:
-    """Return the random stream of a purpose, so that a scene does not depend on the defect drawn over it.
-
-    Raises ValueError for a negative seed.
-    """
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}.")
+    """Return the random stream of a purpose, so that a scene does not depend on the defect drawn over it."""
     return Generator(PCG64([zlib.crc32("/".join(names).encode()), seed]))
 
 

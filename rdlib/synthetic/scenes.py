@@ -14,7 +14,7 @@ import numpy as np
 from rdlib.synthetic import defects, objects, textures
 from rdlib.synthetic.noise import sensor_noise, stream, uniform
 from rdlib.synthetic.surface import Fault, Surface, mix
-from rdlib.utils.errors import check_choice, checked
+from rdlib.utils.errors import check_choice, check_whole, checked
 
 TEXTURES = {
     "weave": ("cut", "hole", "stain", "thread"),
@@ -111,8 +111,7 @@ def render(category: str, *, size: int = 256, seed: int, defect: str | None = No
     """
     check_choice("category", category, CATEGORIES)
     check_choice("defect", defect, (None, *DEFECTS[category]))
-    if size < MIN_SIZE:
-        raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}.")
+    check_whole("size", size, MIN_SIZE)
     good = build_surface(category, seed, size, None)
     image, mask = shown(good.image, good.lamp), np.zeros((size, size), bool)
     if defect:
