@@ -15,7 +15,7 @@ from rdlib.utils.arrays import numbered_regions
 from rdlib.utils.errors import DataError
 
 UNKNOWN = 2  # value of a pixel that may be normal or defect; 0 is normal, 1 defect
-FEW = 32  # up to so many values may be codes of defect types; the codes beside a void of 255 are smaller
+FEW = 32  # up to this number, values may be codes of defect types; the codes beside a void of 255 are smaller
 ADVICE = "give mask_threshold= (--mask-threshold; threshold= of read_mask): values above it are defect"
 BLOCK = np.ones((3, 3), dtype=bool)  # a pixel and its 8 neighbors
 

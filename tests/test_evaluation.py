@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from rdlib import ForwardStudent, MemoryBank, Report, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.datasets.items import check_dataset
 from rdlib.datasets.samples import AnomalyDataset, Item
+from rdlib.detector import Scorer
 from rdlib.evaluation.bootstrap import bootstrap_intervals, pixel_counts, pixel_metrics
 from rdlib.evaluation.report import ALL_METRICS
 from rdlib.figures import gallery
@@ -386,10 +387,17 @@ def test_images_without_a_finite_score_are_named(model, data, value):
     with pytest.raises(NotFiniteError, match=r"NaN or infinite: 3 \(torn.png\)\. ") as caught:
         evaluate(model, test, batch_size=2, progress=False)
     assert caught.value.indices == [3]
-    silent = SimpleNamespace(threshold=None, image_size=None, white=None,
-                             predict=lambda images, *_: (images[:, 0], images[:, 0].amax((1, 2))))
+
+    class Silent(Scorer):
+        """A model that does not check its scores."""
+
+        threshold = image_size = None
+
+        def predict(self, images, *_):
+            return images[:, 0], images[:, 0].amax((1, 2))
+
     with pytest.raises(NotFiniteError, match=r"3 \(torn.png\)"):
-        evaluate(silent, test, progress=False)
+        evaluate(Silent(), test, progress=False)
 
 
 def test_a_diverged_model_is_refused_on_good_images_too(model, data):

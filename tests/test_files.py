@@ -225,7 +225,8 @@ def test_every_file_reaches_the_disk_before_it_is_renamed(tmp_path, monkeypatch)
 def test_places_that_cannot_be_written_are_named_with_the_reason(tmp_path):
     (tmp_path / "file").touch()
     check_writable(tmp_path / "new/folder/a.ckpt")
-    assert [path.name for path in (tmp_path / "new/folder").iterdir()] == [], "nothing is left"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing is left, no folder either"
+    (tmp_path / "new").mkdir()
     with pytest.raises(NotADirectoryError, match=r"a.ckpt cannot be written: Not a directory. Choose another name or"):
         check_writable(tmp_path / "file/a.ckpt")
     with pytest.raises(IsADirectoryError, match=r"new cannot be written: Is a directory. Set RDLIB_DATA."):

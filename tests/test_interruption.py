@@ -222,7 +222,7 @@ def test_an_exported_file_says_so(tmp_path):
     notes = (tmp_path / "m.onnx.txt").read_text("utf-8")
     assert "\nunfinished: training ended after 1 of 3 epochs (2 steps)\n" in notes
     exported = rdlib.OnnxDetector(tmp_path / "m.onnx")
-    assert exported.unfinished == model.config.unfinished
+    assert exported.config.unfinished == model.config.unfinished
     with pytest.warns(UserWarning, match="The model is evaluated"):
         evaluate(exported, known(FLOATS), progress=False)
 

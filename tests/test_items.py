@@ -27,6 +27,7 @@ from torch.utils.data import (
 from rdlib import ForwardStudent, MemoryBank, ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.datasets.items import augments, check_dataset, labelled_item
 from rdlib.datasets.samples import AnomalyDataset
+from rdlib.detector import Scorer
 from rdlib.evaluation import EvaluateEvery, Report
 from rdlib.training import EarlyStopping, epoch_chunks
 from rdlib.utils.errors import DataError
@@ -434,10 +435,10 @@ def test_a_loader_with_a_usual_collate_fn_is_evaluated(options, model, report):
     same(report, evaluate(model, DataLoader(known(FLOATS, DEFECTS), **options), progress=False))
 
 
-class Asked:
+class Asked(Scorer):
     """A model that notes how many images it is given at a time."""
 
-    threshold = image_size = white = None
+    threshold = image_size = None
 
     def __init__(self):
         self.sizes = []

@@ -175,7 +175,7 @@ def test_models_that_differ_in_weights_settings_or_region_do_not_continue_each_o
     part = build()
     part.set_roi(np.eye(32) > 0)
     part.threshold = replace(THRESHOLD, size=(32, 32))
-    for model, name in ((build(seed=1), "teacher, weights"), (build(sigma=2), "config"), (part, "weights")):
+    for model, name in ((build(seed=1), "weights"), (build(sigma=2), "config"), (part, "weights")):
         with pytest.raises(ValueError, match=f"written with another {name}. "):
             score(folder, out, model, resume=True)
 

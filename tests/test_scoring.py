@@ -1,4 +1,5 @@
 """A folder of all kinds of files is scored: table and pictures are what a model with known maps makes of them."""
+import json
 import os
 import sys
 from dataclasses import asdict, replace
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from sealed import write_model
 from test_metrics import elsewhere
 
 from rdlib import ReverseDistillation
@@ -261,7 +262,7 @@ def test_the_command_ends_with_1_where_scores_are_not_finite(folder, tmp_path, m
     with safe_open(path, "pt") as file:
         state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
     key = "student.stage1.0.conv1.weight"
-    save_file(state | {key: torch.full_like(state[key], torch.nan)}, path, notes)
+    write_model(path, state | {key: torch.full_like(state[key], torch.nan)}, json.loads(notes["rdlib"]))
     assert command(path, folder, out, "--quiet") == 1 and not out.exists()
     assert f"'{key}' holds NaN or infinity" in capsys.readouterr().err
     torch.nn.init.constant_(model.student.stage1[0].conv1.weight, torch.nan)

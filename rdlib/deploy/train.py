@@ -28,7 +28,7 @@ from rdlib.utils.hardware import available_memory, best_device, peak_memory_mib
 from rdlib.weights import download_state_dict, resolve_weights
 
 RATE, CONFIDENCE = 0.05, 0.95  # of false alarms, and of the promise
-EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make so many steps
+EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make that number of steps
 PROBE = 4  # steps before time and memory are estimated
 TEACHERS = {"imagenet": "ImageNet weights. Check the terms of ImageNet's images before commercial use.",
             "embedded": "the kit's own, trained on drawn images only. On photographs they usually miss more defects."}

@@ -197,5 +197,5 @@ def eval_mode(model: nn.Module, device: torch.device) -> Generator[None, None, N
         model.eval().to(memory_format=memory_format(device))  # no work from the second call on
         return lambda: [vars(module).update(training=mode) for module, mode in modes]
 
-    with in_common(model, evaluate), neutral(device), torch.no_grad():
+    with neutral(device), torch.no_grad(), in_common(model, evaluate):
         yield

@@ -58,7 +58,7 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
 
     Raises ValueError unless they are whole numbers from 1 to `MOST_SIDE`.
     """
-    sides: list = [size, size] if isinstance(size, Integral) else [*size] if isinstance(size, Sequence) else []
+    sides: list = [*size] if isinstance(size, Sequence | np.ndarray) else [size, size]
     if len(sides) != 2 or not all(isinstance(side, Integral) and 0 < int(side) <= MOST_SIDE for side in sides):
         raise ValueError("A size is (height, width) or the side of a square in pixels, whole numbers from 1 to "
                          f"{MOST_SIDE}; got {size!r:.60}.")
@@ -74,8 +74,8 @@ def numbered_regions(mask: NDArray) -> tuple[NDArray, int]:
 def digest(content: object) -> str:
     """Compute the SHA-256, in hexadecimal, of nested dicts and lists of tensors, arrays, numbers, strings and None.
 
-    Content of the same values, shapes and dtypes has the same digest, whatever the order of a dict's keys, the memory
-    layout and the device. Raises TypeError for objects of other types.
+    Content of the same values, shapes and dtypes has the same digest. The order of a dict's keys, the memory layout and
+    the device do not matter. Raises TypeError for objects of other types.
     """
     if isinstance(content, np.ndarray | np.generic):  # torch takes no foreign byte order and no negative strides
         content = torch.from_numpy(np.array(content, content.dtype.newbyteorder("="), order="C", ndmin=1))

@@ -74,9 +74,14 @@ def nearest(value: object, choices: Iterable) -> str:
     return f" Did you mean '{names[near[0]]}'?" if near else ""
 
 
+def plain(number: Any) -> Any:
+    """Convert a scalar of NumPy or torch to a number of Python, which no comparison rounds. Others are unchanged."""
+    return number.item() if getattr(number, "shape", None) == () else number
+
+
 def check_whole(name: str, number: int, least: int) -> int:
     """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
-    most = 2**32 - 1
+    most, number = 2**32 - 1, plain(number)
     if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r:.60}.")
     return int(number)
@@ -86,8 +91,7 @@ def check_number(name: str, number: float, interval: str) -> float:
     """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]"."""
     least, most = map(float, interval[1:-1].split(","))
     most = min(most, sys.float_info.max)  # larger integers have no float
-    if isinstance(number, Real):
-        number = getattr(number, "item", lambda: number)()  # NumPy warns of a float32 beside the largest float
+    number = plain(number)
     if (isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most
             or (interval[0] == "(" and number == least) or (interval[-1] == ")" and number == most)):
         raise ValueError(f"{name} must be a number in {interval}; got {number!r:.60}.")

@@ -26,7 +26,7 @@ SCHEMES = ("https",)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRITERS = ("PytorchStreamWriter", "inline_container", "(os error ")  # in errors of torch and safetensors on writing
 TIMEOUT = 30.0  # seconds without a byte
-LEAST_LIMIT, LIMIT_RATIO = 1_000_000_000, 20  # an archive may unpack to so many bytes, or times its size
+LEAST_LIMIT, LIMIT_RATIO = 1_000_000_000, 20  # most bytes that an archive may unpack to, or times its size
 
 
 def shipped(folder: str, name: str) -> Path:
@@ -68,8 +68,9 @@ def written_atomically(path: str | Path) -> Generator[Path, None, None]:
 
 
 def check_writable(path: Path, advice: str = "Choose another name or place.") -> None:
-    """Create the folder of a file and try to write there. Raises OSError, with `advice`, if that fails."""
-    with explained(path, "cannot be written", advice), temporary_folder(path.parent) as folder:
+    """Try to write where a file is to lie, or else in a folder above. Raises OSError, with `advice`, if that fails."""
+    above = next((place for place in path.absolute().parents if place.exists()), path.parent)
+    with explained(path, "cannot be written", advice), temporary_folder(above) as folder:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         (folder / "new").write_bytes(bytes(4096))
