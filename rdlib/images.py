@@ -181,6 +181,9 @@ def as_images(images: Images, size: Size | None = None, white: float | None = No
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
+    if isinstance(images, Tensor) and (images.is_nested or images.layout != torch.strided or images.is_meta):
+        raise ValueError(f"A tensor of images must be dense and have data; got {images.layout} on {images.device}, "
+                         f"nested: {images.is_nested}. Convert it, as with images.to_dense().")
     if 0 in (images.size if isinstance(images, Image.Image) else getattr(images, "shape", ())[-3:]):
         raise ValueError(f"This {type(images).__name__} has no pixels. Leave it out, or read it again.")
     if isinstance(images, ImageFile.ImageFile) and re.search("(A|RGB);16", str(images.tile)):

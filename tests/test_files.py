@@ -284,3 +284,9 @@ def test_a_killed_export_leaves_neither_processes_nor_files(tmp_path):
     with temporary_folder(tmp_path):
         assert len(list((tmp_path / UNFINISHED).iterdir())) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_a_nul_character_is_refused_in_words(tmp_path):
+    for write in (check_writable, written_atomically(tmp_path / "a\0b").__enter__):
+        with pytest.raises(ValueError, match=r"a\\x00b' c.* be written: a name has no NUL characters. Choose another"):
+            write(*[tmp_path / "a\0b"] * (write is check_writable))

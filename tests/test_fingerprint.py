@@ -1,6 +1,7 @@
 """The fingerprint of all training images, by which a checkpoint knows them again."""
 import random
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from test_training import Images, Jittered, images
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
+from rdlib import ReverseDistillation, fit
 from rdlib.datasets.items import images_digest
 from rdlib.datasets.samples import END_BYTES, AnomalyDataset, ArraySample, FileSample, SceneSample
 from rdlib.synthetic import Scene
@@ -89,7 +91,7 @@ def test_no_file_is_decoded_and_no_scene_drawn(folder, monkeypatch):
 
     monkeypatch.setattr("rdlib.datasets.samples.read_image", fail)
     monkeypatch.setattr(Scene, "render", fail)
-    data = ConcatDataset([files(folder, transform=fail), scenes(1, 2)])
+    data = ConcatDataset([files(folder), scenes(1, 2)])
     assert images_digest(data) == images_digest(data)
 
 
@@ -154,3 +156,30 @@ def test_a_data_set_of_another_class_is_read():
             return torch.full((3, 32, 32), index / 2)
 
     assert images_digest(Other()) == images_digest([torch.zeros(3, 32, 32), torch.full((3, 32, 32), 0.5)])
+
+
+def test_another_transform_is_another_data_set(folder):
+    """Of each data set, the first and the last image are read, twice each."""
+    def data(change):
+        def counted(image):
+            reads.append(1)
+            return change(image)
+        return ConcatDataset([files(folder), files(folder, transform=counted), scenes(1)])
+
+    reads = []
+    bright, dark, same = (images_digest(data(lambda image, part=part: image * part)) for part in (1, 0.5, 1))
+    assert bright == same != dark and len(reads) == 3 * 4 and bright != images_digest(data(torch.rand_like))
+    assert images_digest(data(lambda image: image * random.SystemRandom().random())) is not None, "files are compared"
+
+
+def test_images_that_cannot_be_compared_are_said_on_resuming(tmp_path):
+    class Unseeded(Images):
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(image=self.images[index] * random.SystemRandom().random())
+
+    data, path = Unseeded(images(3, 32).images, augmented=True), tmp_path / "run.ckpt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(ReverseDistillation("resnet18", weights=None), data, 1, checkpoint=path, progress=False)
+    with pytest.warns(UserWarning, match="cannot be compared with those of .*run.ckpt. If they are others"):
+        fit(ReverseDistillation("resnet18", weights=None), data, 2, checkpoint=path, progress=False)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from rdlib.images import header, images_below, list_images, open_image, read_image, subfolders
+from rdlib.images import as_images, header, images_below, list_images, open_image, read_image, subfolders
 from rdlib.masks import read_mask
 from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError
@@ -377,3 +377,15 @@ def test_a_size_is_a_side_or_height_and_width(size, expected):
 def test_a_size_has_two_sides(size):
     with pytest.raises(ValueError):
         as_size(size)
+
+
+@pytest.mark.parametrize("convert, words", [
+    (torch.Tensor.to_sparse, r"dense and have data; got torch\.sparse_coo on cpu"),
+    (lambda x: x.to("meta"), "dense and have data; got torch.strided on meta"),
+    (lambda x: torch.nested.nested_tensor([x, x]), "nested: True"),
+    (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), "got quint8"), (lambda x: x + 0j, "got complex64")])
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_plain_numbers_are_refused_in_words(convert, words):
+    for images in (convert(torch.rand(3, 32, 32)), [torch.rand(3, 32, 32), convert(torch.rand(3, 32, 32))]):
+        with pytest.raises(ValueError, match=words):
+            as_images(images)

@@ -1,7 +1,12 @@
 """Ctrl-C and SIGTERM in training, what they leave, files that cannot be written, and models of unfinished training."""
+import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,7 +14,8 @@ from test_items import FLOATS, known
 from test_training import Images, equal, weights
 
 import rdlib
-from rdlib import CSVLog, ReverseDistillation, evaluate, fit, last_run
+from rdlib import CSVLog, ReverseDistillation, Threshold, evaluate, fit, last_run
+from rdlib.detector import eval_mode
 from rdlib.training import Callback
 
 FULL = OSError("run.ckpt could not be written: the disk is full. Free some space, or choose a place on another disk.")
@@ -98,7 +104,7 @@ def stopped_after(step, ema):
 
 def test_no_checkpoint_no_word_of_one():
     error = train(callbacks=[at(1, interrupt)])[1]
-    assert str(error) == "Training was interrupted after 0 of 3 epochs (1 steps). rdlib.last_run() returns the run."
+    assert str(error) == "Training was interrupted after 0 of 3 epochs (1 step). rdlib.last_run() returns the run."
 
 
 def test_a_script_may_ask_for_the_run():
@@ -131,7 +137,7 @@ def test_interrupted_while_features_are_computed(monkeypatch):
     monkeypatch.setattr(ReverseDistillation, "extract_features", slow)
     _, error, model = train(cache=True)
     assert isinstance(error, KeyboardInterrupt) and error.run.step == 0 and error.run is last_run() and len(calls) == 2
-    assert model.config.unfinished == "after 0 of 3 epochs (0 steps)"
+    assert model.config.unfinished is None, "no step has begun"
     calls.clear()
     run, error, _ = train(cache=True, on_interrupt="return")
     assert error is None and run.step == 0 and run.interrupted
@@ -145,9 +151,115 @@ def test_a_callback_that_raises_it_carries_the_run():
     assert isinstance(error, KeyboardInterrupt) and error.run.step == 2 and str(error).startswith("Training was inter")
 
 
-def test_interrupted_in_the_last_step_nothing_is_unfinished():
+def test_an_error_after_a_signal_is_the_interruption(tmp_path):
+    """A signal to all processes may end workers, which torch reports as a RuntimeError."""
+    def fail():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+    for on_interrupt in ("raise", "return"):
+        run, error, model = train(callbacks=[at(3, interrupt), at(3, fail)], on_interrupt=on_interrupt)
+        assert model.config.unfinished == "after 1 of 3 epochs (3 steps)" and last_run().interrupted
+        if on_interrupt == "raise":
+            assert isinstance(error, KeyboardInterrupt) and isinstance(error.__cause__, RuntimeError)
+            assert str(error).startswith("Training was interrupted after 1 of 3") and error.run is last_run()
+        else:
+            assert error is None and run is last_run()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no groups of processes")
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_signal_to_the_whole_group_finishes_the_step(tmp_path, waiting):
+    """It arrives in a callback, or while the main process waits for a batch; the workers go on reading."""
+    done = subprocess.run([sys.executable, "-c", GROUP, str(tmp_path / "run.ckpt"), str(waiting)], capture_output=True,
+                          text=True, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"},
+                          start_new_session=True)
+    assert "Training was interrupted after" in done.stdout and "The same call goes on from" in done.stdout, done.stderr
+    assert (tmp_path / "run.ckpt").exists() and "cause None" in done.stdout
+
+
+GROUP = """
+import os, signal, sys, threading, time
+import torch
+from rdlib import ReverseDistillation, fit
+
+class Slow(torch.utils.data.Dataset):
+    augmented = True
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        time.sleep(0.2)
+        return torch.full((3, 32, 32), index / 4)
+
+def stop(run):
+    if run.step == 1 and sys.argv[2] == "False":
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(0.5)
+    elif run.step == 1:
+        threading.Timer(0.3, os.killpg, (0, signal.SIGTERM)).start()
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    fit(ReverseDistillation("resnet18", weights=None), Slow(), 50, batch_size=2, num_workers=1, progress=False,
+        checkpoint=sys.argv[1], callbacks=[stop])
+except BaseException as error:
+    print(type(error).__name__, error, "cause", error.__cause__)
+"""
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_the_model_as_it_was():
+    class Fails(Callback):
+        def on_start(self, run):
+            raise LookupError("of the callback")
+
+    model = unfinished()
+    model.threshold = Threshold(score=1.0, pixel=1.0, size=(32, 32), rule="mine", good=9, alarms=0)
+    before = repr(model), weights(model), model.threshold
+    run, error, _ = train(model=model, callbacks=[Fails()])
+    assert isinstance(error, LookupError) and error.run is last_run()
+    assert (repr(model), model.threshold) == (before[0], before[2]) and equal(weights(model), before[1])
+    assert model.config.unfinished == "after 1 of 3 epochs (2 steps)"
+
+
+def test_a_later_run_does_not_change_the_last_run():
+    error = train(callbacks=[at(1, interrupt)])[1]
+    assert train(1)[1] is None and last_run() is error.run
+
+
+def test_a_model_that_is_trained_is_not_used_by_another_thread():
+    """It would put the model into eval mode in the middle of a step, or compute with half of one."""
+    batch = torch.rand(1, 3, 32, 32)
+
+    def called(function):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function).exception()
+
+    def callback(run):
+        own.append(run.model.predict(batch)[1].isfinite().all())
+        others.append(called(lambda: run.model.predict(batch)))
+
+    own, others = [], []
+    whole, _, expected = train()
+    run, error, model = train(callbacks=[callback])
+    assert error is None and run.losses == whole.losses and equal(weights(model), weights(expected)) and all(own)
+    assert {type(found) for found in others} == {RuntimeError}
+    assert re.search(r"used in one thread while another one trains it.*copy\.deepcopy\(model\)", str(others[0]))
+    with eval_mode(model, model.device):
+        found = called(lambda: fit(model, images(), 1, progress=False))
+    assert isinstance(found, RuntimeError) and equal(weights(model), weights(expected))
+    assert called(lambda: model.predict(batch)) is None and train(1, model=model)[1] is None
+
+
+@pytest.mark.parametrize("wrong, words", [(CSVLog, "objects, such as CSVLog(path); got the class CSVLog."),
+                                          (3, "a Callable; got 3."), ("log.csv", "a Callable; got 'log.csv'.")])
+def test_what_is_no_callback_is_refused_in_words(wrong, words):
+    error = train(callbacks=[len, wrong])[1]
+    assert isinstance(error, ValueError) and str(error) == f"callbacks must be {words}"
+
+
+def test_interrupted_in_the_last_step_nothing_is_unfinished(tmp_path):
     """The exception is raised all the same, so that a notebook's next cells do not run."""
-    _, error, model = train(callbacks=[at(6, interrupt)])
+    _, error, model = train(callbacks=[at(6, interrupt)], checkpoint=tmp_path / "run.ckpt")
+    assert str(error) == "Training was interrupted after 3 of 3 epochs (6 steps). rdlib.last_run() returns the run."
     assert isinstance(error, KeyboardInterrupt) and error.run.epoch == 3 and model.config.unfinished is None
 
 
@@ -203,10 +315,12 @@ def test_repr_evaluate_save_and_export_say_so(tmp_path):
     model = unfinished()
     words = r"unfinished: it ended after 1 of 3 epochs \(2 steps\)"
     assert "\n  unfinished: training ended after 1 of 3 epochs (2 steps)\n" in repr(model)
-    with pytest.warns(UserWarning, match=f"{words}. The model is evaluated all the same. Train it to the end"):
+    with pytest.warns(UserWarning, match=f"{words}. The model is evaluated all the same. Train it to the end"
+                      ) as evaluated:
         evaluate(model, known(FLOATS), progress=False)
-    with pytest.warns(UserWarning, match=f"{words}. The model is saved"):
+    with pytest.warns(UserWarning, match=f"{words}. The model is saved") as saved:
         model.save(tmp_path / "m.safetensors")
+    assert {warning.filename for warning in [*evaluated, *saved]} == {__file__}, "the line of the caller"
     loaded = rdlib.load(tmp_path / "m.safetensors")
     assert loaded.config.unfinished == model.config.unfinished and "unfinished: training ended after 1" in repr(loaded)
     with pytest.warns(UserWarning, match="The model is evaluated"):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from parity import official_state
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sealed import write_model
-from test_threshold import from_good
+from test_threshold import from_good as from_small_maps
 from test_training import equal, images, weights
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
@@ -43,6 +44,11 @@ def model(request):
     made.set_roi(torch.arange(64 * 64).view(64, 64) % 3 > 0)
     made.threshold = from_good(np.linspace(1, 2, 80), 0.1, confidence=0.9)
     return made
+
+
+def from_good(*args, **options):
+    """Choose a threshold for images of 64 x 64 pixels."""
+    return replace(from_small_maps(*args, **options), size=(64, 64))
 
 
 def same_predictions(one, other):
@@ -314,6 +320,7 @@ def test_a_setting_that_is_not_allowed_is_not_taken(name, value, words):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"size": "64"}, "size must be a tuple; got '64'"), ({"size": [64, 64, 64]}, "got .64, 64, 64"),
+    ({"size": [32, 32]}, "32"), ({"size": [65, 64]}, "multiples of 32, got 65 x 64"),
     ({"size": [0, 64]}, "size must be a whole number from 1 to .* got 0"), ({"size": [10**9, 64]}, "got .1000000000"),
     ({"alarms": 81}, "81 alarms among 80"),
     ({"good": -1}, "good must be a whole number from 0"), ({"score": math.nan}, "score must be a number.*got nan"),
@@ -322,6 +329,7 @@ def test_a_setting_that_is_not_allowed_is_not_taken(name, value, words):
     ({"found": 3}, "3 of 0 defective"), ({"rule": 3}, "rule must be a str"), ({"more": 1}, "more")])
 def test_the_threshold_in_a_file_is_checked(change, words, tmp_path):
     model = MODELS["empty bank"]()
+    model.set_trained(64, (0, 1))
     model.threshold = from_good(np.linspace(1, 2, 80), 0.1)
     about = json.loads(json.dumps(model.describe()))
     write_model(tmp_path / "m.safetensors", model.state_dict(), about | {"threshold": about["threshold"] | change})

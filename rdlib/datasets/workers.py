@@ -2,6 +2,7 @@
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Callable[[list], Any], num_workers: int = 0,
                  pinned: bool = False) -> Generator[Any]:
-    """Yield the collated items of every batch. Worker processes start once, ignore Ctrl-C, and end with the generator.
+    """Yield the collated items of every batch. Worker processes start once and end with the generator.
+
+    They ignore Ctrl-C, and SIGTERM if a function handles it here: this process decides when to stop.
 
     Args:
         dataset: data set to read.
@@ -22,15 +25,16 @@ def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Calla
         pinned: whether the batches are in pinned memory, which CUDA copies without waiting.
     """
     chosen: dict[str, Any] = {"batch_sampler": batches} if isinstance(batches, Iterable) else {"batch_size": batches}
+    ignored = [signal.SIGINT] + [signal.SIGTERM] * callable(signal.getsignal(signal.SIGTERM))
     loader = DataLoader(dataset, **chosen, collate_fn=collate, num_workers=num_workers, pin_memory=pinned,
-                        worker_init_fn=_ignore_interrupts, generator=torch.Generator())  # else torch's global one
+                        worker_init_fn=partial(_ignore, ignored), generator=torch.Generator())  # else the global one
     with ExitStack() as started:
         started.callback(set_sharing_strategy, get_sharing_strategy())
         set_sharing_strategy("file_system")  # the other one opens a file for every tensor of the data set
         if num_workers and hasattr(signal, "pthread_sigmask"):  # not on Windows; from the start, workers inherit it
             ensure_running()  # when it starts, it would unblock Ctrl-C
             started.callback(signal.pthread_sigmask, signal.SIG_SETMASK,
-                             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
+                             signal.pthread_sigmask(signal.SIG_BLOCK, ignored))
         reader = iter(loader)
     try:
         yield from reader
@@ -38,6 +42,7 @@ def read_batches(dataset: Dataset, batches: int | Iterable[list], collate: Calla
         getattr(reader, "_shutdown_workers", lambda: None)()
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore(signals: list[signal.Signals], worker: int) -> None:
+    """Leave signals to the main process."""
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)

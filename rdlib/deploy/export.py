@@ -131,6 +131,7 @@ class OnnxDetector(Scorer):
             known = {name: about["config"][name] for name in ("value_range", "white", "unfinished")}
             self.threshold = Threshold(**about["threshold"]) if about["threshold"] else None
             self.image_size, self.config = checked_sides(about["size"]), Config(**known)  # checks them
+            self.check_threshold()
             self._about = {name: value for name, value in about.items() if name not in UNSEALED}
         except Exception as error:  # errors of onnxruntime have no common base
             raise WeightsError(f"{path} cannot be read as an exported model ({type(error).__name__}: {error}). "

@@ -71,6 +71,7 @@ class Saved(Scorer, nn.Module):
         Raises WeightsError for weights that are NaN or infinite, or if layers were changed after the model was built.
         """
         self.check_layers("saved")
+        self.check_threshold()
         self.warn_if_unfinished("saved")
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         check_values(state, f"{path} was not written")
@@ -102,6 +103,7 @@ class Saved(Scorer, nn.Module):
             model.set_roi(model.roi)  # checks it
             model.config.weights = model.teacher.weights = weights
             model.threshold = None if threshold is None else Threshold(**threshold)
+            model.check_threshold()
         except (TypeError, ValueError, LookupError) as error:
             raise _unknown(path, error) from error
         return model.eval()

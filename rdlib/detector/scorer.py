@@ -1,12 +1,12 @@
 """Define what every model that predicts has in common, and check the images that it is given."""
-import warnings
 from typing import NamedTuple
 
 from torch import Tensor
 
-from rdlib.detector.config import Config
+from rdlib.detector.config import Config, checked_sides
 from rdlib.images import Images, as_images
 from rdlib.threshold import Threshold, agreed_size
+from rdlib.utils.errors import warn
 
 TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
 
@@ -38,8 +38,13 @@ class Scorer:
     def warn_if_unfinished(self, action: str) -> None:
         """Warn if training was interrupted or failed; `action` is what is done with the model: "evaluated"."""
         if self.config.unfinished:
-            warnings.warn(f"The model's training is unfinished: it ended {self.config.unfinished}. The model is "
-                          f"{action} all the same. Train it to the end with fit.", stacklevel=3)
+            warn(f"The model's training is unfinished: it ended {self.config.unfinished}. The model is {action} all "
+                 "the same. Train it to the end with fit.")
+
+    def check_threshold(self) -> None:
+        """Raise ValueError if the threshold was chosen at another size than the model's, or at one that none has."""
+        if self.threshold:
+            agreed_size(self.image_size, checked_sides(self.threshold.size))
 
     def describe(self) -> dict:
         """Describe the model for a JSON file, with "config" and "threshold"."""

@@ -2,6 +2,7 @@
 
 `torch.load(weights_only=True)` reads them, so a foreign file can hold numbers but no code.
 """
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ import torch
 
 from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
-from rdlib.utils.arrays import digest
 from rdlib.utils.errors import CheckpointError
 from rdlib.utils.files import written_atomically
+from rdlib.utils.seal import UNSEALED, check_seal, seal
 from rdlib.weights import check_values, load_strictly
 
 KEPT = ("settings", "losses", "seconds", "notes")  # fields of a `Run`
@@ -20,15 +21,16 @@ DEVICES_OWN = {"params", "lr", "fused"}  # of an optimizer; `fit` sets them
 
 
 def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Save trainable modules, their average, optimizer, losses and settings atomically, with a SHA-256 of all of it.
+    """Save trainable modules, their average, optimizer, losses and settings atomically, with the file's SHA-256.
 
     Of the teacher, only the fingerprint is saved, among the settings.
     """
     run.settings["value_range"] = run.model.config.value_range
-    state = {name: getattr(run, name) for name in KEPT}
-    state |= {"networks": _networks(run).state_dict(), "optimizer": optimizer.state_dict()}
+    state = {name: getattr(run, name) for name in KEPT} | {
+        "networks": _networks(run).state_dict(), "optimizer": optimizer.state_dict(), "sha256": json.dumps(UNSEALED)}
     with written_atomically(path) as temporary:
-        torch.save(state | {"sha256": digest(state)}, temporary)
+        torch.save(state, temporary)
+        seal(temporary)
 
 
 def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
@@ -44,18 +46,16 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
             epochs than the run.
     """
     try:
+        check_seal(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found, content = state.pop("sha256"), digest(state)
-        if found != content:
-            raise ValueError(f"the SHA-256 of its content is {content}, it says {found}")
         _check_fields(path, state, run)
-        _check_moments(optimizer, state["optimizer"], len(state["losses"]))
+        _check_moments(optimizer, state["optimizer"], len(state["losses"]), len(run.settings["scales"]) == 3)
         load_strictly(_networks(run), state["networks"], "'networks'")  # the last check, and the first change
     except CheckpointError:
         raise
     except Exception as error:  # errors about damaged files have no common base
         reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.250}). "
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.400}). "
                               "Delete it to train from the start.") from error
     vars(run).update({name: state[name] for name in KEPT})
     load_optimizer(optimizer, state["optimizer"] | {"param_groups": optimizer.state_dict()["param_groups"]})
@@ -70,25 +70,32 @@ def _check_fields(path: Path, state: dict, run: Run) -> None:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")
     replace(run.model.config, value_range=settings["value_range"])  # checks it
-    numbers = all(type(value) is float and math.isfinite(value) for value in (*losses, seconds))
+    numbers = all(type(value) is float and -1e-3 < value < math.inf for value in (*losses, seconds))  # 0, with rounding
     steps = state["networks"]["average.n_averaged"] if run.average else len(losses)
-    if not numbers or (type(losses), type(notes), type(settings["cached"]), steps) != (list, dict, bool, len(losses)):
-        raise ValueError("its losses, seconds, notes, choice of cache or count of averaged steps are no run's")
+    kinds = type(losses), type(notes), type(settings["cached"]), steps
+    if not numbers or settings["value_range"] is None or kinds != (list, dict, bool, len(losses)):
+        raise ValueError("its losses, seconds, notes, value_range, choice of cache or count of averages are wrong")
     if len(losses) > run.epochs * run.steps_per_epoch:
         raise CheckpointError(f"{path} already holds {len(losses) / run.steps_per_epoch:g} epochs, more than the "
                               f"{run.epochs} asked for. Ask for at least as many, or use another file name.")
 
 
-def _check_moments(optimizer: torch.optim.Optimizer, state: dict, steps: int) -> None:
-    """Raise ValueError or WeightsError unless the state of an Adam fits an optimizer after `steps` steps."""
+def _check_moments(optimizer: torch.optim.Optimizer, state: dict, steps: int, complete: bool) -> None:
+    """Raise ValueError or WeightsError unless the state of an Adam fits an optimizer after `steps` steps.
+
+    Unless it is `complete`, some parameters are not trained, since the loss does not depend on them.
+    """
     [own], [other], found = optimizer.param_groups, state["param_groups"], state["state"]
     if wrong := [name for name in own.keys() & other.keys() - DEVICES_OWN if own[name] != other[name]]:
         raise ValueError(f"its optimizer has {wrong[0]}={other[wrong[0]]}, this one {own[wrong[0]]}")
+    trained = {index: value for index, value in enumerate(own["params"]) if value.requires_grad}
+    if found.keys() - trained or len(found) < (len(trained) if complete else 1):
+        raise ValueError(f"the optimizer has moments of {len(found)} parameters; {len(trained)} are trained")
     for index, moments in found.items():
-        like = dict(enumerate(own["params"]))[index]
+        like = trained[index]
         expected = {"step": (1, torch.float32)} | dict.fromkeys(("exp_avg", "exp_avg_sq"), (like.shape, like.dtype))
         shapes = {name: (value.shape or 1, value.dtype) for name, value in moments.items()}
-        if shapes != expected or not 0 < moments["step"] <= steps:
+        if shapes != expected or moments["step"] != steps:
             raise ValueError(f"the optimizer's moments of parameter {index} do not fit it, or {steps} steps")
         check_values({f"{index}.{name}": value for name, value in moments.items()}, "optimizer")
 

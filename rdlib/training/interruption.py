@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -14,7 +15,7 @@ _last: list[Run] = []  # at most one
 
 
 def last_run() -> Run | None:
-    """Return the last run that was interrupted or failed in this process; None if all training has finished."""
+    """Return the last run of this process that was interrupted or failed; None before. Later runs do not change it."""
     return _last[0] if _last else None
 
 
@@ -45,21 +46,34 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
     """Run a block that trains. If it does not finish, the model says so, and the error gets the run as `error.run`.
 
     An interruption is raised with words or, with on_interrupt="return", ends the block. A second one is always raised.
+    An error after a signal is the interruption, since the signal may have ended worker processes. If no step has begun,
+    the model's settings and threshold are as before.
     """
+    config, threshold = replace(run.model.config), run.model.threshold
     run.model.config.unfinished = None
     try:
         yield
         if run.interrupted:
             raise KeyboardInterrupt
     except BaseException as error:
-        stopped, at_once = isinstance(error, KeyboardInterrupt), run.interrupted and error.args
-        done = f"after {run.epoch} of {run.epochs} epochs ({run.step} steps)"
-        if run.epoch < run.epochs and not run.stop:
+        of_signal = isinstance(error, KeyboardInterrupt)
+        at_once, stopped = of_signal and run.interrupted and error.args, of_signal or run.interrupted
+        done = f"after {run.epoch} of {run.epochs} epochs ({run.step} step{'s' * (run.step != 1)})"
+        complete = run.epoch >= run.epochs or run.stop
+        if not (run.step or run.begun):
+            run.model.config, run.model.threshold = config, threshold
+        elif not complete:
             run.model.config.unfinished = done if stopped else f"{done}, with {type(error).__name__}"
         run.interrupted, _last[:], error.run = stopped, [run], run  # type: ignore[attr-defined]
         if stopped and on_interrupt == "return" and not at_once:
             return
         if stopped:
-            more = f" The same call goes on from {checkpoint}." if checkpoint and checkpoint.exists() else ""
-            error.args = (f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}",)
+            kept = checkpoint and checkpoint.exists() and not complete
+            more = f" The same call goes on from {checkpoint}." if kept else ""
+            words = f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}"
+            if not of_signal:
+                found = KeyboardInterrupt(words)
+                found.run = run  # type: ignore[attr-defined]
+                raise found from error
+            error.args = (words,)
         raise

@@ -7,7 +7,6 @@ any step and resume later with the same result.
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,9 +25,17 @@ from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkp
 from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
 from rdlib.training.interruption import kept, step_finished
 from rdlib.training.run import MovingAverage, Run
-from rdlib.utils.errors import check_choice, checked
+from rdlib.utils.errors import check_choice, checked, warn
 from rdlib.utils.files import check_writable
-from rdlib.utils.hardware import autocast, float32_mode, has_fused_adam, memory_format, neutral, resolve_precision
+from rdlib.utils.hardware import (
+    alone,
+    autocast,
+    float32_mode,
+    has_fused_adam,
+    memory_format,
+    neutral,
+    resolve_precision,
+)
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
@@ -74,8 +81,9 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
             `on_end` are called as well, see `rdlib.training.callbacks.Callback`.
         checkpoint: file written every `checkpoint_every` epochs and at the end. If it exists, the run resumes from it.
         checkpoint_every: epochs between two checkpoints, 1 or more.
-        on_interrupt: what Ctrl-C or SIGTERM does after the step: "raise" KeyboardInterrupt, whose `run` is the run, or
-            "return" the run. The checkpoint is written first. A second Ctrl-C raises at once.
+        on_interrupt: what Ctrl-C does after the step: "raise" KeyboardInterrupt, whose `run` is the run, or "return"
+            the run. The checkpoint is written first. A second Ctrl-C raises at once. SIGTERM does the same where its
+            handler is Python's `signal.default_int_handler`, as in `rdlib train`.
         progress: show a progress bar with loss and images per second.
 
     Returns:
@@ -90,17 +98,18 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         FloatingPointError: the loss or a weight became NaN or infinite.
         CheckpointError: the checkpoint is damaged, belongs to another run, or holds more than `epochs` epochs.
         OSError: the checkpoint's place cannot be written. If it fails later, training goes on with a warning.
+        RuntimeError: another thread uses the model.
         KeyboardInterrupt: training was interrupted. Here and after other errors, `rdlib.last_run()` returns the run.
     """
     for name, value, choices in (("loss", loss, LOSSES), ("schedule", schedule, SCHEDULES),
                                  ("cache", cache, (True, False, "auto")),
                                  ("on_interrupt", on_interrupt, ("raise", "return"))):
         check_choice(name, value, choices)
-    scales, callbacks = _check_model(model, scales), tuple(callbacks)
+    scales, callbacks = _check_model(model, scales, callbacks), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     if file:
         check_writable(file)
-    with neutral(model.device):
+    with alone(model), neutral(model.device):
         live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
         chunks, first = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed)[0].image
@@ -116,6 +125,9 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
             read_checkpoint(file, run, optimizer)
+            if run.settings["training images"] is None:
+                warn("The images are random and do not follow the seed, so they cannot be compared with those of "
+                     f"{file}. If they are others, use another file name.")
         with kept(run, file, on_interrupt), ExitStack() as at_end:
             model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
             for callback in callbacks:
@@ -129,16 +141,18 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
     return run
 
 
-def _check_model(model: Distillation, scales: Sequence[int]) -> list[int]:
-    """Return the scales of the loss. Warn if the map reads others. Raise ValueError if nothing can be trained."""
+def _check_model(model: Distillation, scales: Sequence[int], callbacks: Iterable) -> list[int]:
+    """Return the scales of the loss. Warn if the map reads others. Raise ValueError if nothing can be trained so."""
     if not isinstance(model, Distillation) or not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError(f"This {type(model).__name__} has no trainable parameters. Fill a MemoryBank with "
                          "model.fit(data.train). Instead of a folded or frozen model, train a new one.")
+    if classes := [each.__name__ for each in callbacks if isinstance(each, type)]:
+        raise ValueError(f"callbacks must be objects, such as CSVLog(path); got the class {classes[0]}.")
     model.check_layers("trained")
     chosen = checked_scales(scales)
     if scales is not SCALES and chosen != tuple(model.config.scales):  # by default, all scales are trained
-        warnings.warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the "
-                      "same scales to fit and to the model, unless that is your experiment.", stacklevel=4)
+        warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the same scales "
+             "to fit and to the model, unless that is your experiment.")
     return list(chosen)
 
 
@@ -208,7 +222,7 @@ def _schedule(run: Run, dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
 
 def _train_step(run: Run, images: Tensor | None, teacher: Features, optimizer: torch.optim.Optimizer) -> float:
     """Make one step of the optimizer and return the loss before it."""
-    settings = run.settings
+    settings, run.begun = run.settings, True
     with autocast(settings["precision"], run.model.device):
         student = run.model.student_features(images, teacher)
     loss = run.loss(teacher, student)

@@ -1,5 +1,4 @@
 """Define the state of a training run: `fit` returns it, callbacks receive it, and a checkpoint stores it."""
-import warnings
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import checked
+from rdlib.utils.errors import checked, warn
 from rdlib.utils.hardware import as_float
 
 
@@ -68,6 +67,7 @@ class Run(Shown):
         average: moving average of the weights while `fit` runs with `ema`, else None.
         notes: what callbacks keep, by name; a checkpoint stores it, so only numbers, strings, lists and dicts.
         claimed: names of the notes that callbacks of this run have asked for, see `kept`.
+        begun: whether this call of `fit` has begun a step, so that weights may have changed.
         interrupted: whether Ctrl-C or SIGTERM ended the run.
         unwritten: files that could not be written, see `writing`.
     """
@@ -83,6 +83,7 @@ class Run(Shown):
     average: MovingAverage | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     claimed: list[str] = field(default_factory=list)
+    begun: bool = False
     interrupted: bool = False
     unwritten: list[Path] = field(default_factory=list)
 
@@ -99,7 +100,7 @@ class Run(Shown):
         except OSError as error:
             if path not in self.unwritten:
                 self.unwritten.append(path)
-                warnings.warn(f"{error} Training goes on without this file.", stacklevel=3)
+                warn(f"{error} Training goes on without this file.")
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""

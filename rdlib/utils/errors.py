@@ -4,6 +4,7 @@ Every message says what is wrong, in which file or argument, and what to do next
 """
 import re
 import sys
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -27,6 +28,14 @@ def shown(names: Iterable, n: int = 2) -> str:
     """Return the first `n` names, for a message."""
     names = [*map(str, names)]
     return ", ".join(names[:n] + ["..."] * (len(names) > n))
+
+
+def warn(message: str) -> None:
+    """Warn, and point to the line outside this kit that called it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("rdlib", "contextlib", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 class DataError(ValueError):

@@ -79,6 +79,8 @@ def check_writable(path: Path, advice: str = "Choose another name or place.") ->
 @contextmanager
 def explained(path: Path, what: str, advice: str = "Choose another name or place.") -> Generator[None, None, None]:
     """Turn an error of the system, or of a library that writes, into an OSError that names the file and a next step."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} {what}: a name has no NUL characters. {advice}")
     try:
         yield
     except Exception as error:

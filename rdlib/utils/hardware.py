@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 
 import psutil
@@ -19,7 +19,10 @@ LIMITS = (("memory.max", "memory.current", "inactive_file"), ("memory.high", "me
           ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # cgroup v2, v1; cached files
 CPU_INFO = Path("/proc/cpuinfo")
 _USERS: dict[object, tuple[int, Callable[[], object]]] = {}  # see `in_common`
+_OWNERS: dict[object, int] = {}  # threads, see `alone`
 _LOCK = RLock()
+IN_USE = ("A model cannot be used in one thread while another one trains it, since its weights and mode change. Use a "
+          "copy.deepcopy(model) made before, wait for the other thread, or predict in a callback of fit.")
 
 
 def best_device() -> torch.device:
@@ -78,8 +81,11 @@ def in_common(key: object, change: Callable[[], Callable[[], object]]) -> Genera
     """Run a block with what the threads of this process share, such as a model's mode, changed.
 
     Of several threads with the same `key`, the first one calls `change`, and the last one calls what that returned.
+    Raises RuntimeError if another thread has the key alone, see `alone`.
     """
     with _LOCK:
+        if _OWNERS.get(key, get_ident()) != get_ident():
+            raise RuntimeError(IN_USE)
         users, restore = _USERS.get(key) or (0, change())
         _USERS[key] = users + 1, restore
     try:
@@ -91,6 +97,19 @@ def in_common(key: object, change: Callable[[], Callable[[], object]]) -> Genera
                 restore()
             else:
                 _USERS[key] = users - 1, restore
+
+
+@contextmanager
+def alone(key: object) -> Generator[None, None, None]:
+    """Run a block while no other thread may use `key` with `in_common`. Raises RuntimeError if it is in use."""
+    with _LOCK:
+        if key in _USERS or key in _OWNERS:
+            raise RuntimeError(IN_USE)
+        _OWNERS[key] = get_ident()
+    try:
+        yield
+    finally:
+        del _OWNERS[key]
 
 
 @contextmanager
