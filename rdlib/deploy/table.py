@@ -115,7 +115,7 @@ def odd_rows(table: pd.DataFrame) -> list[str]:
     score, row, column, height, width = table[["score", *COLUMNS[3:-1]]].to_numpy(float, na_value=np.nan).T
     whole = np.isfinite(score) & (0 <= row) & (row < height) & (0 <= column) & (column < width)
     decided = table["anomalous"].isin([0, 1]) | table["anomalous"].isna()
-    outside = table["file"].map(lambda name: name == "" or name[0] == "/" or ".." in name.split("/"))
+    outside = np.array([name[:1] in ("", "/") or ".." in name.split("/") for name in table["file"]], bool)
     return [*table["file"][table["file"].duplicated() | outside | ~decided | ((table["error"] == "") & ~whole)]]
 
 
