@@ -22,10 +22,10 @@ def data_root() -> Path:
     Raises OSError if that begins with ~ and this user has no home folder.
     """
     place = os.environ.get("RDLIB_DATA", "")
-    try:
-        return Path(place if place.strip() else "~/.cache/rdlib").expanduser()
-    except RuntimeError as error:
-        raise OSError("No home folder was found. Set RDLIB_DATA to a folder where you can write.") from error
+    folder = os.path.expanduser(place if place.strip() else "~/.cache/rdlib")
+    if folder.startswith("~"):
+        raise OSError("No home folder was found. Set RDLIB_DATA to a folder where you can write.")
+    return Path(folder)
 
 
 def data_folder(family: str, root: str | Path | None) -> Path:

@@ -132,17 +132,17 @@ class Report(Shown):
                 if not (maps.size and maps.ndim == 3 and maps.shape == masks.shape == unknown.shape
                         and names.shape == kinds.shape == labels.shape == scores.shape == maps.shape[:1]):
                     raise ValueError(f"maps {maps.shape}, scores {scores.shape}, masks {masks.shape}")
-                if not masks.dtype == unknown.dtype == has_masks.dtype == bool:
-                    raise ValueError("masks that are not bool")
-                if names.dtype.kind + kinds.dtype.kind != "UU" or ((kinds != GOOD) != labels).any():
-                    raise ValueError("names that are no text, or labels that contradict the defect types")
+                found = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
+                if found != [*"bbbUU"] or ((kinds != GOOD) != labels).any():
+                    raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
                 as_finite(maps, "maps"), as_finite(scores, "scores"), check_number("fpr_limit", limit.item(), "(0, 1]")
                 check_number("seconds", seconds.item(), "[0, inf)")
+                outlined = has_masks.item()
                 threshold = None if threshold != threshold else check_number("threshold", threshold, "(-inf, inf)")
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({error!r}). Check it, or save it again.") from error
         size = maps.shape[1:]
-        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, has_masks.item())
+        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined)
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)

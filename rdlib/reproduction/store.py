@@ -190,8 +190,9 @@ def check_result(result: dict) -> RunConfig:
             if part[name] == part[name]:  # no NaN, as where a metric is undefined
                 check_number(name, part[name], "[0, 1]")
     list(map(int, result["curve"]))  # the epochs; ValueError for others
-    for name, value in [("seconds", result["seconds"]), *(("losses", loss) for loss in result["losses"])]:
-        check_number(name, value, "[0, inf)")
+    check_number("seconds", result["seconds"], "[0, inf)")
+    for loss in result["losses"]:
+        check_number("losses", loss, "(-inf, inf)")
     bootstrap = result["bootstrap"]
     if not (bootstrap and all(bootstrap.values())) or bootstrap.keys() != result["scored_by"].keys():
         raise ValueError("bootstrap is empty, or names other maps than scored_by.")

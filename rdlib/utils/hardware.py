@@ -34,8 +34,7 @@ def check_device(name: str) -> None:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, TypeError) as error:  # unknown; not in this machine; not in this torch
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"The device {name!r:.60} cannot be used ({reason:.120}). Choose cpu, or leave it out for the "
-                         "fastest.") from error
+        raise ValueError(f"The device {name!r:.60} cannot be used ({reason:.120}). Choose another one.") from error
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

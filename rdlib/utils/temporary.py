@@ -37,7 +37,7 @@ def temporary_folder(parent: Path) -> Generator[Path, None, None]:
                 fcntl.lockf(held, fcntl.LOCK_EX)
             (place / name / "lock").stat()
             break
-        except (FileNotFoundError, FileExistsError):  # another process has removed the place, or the folder before it was locked
+        except (FileNotFoundError, FileExistsError):  # another process removed the place, or the folder before its lock
             if not attempt:
                 raise
     try:
