@@ -44,8 +44,9 @@ def check(*, page: Path | None = None, epochs: int | None = None, batch_size: in
     """
     from rdlib.datasets.check import check, loaded
     from rdlib.deploy.page import write_check
-    from rdlib.deploy.train import expected
+    from rdlib.deploy.train import check_plan, expected
     from rdlib.utils.files import check_writable
+    check_plan(None, epochs, batch_size, backbone)
     if page:
         check_writable(page)
     data = loaded(_data, **images)
@@ -86,7 +87,8 @@ def train(*, output: Path, epochs: int | None = None, batch_size: int = 16, teac
 
     from rdlib.datasets.check import check
     from rdlib.datasets.roles import warn
-    from rdlib.deploy.train import train_model
+    from rdlib.deploy.train import check_plan, train_model
+    check_plan(output, epochs, batch_size, backbone, teacher, roi)
     data = _data(**images)
     say: Callable[[str], object] = (lambda text: None) if quiet else tqdm.write  # beside a bar
     warn(data) if quiet else say(repr(check(data)))
@@ -132,7 +134,7 @@ def _data(folder: str = "", *, good: Sequence[str] = (), defective: Sequence[str
         try:
             return load_dataset(f"folder:{Path(folder).resolve()}" if Path(folder).exists() else folder, **how)
         except ValueError as error:
-            if isinstance(error, DataError) or Path(folder).exists():
+            if isinstance(error, DataError) or Path(folder).exists() or not str(error).startswith("There is no "):
                 raise
             raise ValueError(f"There is no folder {folder}. {error}") from error
 

@@ -1,5 +1,6 @@
 """Initialize, calibrate, download, read and check network weights before use."""
 import math
+import os
 import socket
 from collections.abc import Callable
 from hashlib import file_digest
@@ -114,8 +115,11 @@ def check_sha256(path: Path, start: str, advice: str) -> None:
 
 
 def hub_path(url: str) -> Path:
-    """Return the path where torch.hub keeps the file of `url`, downloaded or not."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    """Return the path where torch.hub keeps the file of `url`, downloaded or not; empty variables count as unset."""
+    given = [os.environ.get(name) for name in ("TORCH_HOME", "XDG_CACHE_HOME")]
+    home, cache = (value if value and value.strip() else None for value in given)
+    folder = os.path.expanduser(os.path.join(home or os.path.join(cache or "~/.cache", "torch"), "hub"))
+    return Path(torch.hub.get_dir() if given == [home, cache] else folder, "checkpoints", Path(urlparse(url).path).name)
 
 
 def download_state_dict(url: str) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ from rdlib.synthetic import render, scene_list
 from rdlib.synthetic.export import export
 from rdlib.threshold import images_needed, rate_bound
 from rdlib.training import MovingAverage, epoch_chunks
-from rdlib.utils.errors import WeightsError, check_choice, check_number
+from rdlib.utils.errors import DataError, WeightsError, check_choice, check_number
 
 NO_NUMBERS = [None, "0.5", True, np.bool_(True), math.nan, math.inf, -math.inf, [0.5], np.array([0.5, 0.5]), 10**400]
 
@@ -192,6 +192,12 @@ def test_an_odd_argument_works_or_is_refused_in_words(parts, call, name, tmp_pat
     ("reproduce ocbe --root mvtec=.", "no data set of this table 'mvtec'"),
     ("reproduce ocbe --precision int8", "no precision 'int8'"),
     ("reproduce ocbe --seeds -1", "seed must be a whole number from 0"),
+    ("reproduce ocbe --on nope", "There is no benchmark 'nope'. Choose one of: mvtec, "),
+    ("reproduce odd", "There is no table 'odd'. Choose one of: main, ocbe, "),
+    ("reproduce ocbe --device odd", "The device 'odd' cannot be used ("),
+    ("reproduce ocbe --size 33", "An image's sides must be multiples of 32, got 33 x 33."),
+    ("reproduce ocbe --teacher odd", "There is no teacher 'odd'. Choose one of: embedded, imagenet, random, "),
+    ("reproduce ocbe --backbone odd", "There is no backbone 'odd'. Choose one of: resnet18, "),
     ("synthetic out --jobs 0", "jobs must be a whole number from 1"),
     ("score model.safetensors . out --batch-size 0", "model.safetensors"),
 ])
@@ -236,6 +242,9 @@ BAD_RESULTS = {
     "bootstrap short": lambda r: r | {"bootstrap": {"123": {"aupro": [1, 2]}}},
     "bootstrap high": lambda r: r | {"bootstrap": {"123": {"aupro": [10_001] * RESAMPLES}}},
     "bootstrap text": lambda r: r | {"bootstrap": {"123": {"aupro": ["a"] * RESAMPLES}}},
+    "bootstrap empty": lambda r: r | {"bootstrap": {}}, "scored_by empty": lambda r: r | {"scored_by": {}},
+    "nothing drawn": lambda r: r | {"bootstrap": {"123": {}}}, "losses": lambda r: r | {"losses": [1.0, "0.5"]},
+    "losses nested": lambda r: r | {"losses": [[]]}, "seconds negative": lambda r: r | {"seconds": -1.0},
     "versions": lambda r: r | {"versions": {}}, "seconds": lambda r: r | {"seconds": "long"},
     **{f"no {name}": without(name) for name in KEYS}}
 
@@ -273,10 +282,40 @@ def test_every_recorded_result_is_read(recwarn):
     ("fpr_limit", lambda limit: np.array(-0.3)), ("fpr_limit", lambda limit: np.array(math.nan)),
     ("maps", lambda maps: maps * math.nan), ("maps", lambda maps: maps[:, :, :9]),
     ("scores", lambda scores: scores[:, None]),
-    ("maps", lambda maps: maps.astype(str)), ("unknown", lambda masks: masks[0])])
+    ("maps", lambda maps: maps.astype(str)), ("unknown", lambda masks: masks[0]),
+    ("masks", lambda masks: masks * 0.5), ("unknown", lambda masks: masks.astype(int)),
+    ("seconds", lambda seconds: np.array(math.nan)), ("seconds", lambda seconds: np.array("long")),
+    ("threshold", lambda threshold: np.array(math.inf)), ("threshold", lambda threshold: np.zeros(2)),
+    ("labels", lambda labels: 1 - labels), ("labels", lambda labels: labels + 6), ("labels", lambda labels: labels[:1]),
+    ("names", lambda names: np.arange(len(names))), ("has_masks", lambda masks: np.array([True, True])),
+    ("has_masks", lambda masks: np.array("no"))])
 def test_a_report_file_with_other_content_is_refused(parts, field, change, tmp_path):
     parts["report"].save(tmp_path / "report.npz")
     with np.load(tmp_path / "report.npz") as file:
         np.savez(tmp_path / "report.npz", **{**file, field: change(file[field])})
     with pytest.raises(ValueError, match="cannot be read as a report"):
         Report.load(tmp_path / "report.npz")
+
+
+def test_a_report_file_without_images_is_refused(parts, tmp_path):
+    parts["report"].save(tmp_path / "report.npz")
+    with np.load(tmp_path / "report.npz") as file:
+        np.savez(tmp_path / "report.npz", **{name: file[name][:0] if file[name].ndim else file[name] for name in file})
+    with pytest.raises(DataError, match="cannot be read as a report"):
+        Report.load(tmp_path / "report.npz")
+
+
+@pytest.mark.parametrize("scores", [np.ma.array([0.1, 0.2], mask=[0, 1]), [0.1, np.ma.masked]])
+def test_masked_values_are_refused_in_words(scores):
+    assert auroc([0, 1], np.ma.array([0.1, 0.2])) == 1  # nothing is masked
+    with pytest.raises(ValueError, match="An array has masked values, which cannot be left out. Select the others"):
+        auroc([0, 1], scores)
+    with pytest.raises(ValueError, match="An array has masked values"):
+        auroc(np.ma.array([0, 1], mask=[0, 1]), [0.1, 0.2])
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_whole_numbers_that_floats_cannot_tell_apart_are_refused(kind):
+    assert auroc([0, 1], np.array([2**53 - 1, 2**53], kind)) == 1
+    with pytest.raises(ValueError, match=f"The scores hold whole numbers beyond {2**53}, which floats cannot tell"):
+        auroc([0, 1], np.array([2**53, 2**53 + 1], kind))

@@ -100,7 +100,7 @@ def test_reproduce_without_a_table_lists_them(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["reproduce", "tables"])
     captured = capsys.readouterr()
-    assert ended.value.code == 2 and captured.out == "" and "There is no table tables. Choose one of: " in captured.err
+    assert ended.value.code == 2 and captured.out == "" and "There is no table 'tables'. Choose one of: " in captured.err
 
 
 def test_warnings_are_plain_lines():
@@ -178,6 +178,59 @@ def test_doctor_says_where_data_cannot_be_written(tmp_path, monkeypatch):
     assert lines_of_doctor(monkeypatch)["data"].startswith("ok") and not (tmp_path / "new").exists()
     monkeypatch.setattr("os.access", lambda folder, mode: False)
     assert lines_of_doctor(monkeypatch)["data"].endswith("you cannot write there; set RDLIB_DATA")
+
+
+def test_doctor_tells_the_limit_of_this_process(monkeypatch):
+    monkeypatch.setattr(doctor, "usable_memory", lambda: (5 * 2**30, 6 * 2**30))
+    assert lines_of_doctor(monkeypatch)["memory"].endswith(" 5 of 6 GiB free")
+
+
+def test_without_a_home_folder_the_words_name_the_variable(monkeypatch, capsys):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor the user is known
+    monkeypatch.setenv("RDLIB_DATA", "  ")
+    assert lines_of_doctor(monkeypatch)["data"] == (
+        "--  data         no home folder was found: you cannot write there; set RDLIB_DATA")
+    assert cli.main(["check", "mvtec/bottle"]) == 1
+    assert capsys.readouterr().err == "No home folder was found. Set RDLIB_DATA to a folder where you can write.\n"
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_variables_without_a_value_count_as_unset(blank, tmp_path, monkeypatch):
+    from rdlib.weights import hub_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RDLIB_DATA", blank)
+    assert rdlib.datasets.data_root() == tmp_path / ".cache/rdlib"
+    for torch_home, cache, folder in (("", "", ".cache/torch"), ("", "c", "c/torch"), ("t", "", "t")):
+        for name, value in (("TORCH_HOME", torch_home), ("XDG_CACHE_HOME", cache)):
+            monkeypatch.setenv(name, str(tmp_path / value) if value else blank)
+        assert hub_path("https://a.org/b.pth") == tmp_path / folder / "hub/checkpoints/b.pth"
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ("-o /dev/null/a.safetensors", "/dev/null/a.safetensors cannot be written: Not a directory. Choose another name"),
+    ("-o a.onnx", "a.onnx cannot be written: it must end in .safetensors, and neither it"),
+    ("-o a.safetensors --epochs 0", "epochs must be a whole number from 1 to 4294967295; got 0."),
+    ("-o a.safetensors --batch-size 0", "batch_size must be a whole number from 1 to 4294967295; got 0."),
+    ("-o a.safetensors --backbone odd", "There is no backbone 'odd'. Choose one of: resnet18, "),
+    ("-o a.safetensors --teacher odd.pth", "There is no weights file odd.pth. Check the path."),
+    ("-o a.safetensors --backbone resnet34 --teacher embedded", "The embedded teacher is a ResNet-18, not a resnet34."),
+    ("-o a.safetensors --roi odd.png", "--roi odd.png is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask."),
+    ("-o a.safetensors --seed -1", "seed must be a whole number from 0 to 4294967295; got -1."),
+    ("-o a.safetensors --size 0", "A size is (height, width) or the side of a square in pixels, whole numbers from 1"),
+    ("-o a.safetensors --white nan", "white must be a number in (0, inf); got nan.")])
+def test_train_refuses_mistakes_before_it_reads_images(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rdlib.datasets.check.check", lambda data: pytest.fail("images were read"))
+    assert cli.main(["train", "synthetic/weave", "--size", "64", *options.split()]) == 1
+    assert capsys.readouterr().err.startswith(words) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ("--epochs 0", "epochs must be a whole number"), ("--backbone odd", "There is no backbone 'odd'.")])
+def test_check_refuses_mistakes_before_it_reads_images(options, words, monkeypatch, capsys):
+    monkeypatch.setattr("rdlib.datasets.check.loaded", lambda *data: pytest.fail("images were read"))
+    assert cli.main(["check", "synthetic/weave", *options.split()]) == 1
+    assert capsys.readouterr().err.startswith(words)
 
 
 def test_the_words_of_another_locale_change_no_file(tmp_path):

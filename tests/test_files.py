@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import rdlib
@@ -142,8 +143,14 @@ def test_a_link_in_place_of_an_unfinished_folder_is_not_followed(tmp_path):
     assert (other / "precious.txt").exists()
 
 
+def freed(path):
+    """Fail as safetensors does: the file is gone, and there is space again, when the error is raised."""
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
 WRITERS = {"torch": lambda path: torch.save({"a": torch.zeros(1000, 1000)}, path),
            "safetensors": lambda path: save_file({"a": torch.zeros(1000, 1000)}, path),
+           "safetensors' freed file": freed,
            "pillow": lambda path: Image.frombytes("RGB", (1000, 1000), os.urandom(3_000_000)).save(path, "png"),
            "text": lambda path: path.write_text("a" * 3_000_000, encoding="utf-8")}
 

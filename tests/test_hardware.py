@@ -6,7 +6,7 @@ import torch
 
 from rdlib import ReverseDistillation, best_device, fit
 from rdlib.utils import hardware
-from rdlib.utils.hardware import available_memory
+from rdlib.utils.hardware import available_memory, check_device, usable_memory
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps", "xpu"])
@@ -49,7 +49,8 @@ def test_memory_is_limited_by_the_own_cgroup_and_those_above(own, above, free, m
     limit(tmp_path / "user.slice/jupyter.service", V2, own)
     limit(tmp_path / "user.slice", V2, above)
     limit(tmp_path / "user.slice/other.service", V2, (10, 10))  # of another user
-    assert available_memory() == free
+    total = min(number for number, _ in (own, above) if number != "max")
+    assert available_memory() == free and usable_memory() == (free, total)
 
 
 def test_memory_of_a_batch_job_with_the_older_cgroups(monkeypatch, tmp_path):
@@ -61,7 +62,7 @@ def test_memory_of_a_batch_job_with_the_older_cgroups(monkeypatch, tmp_path):
 
 
 def test_memory_of_a_container_that_sees_itself_as_the_root(monkeypatch, tmp_path):
-    groups(monkeypatch, tmp_path, "4:memory:/docker/0123\n0::/\n")
+    groups(monkeypatch, tmp_path, "torn line\n4:memory:/docker/0123\n5:memory\n0::/\n")
     limit(tmp_path / "memory", V1, (8000, 500))
     assert available_memory() == 7500
 
@@ -88,3 +89,11 @@ def test_features_that_the_own_cgroup_has_no_memory_for_are_not_kept(monkeypatch
     assert not fit(model, data, 1, progress=False).settings["cached"]
     limit(tmp_path / "user.slice/jupyter.service", V2, (2**33, 0))
     assert fit(model, data, 1, progress=False).settings["cached"]
+
+
+@pytest.mark.parametrize("name", ["odd", "meta", "cpu:", None, 3.5, ""])
+def test_a_device_that_does_not_compute_is_refused_in_words(name):
+    check_device("cpu")
+    if name is not None:  # torch's default
+        with pytest.raises(ValueError, match=rf"^The device {name!r} cannot be used \(.+\)\. Choose another one\.$"):
+            check_device(name)

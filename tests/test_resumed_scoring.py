@@ -1,5 +1,7 @@
 """A scoring run that stops keeps what it has and goes on; the table it ends with is that of a run without a stop."""
 import gc
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -178,6 +180,52 @@ def test_models_that_differ_in_weights_settings_or_region_do_not_continue_each_o
     for model, name in ((build(seed=1), "weights"), (build(sigma=2), "config"), (part, "weights")):
         with pytest.raises(ValueError, match=f"written with another {name}. "):
             score(folder, out, model, resume=True)
+
+
+@pytest.mark.parametrize("change", [
+    lambda note: "", lambda note: "[", lambda note: "null", lambda note: "[" * 100_000, lambda note: '{"a": 1}',
+    lambda note: json.dumps(note | {"began": "x"}), lambda note: json.dumps(note | {"began": math.inf}),
+    lambda note: json.dumps(note | {"earlier": 3}), lambda note: json.dumps(note | {"earlier": [3]})])
+def test_a_damaged_note_is_not_believed(change, folder, tmp_path):
+    score(folder, out := tmp_path / "out")
+    (out / "run.json").write_text(change(json.loads((out / "run.json").read_text("utf-8"))), "utf-8")
+    with pytest.raises(ValueError, match="cannot be resumed: it was written with another .* or leave resume out to"):
+        score(folder, out, resume=True)
+    assert len(score(folder, out)) == 10
+
+
+def test_without_the_time_of_the_run_all_is_scored_again(folder, tmp_path):
+    score(folder, out := tmp_path / "out")
+    note = json.loads((out / "run.json").read_text("utf-8"))
+    (out / "run.json").write_text(json.dumps({name: note[name] for name in note if name != "began"}), "utf-8")
+    score(folder, out, model := Brightness(), resume=True)
+    assert sum(model.batches) == 10
+
+
+@pytest.mark.parametrize("change", [
+    lambda rows: rows + rows[-1:], lambda rows: [f"../{rows[0]}", *rows[1:]], lambda rows: [f"/{rows[0]}", *rows[1:]],
+    *[lambda rows, to=to: [",".join([rows[0].split(",")[0], to, *rows[0].split(",")[2:]]), *rows[1:]]
+      for to in ("", "nan", "inf", "1e999", "abc")],
+    lambda rows: [rows[0].replace(",64,128,", ",64,,"), *rows[1:]],
+    lambda rows: [rows[0].replace(",64,128,", ",1,128,"), *rows[1:]],
+    lambda rows: [rows[0].replace(",64,128,", ",6.4,128,"), *rows[1:]]])
+def test_rows_that_no_scoring_writes_are_not_believed(change, folder, tmp_path):
+    score(folder, out := tmp_path / "out")
+    lines = (out / "scores.csv").read_text("utf-8").splitlines()
+    (out / "scores.csv").write_text("\n".join([lines[0], *change(lines[1:])]) + "\n", "utf-8")
+    with pytest.raises(ValueError, match="cannot be resumed: it (has a row that no scoring writes, .*00.png|has a row "
+                                         "that no scoring writes, 09.png|was written with another version). Write to "
+                                         "another folder, or leave resume out to score all images again."):
+        score(folder, out, resume=True)
+    assert len(score(folder, out)) == 10
+
+
+def test_an_unfinished_model_says_so_once_when_it_scores(folder, tmp_path):
+    model = ReverseDistillation("resnet18", weights=None, sigma=1)
+    model.config.unfinished = "after 3 of 10 epochs"
+    with pytest.warns(UserWarning, match="training is unfinished: it ended after 3 of 10 epochs") as said:
+        score(folder, tmp_path / "out", model, size=32)
+    assert len([each for each in said if "unfinished" in str(each.message)]) == 1
 
 
 class Watched(Brightness):

@@ -17,8 +17,15 @@ INNER = {"mvtec": "train/good", "visa": "Data/Images", "btad": "train/ok"}  # a 
 
 
 def data_root() -> Path:
-    """Return the folder for data sets and downloads: $RDLIB_DATA, or ~/.cache/rdlib."""
-    return Path(os.environ.get("RDLIB_DATA") or "~/.cache/rdlib").expanduser()
+    """Return the folder for data sets and downloads: $RDLIB_DATA, or ~/.cache/rdlib.
+
+    Raises OSError if that begins with ~ and this user has no home folder.
+    """
+    place = os.environ.get("RDLIB_DATA", "")
+    folder = os.path.expanduser(place if place.strip() else "~/.cache/rdlib")
+    if folder.startswith("~"):
+        raise OSError("No home folder was found. Set RDLIB_DATA to a folder where you can write.")
+    return Path(folder)
 
 
 def data_folder(family: str, root: str | Path | None) -> Path:

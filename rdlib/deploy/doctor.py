@@ -12,17 +12,21 @@ import torchvision
 from rdlib.datasets import data_root
 from rdlib.encoder import BACKBONES
 from rdlib.utils.files import is_reachable
-from rdlib.utils.hardware import available_memory, best_device, float32_mode, has_fast_bf16
+from rdlib.utils.hardware import best_device, float32_mode, has_fast_bf16, usable_memory
 from rdlib.weights import hub_path
 
 
 def report_lines() -> list[str]:
     """Return the ten lines. A line begins with "ok", or with "--" and ends with advice if something is missing."""
-    free, disk, mvtec = available_memory(), shutil.disk_usage(Path.cwd()).free, data_root() / "mvtec"
+    try:
+        root, downloads = data_root(), f"downloads go to {data_root()} (RDLIB_DATA sets another folder)"
+    except OSError:
+        root, downloads = Path(), "no home folder was found"
+    (free, memory), disk, mvtec = usable_memory(), shutil.disk_usage(Path.cwd()).free, root / "mvtec"
     categories = len(list(mvtec.glob("*/train/good")))
     on_disk = [name for name, spec in BACKBONES.items() if hub_path(spec.imagenet.url).exists()]
     conda = Path(sys.prefix, "conda-meta").is_dir()
-    existing = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.exists())
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     server = BACKBONES["resnet18"].imagenet.url
     found = [  # name, what this machine has, whether that is enough, and what to do if not
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True, ""),
@@ -32,10 +36,10 @@ def report_lines() -> list[str]:
         ("device", _device(best_device()), True, ""),
         ("processor", f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, torch uses "
                       f"{torch.get_num_threads()} threads", True, ""),
-        ("memory", f"{free / 2**30:.0f} of {psutil.virtual_memory().total / 2**30:.0f} GiB free", free > 4 * 2**30,
+        ("memory", f"{free / 2**30:.0f} of {memory / 2**30:.0f} GiB free", free > 4 * 2**30,
          "close other programs, or use cache=False and a small batch_size"),
         ("disk", f"{disk / 2**30:.0f} GiB free here", disk > 2 * 2**30, "free at least 2 GiB"),
-        ("data", f"downloads go to {data_root()} (RDLIB_DATA sets another folder)", os.access(existing, os.W_OK),
+        ("data", downloads, root != Path() and os.access(existing, os.W_OK),
          "you cannot write there; set RDLIB_DATA"),
         ("MVTec AD", f"{categories} categories in {mvtec}", categories,
          "see data/README.md; the synthetic categories need no download"),

@@ -75,6 +75,7 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     check_choice("choice of overlays", overlays, DRAWN)
     images, size = find_images(folder, out), agreed_size(model.image_size, size)
     names = {listed_name(path, folder): path for path in images}
+    model.warn_if_unfinished("used")
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
     done = begin(out, run, names, resume)
     files = [path for name, path in names.items() if name not in done]

@@ -11,9 +11,10 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rdlib.utils.errors import shown
+from rdlib.utils.errors import check_number, shown
 from rdlib.utils.files import written_atomically
 
 TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"),
@@ -55,11 +56,14 @@ def begin(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str
     old, before, kept = read_table(table), _load(note), pd.DataFrame(columns=COLUMNS)
     if resume and table.exists():
         other = [name for name, value in json.loads(json.dumps(run)).items() if before.get(name, ...) != value]
-        if other or tuple(old.columns) != COLUMNS:
-            raise ValueError(f"{table} cannot be resumed: it was written with another {', '.join(other) or 'version'}. "
-                             "Write to another folder, or leave resume out to score all images again.")
+        known = tuple(old.columns) == COLUMNS
+        if other or not known or (odd := odd_rows(old)):
+            what = (f"it was written with another {', '.join(other) or 'version'}" if other or not known else
+                    f"it has a row that no scoring writes, {odd[0]}")
+            raise ValueError(f"{table} cannot be resumed: {what}. Write to another folder, or leave resume out to "
+                             "score all images again.")
         changed = {name for name, path in paths.items() if not os.path.exists(path)  # ctime: also a copy with its time
-                   or max(os.path.getmtime(path), os.path.getctime(path)) > before["began"]}
+                   or max(os.path.getmtime(path), os.path.getctime(path)) > before.get("began", 0)}
         kept = old[~old["file"].isin(changed) & (old["error"] == "")]
     earlier = sorted({*before.get("earlier", ())} | ({*old.get("file", ())} - {*kept["file"]}))
     _write({"earlier": earlier}, note)  # it describes no run until the table is that of the run
@@ -97,11 +101,22 @@ def remove_outdated(out: Path, wanted: set[str], kept: set[str]) -> list[str]:
 
 
 def _load(note: Path) -> dict:
-    """Read what run.json says; {} if there is none, or another file in its place."""
+    """Read what run.json says; {} if there is none, or another or a damaged file in its place."""
     try:
-        return dict(json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        says = json.loads(note.read_text(encoding="utf-8"))
+        check_number("began", says.get("began", 0), "[0, inf)")
+        return says if all(isinstance(name, str) for name in says["earlier"]) else {}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}
+
+
+def odd_rows(table: pd.DataFrame) -> list[str]:
+    """List the files of rows that no scoring writes: a file twice or outside the folder, or a number missing."""
+    score, row, column, height, width = table[["score", *COLUMNS[3:-1]]].to_numpy(float, na_value=np.nan).T
+    whole = np.isfinite(score) & (0 <= row) & (row < height) & (0 <= column) & (column < width)
+    decided = table["anomalous"].isin([0, 1]) | table["anomalous"].isna()
+    outside = np.array([name[:1] in ("", "/") or ".." in name.split("/") for name in table["file"]], bool)
+    return [*table["file"][table["file"].duplicated() | outside | ~decided | ((table["error"] == "") & ~whole)]]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -110,7 +125,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(BytesIO(content[:content.rfind(b"\n") + 1]), dtype=TYPES, keep_default_na=False,
                            na_values=dict.fromkeys(COLUMNS[1:-1], ""))
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):  # 0.5 is no whole number
         return pd.DataFrame()
 
 

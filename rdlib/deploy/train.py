@@ -22,10 +22,10 @@ from rdlib.masks import read_mask
 from rdlib.model import ReverseDistillation
 from rdlib.threshold import Threshold, distinct, images_needed, rate_bound, threshold_from_good
 from rdlib.training import Run, fit
-from rdlib.utils.errors import DataError, WeightsError
+from rdlib.utils.errors import DataError, WeightsError, checked
 from rdlib.utils.files import check_writable, written_atomically
 from rdlib.utils.hardware import available_memory, best_device, peak_memory_mib
-from rdlib.weights import download_state_dict, resolve_weights
+from rdlib.weights import download_state_dict, read_teacher, resolve_weights
 
 RATE, CONFIDENCE = 0.05, 0.95  # of false alarms, and of the promise
 EPOCHS, STEPS = 10, 300  # by default, at least 10 epochs, and as many as make that number of steps
@@ -64,10 +64,7 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
         KeyboardInterrupt: training was interrupted; no file was written.
     """
     path = Path(path)
-    if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
-        raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html page "
-                         "may be a folder. Choose another name or another folder.")
-    check_writable(path)
+    check_plan(path, epochs, batch_size, backbone, teacher, roi)
     train, held, split = split_good(data, seed)
     _digests(data.test)  # a damaged file ends the command here, not after the training
     weights, cost = choose_teacher(teacher, backbone)
@@ -89,6 +86,25 @@ def train_model(data: AnomalyData, path: str | Path, *, epochs: int | None = Non
         write_page(temporary, data, split, run, report)
         model.save(path)
     return model
+
+
+@checked
+def check_plan(path: Path | None, epochs: int | None, batch_size: int, backbone: str, teacher: str = "best",
+               roi: str | None = None) -> None:
+    """Find mistakes in the arguments of `train_model` before images are read or weights downloaded.
+
+    Without `path`, no file is to be written. Raises what `train_model` raises.
+    """
+    get_backbone(backbone)
+    if teacher not in ("best", "auto", "imagenet", "random", "random_calibrated"):
+        read_teacher(backbone, teacher, "")
+    if roi:
+        is_box(roi)
+    if path:
+        if path.suffix != ".safetensors" or path.is_dir() or path.with_suffix(".html").is_dir():
+            raise ValueError(f"{path} cannot be written: it must end in .safetensors, and neither it nor its .html "
+                             "page may be a folder. Choose another name or another folder.")
+        check_writable(path)
 
 
 def usual_epochs(images: int, batch_size: int) -> int:
@@ -122,6 +138,14 @@ def _digests(dataset: AnomalyDataset | None) -> list[bytes]:
     return [sha256(dataset[i].image.numpy().tobytes()).digest() for i in range(len(dataset))] if dataset else []
 
 
+def is_box(roi: str) -> bool:
+    """Return whether a region is a box, X0,Y0,X1,Y1, and not the path of a mask. Raises ValueError if it is neither."""
+    box = re.fullmatch(r"-?\d+(,-?\d+){3}", roi) is not None
+    if not (box or Path(roi).is_file()):
+        raise ValueError(f"--roi {roi} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
+    return box
+
+
 def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
     """Read a region of interest in the pixels of the image files, and resize it to the size of the data set.
 
@@ -140,14 +164,12 @@ def read_roi(text: str, dataset: AnomalyDataset) -> Tensor:
     if len(sizes) > 1:
         raise DataError(f"A region needs images of one size; these have {len(sizes)}. Leave --roi out, or cut them.")
     (height, width), = sizes
-    if re.fullmatch(r"-?\d+(,-?\d+){3}", text):
+    if is_box(text):
         x0, y0, x1, y1 = map(int, text.split(","))
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise ValueError(f"The box {text} is not in {width} x {height} pixels; all is --roi 0,0,{width},{height}.")
         y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(dataset.size, (height, width), strict=True))
         roi = ((y0 <= y) & (y < y1))[:, None] & ((x0 <= x) & (x < x1))
-    elif not Path(text).is_file():
-        raise ValueError(f"--roi {text} is neither X0,Y0,X1,Y1 in whole pixels nor the file of a mask. Check it.")
     else:
         roi, size = read_mask(Path(text), dataset.size)
         if size != (height, width):

@@ -126,16 +126,23 @@ class Report(Shown):
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
-                rows = zip(file["names"].tolist(), file["defect_types"].tolist(), maps, scores, masks, strict=True)
-                if not (maps.ndim == 3 and scores.ndim == 1 and maps.shape == masks.shape == unknown.shape):
+                names, kinds, labels = (file[name] for name in ("names", "defect_types", "labels"))
+                has_masks, threshold = file["has_masks"], file["threshold"].item()
+                known = [*zip(names.tolist(), kinds.tolist(), strict=True)]
+                if not (maps.size and maps.ndim == 3 and maps.shape == masks.shape == unknown.shape
+                        and names.shape == kinds.shape == labels.shape == scores.shape == maps.shape[:1]):
                     raise ValueError(f"maps {maps.shape}, scores {scores.shape}, masks {masks.shape}")
+                found = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
+                if found != [*"bbbUU"] or ((kinds != GOOD) != labels).any():
+                    raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
                 as_finite(maps, "maps"), as_finite(scores, "scores"), check_number("fpr_limit", limit.item(), "(0, 1]")
-                known, has_masks = [row[:2] for row in rows], bool(file["has_masks"])
-                threshold = None if np.isnan(file["threshold"]) else file["threshold"].item()
+                check_number("seconds", seconds.item(), "[0, inf)")
+                outlined = has_masks.item()
+                threshold = None if threshold != threshold else check_number("threshold", threshold, "(-inf, inf)")
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({error!r}). Check it, or save it again.") from error
         size = maps.shape[1:]
-        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, has_masks)
+        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined)
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)

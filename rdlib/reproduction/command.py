@@ -1,6 +1,7 @@
 """Run the command `reproduce`: execute the missing runs of a table and write the table."""
 import sys
 from argparse import ArgumentTypeError, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
@@ -29,11 +30,12 @@ def reproduce(args: Namespace) -> int:
     if not args.table:
         print("The tables are:", *(f"  {name:12}{table.title}" for name, table in TABLES.items()), sep="\n")
         return 0
-    if args.table not in TABLES:
-        raise ArgumentTypeError(f"There is no table {args.table}. Choose one of: {', '.join(TABLES)}.")
     args.files, args.root = (dict(map(parse_pair, pairs)) for pairs in (args.weights, args.root))
     args.weights = args.teacher
-    results = _load(args)
+    try:
+        results, machine = _load(args), Machine(args.device or str(best_device()), args.files, args.root)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
     if not results.points:
         raise ValueError("No row of this table has a teacher, since the embedded teacher is a ResNet-18. Choose "
                          "--teacher imagenet or --backbone resnet18.")
@@ -49,7 +51,7 @@ def reproduce(args: Namespace) -> int:
         store, checkpoints = ResultStore(args.results), data_root() / "checkpoints"
         check_writable(store.path(results.configs[0]), "Choose another folder by --results.")
         check_writable(checkpoints / "run.ckpt", "Set RDLIB_DATA to a folder where you can write.")
-        machine = Machine(args.device or str(best_device()), args.files, args.root, str(checkpoints))
+        machine = replace(machine, checkpoints=str(checkpoints))
         failed = run_all(results.configs, store, machine, jobs=args.jobs, progress=not args.quiet).failed
         for config, message in failed.items():
             print(f"FAILED {config.label}: {message} (see {store.error_path(config)})", file=sys.stderr)
@@ -62,8 +64,11 @@ def _load(args: Namespace) -> Results:
     changes = {name: value for name, value in vars(args).items() if hasattr(RunConfig, name) and value is not None}
     results = load_results(args.table, args.on, args.category, args.seeds, folder=args.results, files=args.files,
                            **changes)
+    teachers = {config.weights for config in results.configs}
+    for name in teachers:
+        check_choice("teacher", name, ["embedded", "imagenet", "random", "random_calibrated", *args.files])
     for name in args.files:
-        check_choice("teacher of this table", name, {config.weights for config in results.configs})
+        check_choice("teacher of this table", name, teachers)
     for name in args.root:
         check_choice("data set of this table", name, [args.on])
     return results

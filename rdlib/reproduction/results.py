@@ -174,11 +174,12 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
         The table's runs, with the stored results.
 
     Raises:
-        KeyError: `table` or `dataset` is unknown.
-        ValueError: the benchmark has no such category.
+        ValueError: `table` or `dataset` is unknown, or the benchmark has no such category.
         TypeError: `changes` has a name that is no setting of `RunConfig`.
         OSError: a file in `files` cannot be read.
     """
+    check_choice("table", table, TABLES)
+    check_choice("benchmark", dataset, BENCHMARKS)
     places = [Path(folder)] if folder else [Path(start, "data", "results", "runs") for start in (".", "..")]
     runs = ResultStore(next((place for place in places if place.is_dir()), places[0])).read_all()
     without_file = {replace(config, weights_id=None): config for config in reversed(runs)}

@@ -32,7 +32,7 @@ from rdlib.model import ReverseDistillation
 from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance
 from rdlib.training.loop import fit
 from rdlib.utils.errors import checked
-from rdlib.utils.hardware import peak_memory_mib
+from rdlib.utils.hardware import check_device, peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
@@ -47,7 +47,7 @@ class Machine:
     """Device, files and folders of a run. They are no part of its settings.
 
     Args:
-        device: torch device.
+        device: torch device; ValueError if it cannot be used here.
         weights: files of teachers' weights by their name in `RunConfig`.
         roots: folders of data sets by their family, such as "mvtec".
         checkpoints: folder for checkpoints; None: write none.
@@ -57,6 +57,9 @@ class Machine:
     weights: dict[str, str] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
     checkpoints: str | None = None
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
 
 HERE = Machine()

@@ -18,6 +18,8 @@ import torch
 import torchvision
 
 from rdlib.anomaly_map import checked_scales
+from rdlib.detector.config import checked_sides
+from rdlib.encoder import get_backbone
 from rdlib.evaluation.report import METRICS
 from rdlib.utils.errors import check_argument, check_choice, check_fields, check_number, checked
 from rdlib.utils.files import written_atomically
@@ -43,7 +45,7 @@ class RunConfig:
     Args:
         dataset: name of the data set for `load_dataset`.
         seed: seed of the student's weights, the order of the images, and a random teacher.
-        size: side of the square images, in pixels.
+        size: side of the square images, in pixels, a multiple of 32.
         n_train: use only the first n_train training images; None: all.
         method: "reverse", "forward" (forward student) or "memory" (memory bank).
         backbone: network of the teacher, a key of `BACKBONES`.
@@ -82,6 +84,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "train_scales", checked_scales(self.train_scales))  # a list in JSON and TOML
         check_fields(self)
+        checked_sides(self.size)
+        get_backbone(self.backbone)
         check_choice("method", self.method, ("reverse", "forward", "memory"))
         check_choice("precision", self.precision, ("float32", "bf16", "auto"))
 
@@ -186,7 +190,13 @@ def check_result(result: dict) -> RunConfig:
             if part[name] == part[name]:  # no NaN, as where a metric is undefined
                 check_number(name, part[name], "[0, 1]")
     list(map(int, result["curve"]))  # the epochs; ValueError for others
-    for part in result["bootstrap"].values():
+    check_number("seconds", result["seconds"], "[0, inf)")
+    for loss in result["losses"]:
+        check_number("losses", loss, "(-inf, inf)")
+    bootstrap = result["bootstrap"]
+    if not (bootstrap and all(bootstrap.values())) or bootstrap.keys() != result["scored_by"].keys():
+        raise ValueError("bootstrap is empty, or names other maps than scored_by.")
+    for part in bootstrap.values():
         for name, values in part.items():
             array = numpy.array(values)
             if array.shape != (RESAMPLES,) or array.dtype.kind not in "if" or not (abs(array - 5_000) <= 5_000).all():

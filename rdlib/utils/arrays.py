@@ -9,15 +9,21 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 MOST_SIDE = 8192  # in pixels: a size in a file must not ask for all memory
+LARGEST = 2**53  # up to which float64 has all whole numbers
 
 
 def as_array(values: ArrayLike | Tensor, dtype: DTypeLike | None = None) -> NDArray:
-    """Convert a number, list, array or tensor to a NumPy array. Floats of fewer than 32 bits become float32."""
+    """Convert a number, list, array or tensor to a NumPy array. Floats of fewer than 32 bits become float32.
+
+    Raises ValueError for an array with masked values.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError("An array has masked values, which cannot be left out. Select the others first: x[~x.mask].")
     if isinstance(values, Tensor):
         values = values.detach().cpu()  # NumPy has no bfloat16
         values = (values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values).numpy()
     elif isinstance(values, list | tuple):
-        values = [as_array(v) if isinstance(v, Tensor | list | tuple) else v for v in values]
+        values = [as_array(v) if isinstance(v, Tensor | list | tuple | np.ma.MaskedArray) else v for v in values]
     values = np.asarray(values, dtype)
     if values.dtype == object:  # a column of a table may hold its numbers so
         values = np.asarray(values.tolist())
@@ -29,6 +35,8 @@ def as_finite(values: ArrayLike | Tensor, what: str) -> NDArray:
     values = as_array(values)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"The {what} must be numbers, got {values.dtype}. Convert them first.")
+    if values.dtype.kind in "iu" and ((values > LARGEST) | (values < -LARGEST)).any():
+        raise ValueError(f"The {what} hold whole numbers beyond {LARGEST}, which floats cannot tell apart. Scale them.")
     if not np.isfinite(values).all():
         raise ValueError(f"The {what} hold NaN or infinity. Training has probably diverged: see the loss curve.")
     return values

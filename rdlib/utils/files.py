@@ -2,6 +2,7 @@
 import errno
 import gzip
 import os
+import re
 import shutil
 import tarfile
 import unicodedata
@@ -86,7 +87,8 @@ def explained(path: Path, what: str, advice: str = "Choose another name or place
     except Exception as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
         if not isinstance(error, OSError) and any(words in str(error) for words in WRITERS):
-            number, reason = errno.EIO, str(error).partition("\n")[0]
+            known = re.search(r"\(os error (\d+)\)", str(error))
+            number, reason = int(known[1]) if known else errno.EIO, str(error).partition("\n")[0]
         if not number or not reason or isinstance(error, (ConnectionError, TimeoutError)):  # no file's, or in words
             raise
         if number in FULL:

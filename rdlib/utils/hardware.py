@@ -31,6 +31,15 @@ def best_device() -> torch.device:
     return accelerator or torch.device("cpu")
 
 
+def check_device(name: str) -> None:
+    """Raise ValueError unless a device computes here."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, TypeError) as error:  # unknown; not in this machine; not in this torch
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"The device {name!r:.60} cannot be used ({reason:.120}). Choose another one.") from error
+
+
 def memory_format(device: torch.device) -> torch.memory_format:
     """Return the memory format in which convolutions are fastest: channels last on CPU and CUDA."""
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
@@ -132,22 +141,29 @@ def as_float(x: Tensor) -> Tensor:
 
 def available_memory() -> int:
     """Return the bytes of main memory that this process may still use, within the limits of all its cgroups."""
-    free = psutil.virtual_memory().available
+    return usable_memory()[0]
+
+
+def usable_memory() -> tuple[int, int]:
+    """Return the bytes of main memory that this process may still use, and those that it and others share in all."""
+    free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     for group in _cgroups():
         for limit, usage, cache in LIMITS:
             with suppress(OSError, ValueError):  # no such file, or "max": no limit
-                left = int((group / limit).read_text("utf-8")) - int((group / usage).read_text("utf-8"))
+                most = int((group / limit).read_text("utf-8"))
+                left = most - int((group / usage).read_text("utf-8"))
                 counts = (group / "memory.stat").read_text("utf-8") if (group / "memory.stat").exists() else ""
                 free = min(free, left + sum(map(int, re.findall(rf"^{cache} (\d+)$", counts, re.M))))
-    return max(free, 0)
+                total = min(total, most)
+    return max(free, 0), total
 
 
 def _cgroups() -> set[Path]:
     """Return the folders of this process's cgroup and of those above it, as far as its container shows them."""
     groups = {CGROUP, CGROUP / "memory"}
     with suppress(OSError):  # only Linux has it
-        for line in Path("/proc/self/cgroup").read_text("utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)  # cgroup v2 names no controllers
+        lines = Path("/proc/self/cgroup").read_text("utf-8")
+        for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", lines, re.M):  # cgroup v2 names no controllers
             if not controllers or "memory" in controllers.split(","):
                 group = CGROUP / ("memory" if controllers else "") / path.lstrip("/")
                 groups |= {group, *group.parents}

@@ -23,11 +23,12 @@ def temporary_folder(parent: Path) -> Generator[Path, None, None]:
     OSError of a full disk, since some libraries raise another error.
     """
     place, name = parent / UNFINISHED, f"{_PROCESS}-{uuid.uuid4().hex[:8]}"
-    for left in place.glob("????????-????????") if fcntl else ():
-        if not left.name.startswith(_PROCESS):  # closing a file for the second time would end this process's lock
-            with suppress(OSError), (left / "lock").open("ab") as lock:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its process lives, here or elsewhere
-                shutil.rmtree(left, ignore_errors=True)
+    with suppress(FileNotFoundError):  # another thread or process removes the place while it is listed
+        for left in place.glob("????????-????????") if fcntl else ():
+            if not left.name.startswith(_PROCESS):  # closing a file for the second time would end this process's lock
+                with suppress(OSError), (left / "lock").open("ab") as lock:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its process lives, here or elsewhere
+                    shutil.rmtree(left, ignore_errors=True)
     for attempt in range(99, -1, -1):
         try:
             (place / name).mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def temporary_folder(parent: Path) -> Generator[Path, None, None]:
                 fcntl.lockf(held, fcntl.LOCK_EX)
             (place / name / "lock").stat()
             break
-        except FileNotFoundError:  # another process has removed the place, or the folder before it was locked
+        except (FileNotFoundError, FileExistsError):  # another process removed the place, or the folder before its lock
             if not attempt:
                 raise
     try:
