@@ -27,15 +27,7 @@ from rdlib.training.interruption import kept, step_finished
 from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, checked, warn
 from rdlib.utils.files import check_writable
-from rdlib.utils.hardware import (
-    alone,
-    autocast,
-    float32_mode,
-    has_fused_adam,
-    memory_format,
-    neutral,
-    resolve_precision,
-)
+from rdlib.utils.hardware import autocast, float32_mode, has_fused_adam, held, memory_format, neutral, resolve_precision
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
@@ -109,7 +101,7 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     if file:
         check_writable(file)
-    with alone(model), neutral(model.device):
+    with held(model), neutral(model.device):
         live = LiveFeatures(model, dataset, seed, precision, num_workers)
         model.to(memory_format=memory_format(model.device))
         chunks, first = epoch_chunks(dataset, batch_size, seed, 0), Seeded(dataset, seed)[0].image

@@ -19,7 +19,7 @@ LIMITS = (("memory.max", "memory.current", "inactive_file"), ("memory.high", "me
           ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # cgroup v2, v1; cached files
 CPU_INFO = Path("/proc/cpuinfo")
 _USERS: dict[object, tuple[int, Callable[[], object]]] = {}  # see `in_common`
-_OWNERS: dict[object, int] = {}  # threads, see `alone`
+_OWNERS: dict[object, int] = {}  # threads, see `held`
 _LOCK = RLock()
 IN_USE = ("A model cannot be used in one thread while another one trains it, since its weights and mode change. Use a "
           "copy.deepcopy(model) made before, wait for the other thread, or predict in a callback of fit.")
@@ -90,7 +90,7 @@ def in_common(key: object, change: Callable[[], Callable[[], object]]) -> Genera
     """Run a block with what the threads of this process share, such as a model's mode, changed.
 
     Of several threads with the same `key`, the first one calls `change`, and the last one calls what that returned.
-    Raises RuntimeError if another thread has the key alone, see `alone`.
+    Raises RuntimeError if another thread has the key for itself, see `held`.
     """
     with _LOCK:
         if _OWNERS.get(key, get_ident()) != get_ident():
@@ -109,7 +109,7 @@ def in_common(key: object, change: Callable[[], Callable[[], object]]) -> Genera
 
 
 @contextmanager
-def alone(key: object) -> Generator[None, None, None]:
+def held(key: object) -> Generator[None, None, None]:
     """Run a block while no other thread may use `key` with `in_common`. Raises RuntimeError if it is in use."""
     with _LOCK:
         if key in _USERS or key in _OWNERS:
