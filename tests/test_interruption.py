@@ -17,6 +17,7 @@ import rdlib
 from rdlib import CSVLog, ReverseDistillation, Threshold, evaluate, fit, last_run
 from rdlib.detector import eval_mode
 from rdlib.training import Callback
+from rdlib.training.features import LiveFeatures
 
 FULL = OSError("run.ckpt could not be written: the disk is full. Free some space, or choose a place on another disk.")
 STARTED = "Interrupted: the training step is being finished. Interrupt again to stop at once."
@@ -151,7 +152,23 @@ def test_a_callback_that_raises_it_carries_the_run():
     assert isinstance(error, KeyboardInterrupt) and error.run.step == 2 and str(error).startswith("Training was inter")
 
 
-def test_an_error_after_a_signal_is_the_interruption(tmp_path):
+def test_training_that_diverges_in_the_last_step_is_not_taken_for_an_interruption(monkeypatch):
+    data = images()
+    data.images[5] = torch.nan
+    monkeypatch.setattr(LiveFeatures, "batches", interrupted_first(LiveFeatures.batches))
+    for on_interrupt in ("raise", "return"):
+        error = train(data=data, cache=False, batch_size=6, on_interrupt=on_interrupt)[1]
+        assert isinstance(error, FloatingPointError) and not error.run.interrupted
+
+
+def interrupted_first(batches):
+    def changed(self, schedule):
+        interrupt()
+        yield from batches(self, schedule)
+    return changed
+
+
+def test_an_error_after_a_signal_is_the_interruption():
     """A signal to all processes may end workers, which torch reports as a RuntimeError."""
     def fail():
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")

@@ -114,7 +114,7 @@ def test_images_of_another_size_than_the_region():
     model.set_roi(ROI)
     with pytest.raises(ValueError, match="region of interest has the size .64, 64., the images have .96, 64."):
         fit(model, Images(torch.rand(2, 3, 96, 64)), 1, progress=False)
-    with pytest.raises(ValueError, match="64, 64"):
+    with pytest.raises(ValueError, match="at 64 x 64 pixels"):  # as before that fit
         model.predict(torch.rand(1, 3, 96, 64))
 
 

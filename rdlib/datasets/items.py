@@ -151,19 +151,18 @@ def images_digest(dataset: Any) -> str | None:
     """Compute a fingerprint of all images of a data set, without decoding files or drawing scenes.
 
     Of a data set of another kind, every image is read in epoch 0; twice if it may be augmented. With a `transform`, the
-    first and the last image are read as well, to notice another one.
+    first and the last image are read as well, since it may be another one.
 
     Returns:
         SHA-256 in hexadecimal; None if two reads of an image differ, so that its images cannot be compared.
     """
     items, found, origins = Seeded(dataset, 0), list[str](), _origins(dataset)
-    ends = {id(origin): (i, i) for i, (origin, _) in reversed([*enumerate(origins)])}
-    ends |= {id(origin): (ends[id(origin)][0], i) for i, (origin, _) in enumerate(origins)}
+    last = {id(origin): i for i, (origin, _) in enumerate(origins)}
     bar = tqdm(origins, "fingerprint of images", unit="image", leave=False, delay=3, disable=None)
     for i, (origin, index) in enumerate(bar):
         known = type(origin).__getitem__ is AnomalyDataset.__getitem__
         source = recipe(origin.samples[index]) if known else None
-        if (read := source is None or origin.transform is not None and i in ends[id(origin)]):
+        if (read := source is None or origin.transform is not None and i in (0, last[id(origin)])):
             image = items[i].image
             read = not items.augmented or torch.equal(image, items[i].image)
             if source is None and not read:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -46,8 +47,8 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
     """Run a block that trains. If it does not finish, the model says so, and the error gets the run as `error.run`.
 
     An interruption is raised with words or, with on_interrupt="return", ends the block. A second one is always raised.
-    An error after a signal is the interruption, since the signal may have ended worker processes. If no step has begun,
-    the model's settings and threshold are as before.
+    An error after a signal is the interruption, unless training has diverged, since the signal may have ended worker
+    processes. If no step has begun, the model's settings and threshold are as before.
     """
     config, threshold = replace(run.model.config), run.model.threshold
     run.model.config.unfinished = None
@@ -57,7 +58,8 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
             raise KeyboardInterrupt
     except BaseException as error:
         of_signal = isinstance(error, KeyboardInterrupt)
-        at_once, stopped = of_signal and run.interrupted and error.args, of_signal or run.interrupted
+        at_once = of_signal and run.interrupted and error.args
+        stopped = of_signal or run.interrupted and not isinstance(error, FloatingPointError)
         done = f"after {run.epoch} of {run.epochs} epochs ({run.step} step{'s' * (run.step != 1)})"
         complete = run.epoch >= run.epochs or run.stop
         if not (run.step or run.begun):
@@ -68,12 +70,10 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
         if stopped and on_interrupt == "return" and not at_once:
             return
         if stopped:
-            kept = checkpoint and checkpoint.exists() and not complete
-            more = f" The same call goes on from {checkpoint}." if kept else ""
-            words = f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}"
-            if not of_signal:
-                found = KeyboardInterrupt(words)
-                found.run = run  # type: ignore[attr-defined]
-                raise found from error
-            error.args = (words,)
+            goes_on = checkpoint and checkpoint.exists() and not complete
+            more = f" The same call goes on from {checkpoint}." if goes_on else ""
+            found: Any = error if of_signal else KeyboardInterrupt()
+            found.args = (f"Training was interrupted {done}. rdlib.last_run() returns the run.{more}",)
+            found.run = run
+            raise found from error.__cause__ if of_signal else error
         raise
