@@ -84,7 +84,7 @@ def test_the_key_is_the_configuration(config):
     changed = {"dataset": "mvtec/bottle", "method": "memory", "backbone": "resnet50", "weights": "imagenet",
                "weights_id": "0" * 12, "bottleneck": "oce", "loss": "positional", "train_scales": (1,),
                "schedule": "cosine", "score": "sum", "precision": "bf16", "normalize": False, "n_train": 3, "ema": 0.5,
-               "curve_every": 1, "lr": 0.1, "sigma": 2.0}
+               "curve_every": 1, "lr": 0.1, "sigma": 2.0, "size": 96}
     keys = {config.key}
     for name, value in asdict(config).items():
         other = changed.get(name, value + 1 if isinstance(value, int) else None)

@@ -281,7 +281,8 @@ def model():
 
 
 def test_it_is_saved_with_the_model_and_comes_back(model, tmp_path):
-    model.threshold = from_both(np.arange(30) % 2, np.linspace(0.1, 0.9, 30), recall=0.8)
+    chosen = from_both(np.arange(30) % 2, np.linspace(0.1, 0.9, 30), recall=0.8)
+    model.threshold = replace(chosen, size=(64, 32))  # a model's sides are multiples of 32
     model.save(tmp_path / "model.safetensors")
     loaded = ReverseDistillation.load(tmp_path / "model.safetensors")
     assert loaded.threshold == model.threshold and isinstance(loaded.threshold.size, tuple)

@@ -402,7 +402,7 @@ def test_auto_cache_reads_each_image_once_unless_it_is_augmented():
 
 def test_auto_cache_gives_way_where_memory_is_short(monkeypatch):
     from types import SimpleNamespace
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000, total=10**10))
     assert train(epochs=1)[0].settings["cached"] is False
 
 

@@ -126,14 +126,14 @@ class Report(Shown):
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
-                names, kinds, labels = (file[name] for name in ("names", "defect_types", "labels"))
+                names, kinds, truth = (file[name] for name in ("names", "defect_types", "labels"))
                 has_masks, threshold = file["has_masks"], file["threshold"].item()
                 known = [*zip(names.tolist(), kinds.tolist(), strict=True)]
                 if not (maps.size and maps.ndim == 3 and maps.shape == masks.shape == unknown.shape
-                        and names.shape == kinds.shape == labels.shape == scores.shape == maps.shape[:1]):
+                        and names.shape == kinds.shape == truth.shape == scores.shape == maps.shape[:1]):
                     raise ValueError(f"maps {maps.shape}, scores {scores.shape}, masks {masks.shape}")
-                found = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
-                if found != [*"bbbUU"] or ((kinds != GOOD) != labels).any():
+                dtypes = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
+                if dtypes != [*"bbbUU"] or ((kinds != GOOD) != truth).any():
                     raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
                 as_finite(maps, "maps"), as_finite(scores, "scores"), check_number("fpr_limit", limit.item(), "(0, 1]")
                 check_number("seconds", seconds.item(), "[0, inf)")
@@ -148,7 +148,7 @@ class Report(Shown):
             check_dataset(dataset, labelled_item)
             items = Seeded(dataset, 0, labelled_item)
             labels = (items[index].label for index in range(len(items)))
-            test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, has_masks)
+            test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, outlined)
             found, here = tuple(items[0].image.shape[1:]), [(sample.name, sample.defect) for sample in test.samples]
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "

@@ -30,12 +30,11 @@ def reproduce(args: Namespace) -> int:
     if not args.table:
         print("The tables are:", *(f"  {name:12}{table.title}" for name, table in TABLES.items()), sep="\n")
         return 0
+    if args.table not in TABLES:
+        raise ArgumentTypeError(f"There is no table {args.table}. Choose one of: {', '.join(TABLES)}.")
     args.files, args.root = (dict(map(parse_pair, pairs)) for pairs in (args.weights, args.root))
     args.weights = args.teacher
-    try:
-        results, machine = _load(args), Machine(args.device or str(best_device()), args.files, args.root)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from error
+    results, machine = _load(args), Machine(args.device or str(best_device()), args.files, args.root)
     if not results.points:
         raise ValueError("No row of this table has a teacher, since the embedded teacher is a ResNet-18. Choose "
                          "--teacher imagenet or --backbone resnet18.")

@@ -11,7 +11,7 @@ import torch
 
 from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
-from rdlib.utils.errors import CheckpointError
+from rdlib.utils.errors import CheckpointError, warn
 from rdlib.utils.files import written_atomically
 from rdlib.utils.seal import UNSEALED, check_seal, seal
 from rdlib.weights import check_values, load_strictly
@@ -57,6 +57,9 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.400}). "
                               "Delete it to train from the start.") from error
+    if run.settings["training images"] is None:
+        warn(f"The images are random and do not follow the seed, so they cannot be compared with those of {path}. If "
+             "they are others, use another file name.")
     vars(run).update({name: state[name] for name in KEPT})
     load_optimizer(optimizer, state["optimizer"] | {"param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -111,15 +111,11 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
                     "images": [len(Seeded(dataset, seed)), *first.shape],
                     "training images": images_digest(dataset) if file else None}
         settings = json.loads(json.dumps(settings, default=lambda value: value.tolist()))  # a checkpoint takes no NumPy
-        optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], betas=settings["betas"],
-                                     fused=has_fused_adam(model.device))
+        optimizer = torch.optim.Adam(model.parameters(), lr, betas, fused=has_fused_adam(model.device))
         average = None if ema is None else MovingAverage(model.trainable_modules(), ema)
         run = Run(model, epochs, len(chunks), sum(map(len, chunks)), settings, average=average)
         if file and file.exists():
             read_checkpoint(file, run, optimizer)
-            if run.settings["training images"] is None:
-                warn("The images are random and do not follow the seed, so they cannot be compared with those of "
-                     f"{file}. If they are others, use another file name.")
         with kept(run, file, on_interrupt), ExitStack() as at_end:
             model.set_trained(first.shape[1:], widened(run.settings.get("value_range"), first), white_of(dataset))
             for callback in callbacks:

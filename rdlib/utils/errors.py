@@ -10,7 +10,6 @@ from dataclasses import fields
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
@@ -90,21 +89,21 @@ def plain(number: Any) -> Any:
 
 def check_whole(name: str, number: int, least: int) -> int:
     """Return an integer as `int`. Raise ValueError unless it lies between `least` and the largest seed."""
-    most, number = 2**32 - 1, plain(number)
-    if isinstance(number, bool) or not isinstance(number, Integral) or not least <= number <= most:
+    most, value = 2**32 - 1, plain(number)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}; got {number!r:.60}.")
-    return int(number)
+    return int(value)
 
 
 def check_number(name: str, number: float, interval: str) -> float:
     """Return a real number as `float`. Raise ValueError unless it lies in `interval`, such as "(0, 1]"."""
     least, most = map(float, interval[1:-1].split(","))
     most = min(most, sys.float_info.max)  # larger integers have no float
-    number = plain(number)
-    if (isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most
-            or (interval[0] == "(" and number == least) or (interval[-1] == ")" and number == most)):
+    value = plain(number)
+    if (isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most
+            or (interval[0] == "(" and value == least) or (interval[-1] == ")" and value == most)):
         raise ValueError(f"{name} must be a number in {interval}; got {number!r:.60}.")
-    return float(number)
+    return float(value)
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
