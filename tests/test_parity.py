@@ -66,6 +66,8 @@ def train(model, dtype, steps):
     return torch.tensor(losses, dtype=torch.float64).numpy()
 
 
+@pytest.mark.parametrize("official", ["resnet18", pytest.param("wide_resnet50_2", marks=pytest.mark.slow)],
+                         indirect=True)
 def test_ten_training_losses_in_float64(official):
     model, expected = official
     state = {key: value.clone() for key, value in model.state_dict().items()}

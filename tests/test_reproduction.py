@@ -136,6 +136,7 @@ def test_a_failed_run_says_why_and_the_others_go_on(config, tmp_path):
     assert not store.error_path(bad).exists()
 
 
+@pytest.mark.slow
 def test_order_and_processes_do_not_matter(config, tmp_path):
     configs = [replace(config, seed=seed) for seed in (0, 1)] + [replace(config, method="memory")]
     serial, turned, parallel = (ResultStore(tmp_path / name) for name in ("serial", "turned", "parallel"))

@@ -59,7 +59,8 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.fixture(scope="module", params=STARTED)
+@pytest.fixture(scope="module", params=[
+    each if each == "spawn" else pytest.param(each, marks=pytest.mark.slow) for each in STARTED])
 def printed(request, tmp_path_factory):
     """Run the script on one thread. Return the lines that it prints, its folder, and the time to import torch."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -21,18 +21,19 @@ def last_run() -> Run | None:
 
 
 @contextmanager
-def step_finished(run: Run) -> Generator[None]:
+def step_finished(run: Run, progress: bool) -> Generator[None]:
     """Let the first Ctrl-C or SIGTERM in a block set `run.interrupted`. The second raises KeyboardInterrupt at once.
 
     This holds in the main thread, for signals that Python itself would turn into a KeyboardInterrupt. At the end, the
-    run is ended, see `Run.end`, before the signals act as before.
+    run is ended, see `Run.end`, before the signals act as before. With `progress`, the first one is told.
     """
     def stop(number: int, frame: object) -> None:
         if run.interrupted:
             raise KeyboardInterrupt("within a step")
         run.interrupted = True
         with suppress(Exception):  # standard error may be closed, or in use by the code that was interrupted
-            tqdm.write("Interrupted: the training step is being finished. Interrupt again to stop at once.", sys.stderr)
+            if progress:
+                tqdm.write("Interrupted: the step is being finished. Interrupt again to stop at once.", sys.stderr)
 
     with ExitStack() as at_end:
         for number in (signal.SIGINT, signal.SIGTERM) * (threading.current_thread() is threading.main_thread()):

@@ -175,7 +175,7 @@ def _train(run: Run, source: LiveFeatures | CachedFeatures, dataset: Dataset, op
     """Train up to the last epoch, or until a callback or an interruption stops the run, and write checkpoints."""
     run.model.train()
     done = run.step * run.images_per_epoch // run.steps_per_epoch
-    with (step_finished(run), closing(source.batches(_schedule(run, dataset))) as batches,
+    with (step_finished(run, progress), closing(source.batches(_schedule(run, dataset))) as batches,
           tqdm(total=run.epochs * run.images_per_epoch, initial=done, unit="image", desc="training",
                disable=not progress or None) as bar):
         began = time.perf_counter()
