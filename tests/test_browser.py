@@ -222,7 +222,7 @@ def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
     book.no_error()
 
 
-@pytest.mark.parametrize("where", ["lab", "notebook"])
+@pytest.mark.parametrize("where", ["lab", pytest.param("notebook", marks=pytest.mark.slow)])
 def test_an_explorer_answers_the_mouse(lab, browser, where):
     if where == "notebook":
         pytest.importorskip("notebook", minversion="7", reason="Notebook 7 comes with nbgrader")

@@ -88,6 +88,7 @@ def test_demo_on_a_folder(folder, tmp_path):
     assert "choose_threshold" not in page and "save" not in [cell.id for cell in NOTEBOOK.cells]
 
 
+@pytest.mark.slow
 def test_demo_leaves_a_model_and_says_how_to_score_with_it(folder, tmp_path):
     """On images in good/ and bad/, below a name that a shell would change."""
     images, out = tmp_path / "it's $HOME #1", tmp_path / "o u t"

@@ -269,8 +269,7 @@ def cells(name):
     return {cell["id"]: "".join(cell["source"]) for cell in found if cell["cell_type"] == "code"}
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("layout", "fused"), [(torch.channels_last, True), (torch.contiguous_format, False)])
 def test_the_plain_loop_of_the_notebook_is_fit_on_every_device(layout, fused, monkeypatch):
     """Bit for bit, in the layout and with the Adam of CPU and CUDA, or of MPS."""
     for module in ("utils.hardware", "training.loop", "detector.base"):

@@ -63,8 +63,7 @@ def default_handlers():
 # --- what an interruption does
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("ema", [None, 0.5])
+@pytest.mark.parametrize(("number", "ema"), [(signal.SIGINT, 0.5), (signal.SIGTERM, None)])
 def test_the_step_is_finished_and_the_run_is_kept(tmp_path, monkeypatch, capsys, number, ema):
     """The signal arrives inside the third step's optimizer."""
     whole, expected = (out := train(ema=ema))[0], weights(out[2])
@@ -184,7 +183,7 @@ def test_an_error_after_a_signal_is_the_interruption():
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no groups of processes")
-@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize("waiting", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_signal_to_the_whole_group_finishes_the_step(tmp_path, waiting):
     """It arrives in a callback, or while the main process waits for a batch; the workers go on reading."""
     done = subprocess.run([sys.executable, "-c", GROUP, str(tmp_path / "run.ckpt"), str(waiting)], capture_output=True,

@@ -55,6 +55,7 @@ def run(tmp_path, monkeypatch, capsys):
     return execute
 
 
+@pytest.mark.slow
 def test_forty_good_images_in_a_flat_folder(run, tmp_path):
     folder = tmp_path / "Bob's Prüfteile, neu"
     fill(folder, 40, GREY)
@@ -65,6 +66,7 @@ def test_forty_good_images_in_a_flat_folder(run, tmp_path):
     assert "Held-out good images; outlined" in said and not re.search(r"\d test images", said)
 
 
+@pytest.mark.slow
 def test_forty_good_images_and_defective_ones(run, tmp_path):
     folder = tmp_path / "parts"
     fill(folder / "train/good", 40)

@@ -178,6 +178,7 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
     assert same(store.read(config), execute(config)) and not kept.exists()
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_finished_run(config, tmp_path):
     store = ResultStore(tmp_path)
     configs = [replace(config, seed=seed) for seed in range(4)]
@@ -215,7 +216,7 @@ run_all([replace(config, epochs=epochs) for epochs in (1, 100_000)], ResultStore
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_grid_records_nothing_for_the_interrupted_run(config, tmp_path, jobs):
     """Ctrl-C in a terminal reaches the process and its workers."""
     store, short, endless = ResultStore(tmp_path), replace(config, epochs=1), replace(config, epochs=100_000)

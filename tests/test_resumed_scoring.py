@@ -245,6 +245,7 @@ class Watched(Brightness):
         return torch.from_numpy(maps), torch.zeros(len(images))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     (folder := tmp_path / "in").mkdir()
     Image.new("L", (4, 4)).save(folder / "0000.png")

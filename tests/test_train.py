@@ -301,7 +301,7 @@ def test_nothing_outside_the_region_alarms(images, tmp_path):
 # --- the files
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_the_old_model_and_no_new_one(images, tmp_path, stop):
     (tmp_path / "m.safetensors").write_bytes(b"old")
     process = subprocess.Popen([sys.executable, "-m", "rdlib", "train", str(images), "-o", "m.safetensors",

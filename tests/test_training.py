@@ -100,7 +100,7 @@ def test_fit_draws_nothing_from_the_global_generator():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
+@pytest.mark.parametrize("stop_after", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 8))])
 def test_stopped_after_any_step_and_resumed_is_one_run(tmp_path, stop_after):
     """10 images in batches of 4 are 3 steps an epoch, so these stops lie inside and at the end of epochs."""
     whole, expected = train()
@@ -252,7 +252,7 @@ def test_augmentation_follows_from_seed_and_epoch():
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_run_on_augmented_images_is_one_run_stopped_or_not(tmp_path, num_workers):
     def augmented(**options):
         return train(2, data=Jittered(images().images), num_workers=num_workers, **options)
@@ -586,7 +586,7 @@ def test_the_average_is_that_of_a_plain_loop(schedule):
     assert not equal(result, last)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("stop_after", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_schedule_and_average_are_one_run_stopped_or_not(tmp_path, uninterrupted, stop_after):
     whole, expected = uninterrupted
 

@@ -2,6 +2,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -181,15 +182,18 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
     check_choice("table", table, TABLES)
     check_choice("benchmark", dataset, BENCHMARKS)
     places = [Path(folder)] if folder else [Path(start, "data", "results", "runs") for start in (".", "..")]
-    runs = ResultStore(next((place for place in places if place.is_dir()), places[0])).read_all()
+    points = grid(TABLES[table], BENCHMARKS[dataset], categories, seeds, **changes)
+    store = ResultStore(next((place for place in places if place.is_dir()), places[0]))
+    runs = store.read_all(point.config for point in points)
     without_file = {replace(config, weights_id=None): config for config in reversed(runs)}
 
+    signature = cache(lambda weights: weights_id(weights, (files or {}).get(weights)))
+
     def find(config: RunConfig) -> RunConfig:
-        file = weights_id(config.weights, (files or {}).get(config.weights))
+        file = signature(config.weights)
         config = replace(config, weights_id=file or config.weights_id)
         return config if file or config in runs else without_file.get(config, config)
 
-    points = grid(TABLES[table], BENCHMARKS[dataset], categories, seeds, **changes)
     return Results(TABLES[table], BENCHMARKS[dataset],
                    [point._replace(config=find(point.config)) for point in points], runs)
 

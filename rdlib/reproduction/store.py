@@ -5,6 +5,7 @@ import re
 import subprocess
 import traceback
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import cache, partial
@@ -25,7 +26,7 @@ from rdlib.utils.errors import check_argument, check_choice, check_fields, check
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import float32_mode
 from rdlib.utils.version import __version__
-from rdlib.weights import embedded_teacher
+from rdlib.weights import EMBEDDED_SHA256
 
 RESAMPLES = 200  # of the test images
 KEYS = {"config": dict, "metrics": dict, "per_defect": dict, "scored_by": dict, "bootstrap": dict, "curve": dict,
@@ -120,8 +121,9 @@ def weights_id(weights: str, file: str | Path | None = None) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
-    path = Path(file) if file else embedded_teacher() if weights == "embedded" else None
-    return sha256(path.read_bytes()).hexdigest()[:12] if path else None
+    if file:
+        return sha256(Path(file).read_bytes()).hexdigest()[:12]
+    return EMBEDDED_SHA256[:12] if weights == "embedded" else None  # its file is checked when it is read
 
 
 class ResultStore:
@@ -147,10 +149,15 @@ class ResultStore:
         """Read a run's result; None if it is missing or damaged, so that the run is repeated."""
         return self._read(self.path(config)).get(config)
 
-    def read_all(self) -> dict[RunConfig, dict]:
-        """Read every result in the folder, in the order of names. A warning names each other file, once a process."""
-        paths = sorted(self.folder.glob("*.json"), key=lambda path: path.name)
-        return {config: result for path in paths for config, result in self._read(path).items()}
+    def read_all(self, like: Iterable[RunConfig] | None = None) -> dict[RunConfig, dict]:
+        """Read every result in the folder, or those with data set and seed of a run in `like`, in the order of names.
+
+        A warning names each other file, once a process.
+        """
+        names = None if like is None else {config.key.rpartition("-")[0] for config in like}
+        paths = sorted(path.name for path in self.folder.glob("*.json"))
+        paths = [path for path in paths if names is None or path.rpartition("-")[0] in names]
+        return {config: result for path in paths for config, result in self._read(self.folder / path).items()}
 
     def _read(self, path: Path) -> dict[RunConfig, dict]:
         """Read a result file. Return an empty dict if it is missing, or damaged, which a warning says."""
