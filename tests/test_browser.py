@@ -24,12 +24,14 @@ LAB = {"notebook-extension/tracker": {"windowingMode": "none"},  # every cell is
        "apputils-extension/notification": {"fetchNews": "false"}}  # and nothing pops up in front of them
 ROUTINE = """
 from rdlib import ReverseDistillation, fit, load_dataset
-from rdlib.widgets import defect_explorer
+from rdlib.widgets import defect_explorer, draw_defect
 data = load_dataset("synthetic/gear", size=64, n_train=16)
 model = ReverseDistillation("resnet18", sigma=1)
 run = fit(model, data.train, 2, batch_size=4, progress=False)
 %%
 defect_explorer(model, data)
+%%
+draw_defect(model, data)
 """
 
 
@@ -181,6 +183,29 @@ class Page:
             slider.press("ArrowRight")
 
 
+def paint_and_wipe(book, board, shot, says=""):
+    """Paint a stroke on the board of `draw_defect`, which changes the answer, and wipe it off, which restores it."""
+    board.scroll_into_view_if_needed()
+    box = board.locator(".rdlib-canvas").bounding_box()
+    mouse = book.page.mouse
+
+    def paint():
+        mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.25 * box["height"])
+        mouse.down()
+        mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.3 * box["height"], steps=6)
+        mouse.up()
+
+    answer = board.locator("img.widget-image").nth(1)
+    clean = book.pixels(answer)
+    assert book.changes(answer, paint)
+    board.locator(".rdlib-words").filter(has_text=says).wait_for()
+    book.shoot(shot, board)
+    assert book.changes(answer, board.get_by_role("button", name="wipe off").click)
+    book.page.wait_for_timeout(500)
+    assert book.pixels(answer) == clean
+
+
+@pytest.mark.slow
 def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
     book = Page(browser, lab, "07_anomaly_maps.ipynb")
     book.run_all()
@@ -201,24 +226,7 @@ def test_notebook_07_runs_and_its_explorers_answer(lab, browser):
     words.filter(has_text="missing_hole").wait_for()
     book.shoot("07_defect_explorer", explorer)
 
-    board.scroll_into_view_if_needed()
-    box = board.locator(".rdlib-canvas").bounding_box()
-    mouse = book.page.mouse
-
-    def paint():
-        mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.25 * box["height"])
-        mouse.down()
-        mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.3 * box["height"], steps=6)
-        mouse.up()
-
-    answer = board.locator("img.widget-image").nth(1)
-    clean = book.pixels(answer)
-    assert book.changes(answer, paint)
-    board.locator(".rdlib-words").filter(has_text="called anomalous").wait_for()
-    book.shoot("07_draw_defect", board)
-    assert book.changes(answer, board.get_by_role("button", name="wipe off").click)
-    book.page.wait_for_timeout(500)
-    assert book.pixels(answer) == clean
+    paint_and_wipe(book, board, "07_draw_defect", says="called anomalous")
     book.no_error()
 
 
@@ -236,4 +244,7 @@ def test_an_explorer_answers_the_mouse(lab, browser, where):
     assert book.changes(outlined, lambda: book.drag(explorer.get_by_role("slider").nth(2), -60))
     assert words.inner_text() != said
     book.shoot(f"explorer_{where}", explorer)
+    board = book.cell("draw_defect(model, data)")
+    book.wait_for(board.locator("img.widget-image").first)
+    paint_and_wipe(book, board, f"board_{where}")
     book.no_error()

@@ -169,10 +169,10 @@ def killed_as_soon_as(condition, *arguments):
 
 
 def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
-    config, checkpoints = replace(config, epochs=30), tmp_path / "checkpoints"
+    config, checkpoints = replace(config, epochs=18), tmp_path / "checkpoints"
     store, machine = ResultStore(tmp_path / "runs"), Machine(checkpoints=str(checkpoints))
     kept = checkpoints / f"{config.key}.ckpt"
-    killed_as_soon_as(kept.exists, config.dataset, store.folder, 30, checkpoints)
+    killed_as_soon_as(kept.exists, config.dataset, store.folder, 18, checkpoints)
     assert kept.exists() and not store.read(config)
     assert run_all([config], store, machine, progress=False).done == [config]
     assert same(store.read(config), execute(config)) and not kept.exists()
