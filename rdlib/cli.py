@@ -19,7 +19,7 @@ from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, get_args
 
-from rdlib.utils.errors import CheckpointError, DataError, WeightsError
+from rdlib.utils.errors import CheckpointError, DataError, WeightsError, given_path
 
 EXPECTED = (CheckpointError, WeightsError, ValueError, ImportError, OSError, FloatingPointError)
 
@@ -119,9 +119,9 @@ def _data(folder: str = "", *, good: Sequence[str] = (), defective: Sequence[str
         seed: seed of the choice of images for testing and for the threshold, of the weights, and of the images' order
     """
     from rdlib.datasets import folder_dataset, load_dataset
-    roles: dict[str, Any] = {"good": good, "defective": defective, "masks": masks, "test_good": test_good,
-                             "validation": validation}
-    roles = {role: [Path(place).absolute() for place in places] for role, places in roles.items() if places}
+    given = {"good": good, "defective": defective, "masks": masks, "test_good": test_good, "validation": validation}
+    roles: dict[str, Any] = {role: [given_path(place).absolute() for place in places]
+                             for role, places in given.items() if places}
     if not (sides := re.fullmatch(r"(\d+)(?:x(\d+))?|fit", size)):
         raise ArgumentTypeError(f"--size is N, HxW or fit, such as 256 or 160x416; got {size}.")
     if not folder and "good" not in roles or folder and roles:
@@ -190,8 +190,7 @@ def export(model: Path, out: Path, *, size: int | None = None) -> None:
         size: side in pixels; only for a model that does not know its size
     """
     from rdlib import export_onnx, load
-    difference = export_onnx(load(model), out, size)
-    print(f"{out} agrees with PyTorch to {difference:.1g}. A text file beside it says how to use it.")
+    print(f"{out} agrees with PyTorch to {export_onnx(load(model), out, size):.1g}. Its text file says how to use it.")
 
 
 def data(action: str, archive: Path, *, root: Path | None = None) -> None:
@@ -355,7 +354,8 @@ def _add(commands, command: Callable) -> None:
         needed, option = default is Parameter.empty, parameter.kind is Parameter.KEYWORD_ONLY
         usual = "" if needed or default in ("", (), None, False) else f"; default {default}"
         settings: dict = {"action": "store_true"} if kind is bool else {
-            "type": kind, "metavar": name.upper(), "nargs": "+" if default == () else None if needed or option else "?"}
+            "metavar": name.upper(), "nargs": "+" if default == () else None if needed or option else "?",
+            "type": given_path if kind is Path else kind}
         flags = ["-o"] * (name == "output") + [f"--{name.replace('_', '-')}"] if option else [name]
         parser.add_argument(*flags, **settings, **({"required": needed} if option else {}),
                             default=None if needed else default, help=re.sub(r"\s+", " ", words[name]) + usual)

@@ -75,7 +75,7 @@ def to_rgb(image: Image.Image, background: str = "white") -> list[Image.Image]:
     return list(image.convert("RGB").split())
 
 
-def read_image(path: Path, size: Size, white: White = None) -> tuple[Tensor, Size]:
+def read_image(path: str | Path, size: Size, white: White = None) -> tuple[Tensor, Size]:
     """Read an image and resize it. The whole image is kept, as in the official protocol.
 
     Args:
@@ -91,7 +91,7 @@ def read_image(path: Path, size: Size, white: White = None) -> tuple[Tensor, Siz
     Raises:
         DataError: the file is missing or no readable image; `white` is missing or does not hold its values.
     """
-    image = decoded(path)
+    image = decoded(Path(path))
     own = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
     return to_pixels(image, size, white, str(path)), own
 
@@ -181,6 +181,8 @@ def as_images(images: Images, size: Size | None = None, white: float | None = No
         if len(sizes) != 1:
             raise ValueError(f"A list must hold images of one size, got {sorted(sizes) or 'none'}. Resize them first.")
         return torch.cat([part.to(parts[0].device) for part in parts])
+    if np.ma.is_masked(images):
+        raise ValueError("An image has masked pixels, which cannot be left out. Fill them: image.filled(0).")
     if isinstance(images, Tensor) and (images.is_nested or images.layout != torch.strided or images.is_meta):
         raise ValueError(f"A tensor of images must be dense and have data; got {images.layout} on {images.device}, "
                          f"nested: {images.is_nested}. Convert it, as with images.to_dense().")

@@ -270,7 +270,7 @@ def _official_area(mask: NDArray, scores: NDArray, normal: NDArray, n_thresholds
     pro = np.mean([_share_above(scores[components == i], thresholds) for i in range(1, count + 1)], axis=0)
     kept = fpr < 0.3
     width = fpr[kept].max(initial=0)
-    return _area(fpr[kept] / width, pro[kept]) if width > 0 else None
+    return _area(fpr[kept] / width, pro[kept]) if width > 0 and kept.sum() > 1 else None
 
 
 def _area(x: NDArray, y: NDArray) -> float:

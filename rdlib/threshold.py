@@ -126,7 +126,7 @@ def threshold_from_both(labels: ArrayLike, scores: ArrayLike, maps: ArrayLike, *
     if recall is None:
         lowest, rule = f1_max(bad, scores)[1], "best F1"
     else:
-        lowest = np.sort(scores[bad])[-math.ceil(recall * bad.sum() - 1e-9)]
+        lowest = np.sort(scores[bad])[-max(1, math.ceil(recall * bad.sum() - 1e-9))]
         rule = f"at least {100 * recall:.15g} % of the defective images found"
     below = scores[scores < lowest].max(initial=-np.inf)
     middle = (lowest + below) / 2

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 
 from rdlib import (
     AnomalyDataset,
@@ -35,6 +37,7 @@ from rdlib.cli import main
 from rdlib.course import lesson
 from rdlib.datasets import hold_out
 from rdlib.figures import examples, gallery
+from rdlib.images import as_images, read_image
 from rdlib.metrics import aupro, aupro_per_image, auroc
 from rdlib.reproduction import (
     BENCHMARKS,
@@ -53,6 +56,7 @@ from rdlib.synthetic import render, scene_list
 from rdlib.synthetic.export import export
 from rdlib.threshold import images_needed, rate_bound
 from rdlib.training import MovingAverage, epoch_chunks
+from rdlib.utils.arrays import as_size
 from rdlib.utils.errors import DataError, WeightsError, check_choice, check_number
 
 NO_NUMBERS = [None, "0.5", True, np.bool_(True), math.nan, math.inf, -math.inf, [0.5], np.array([0.5, 0.5]), 10**400]
@@ -319,3 +323,142 @@ def test_whole_numbers_that_floats_cannot_tell_apart_are_refused(kind):
     assert auroc([0, 1], np.array([2**53 - 1, 2**53], kind)) == 1
     with pytest.raises(ValueError, match=f"The scores hold whole numbers beyond {2**53}, which floats cannot tell"):
         auroc([0, 1], np.array([2**53, 2**53 + 1], kind))
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Make a folder of images the current one, so that an empty path would read it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").mkdir()
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "good" / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [
+    ["score", "m.safetensors", "", "out"], ["score", "m.safetensors", "good", ""], ["check", "--good", ""],
+    ["train", "-o", "m.safetensors", "--good", "good", ""], ["train", "good", "-o", ""], ["check", "good", "--page="]])
+def test_an_empty_path_on_the_command_line_is_not_the_current_folder(options, photos, capsys):
+    try:
+        status = main(options)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2 and "This path is empty. Name a file or folder; '.' is" in capsys.readouterr().err
+    assert [path.name for path in photos.iterdir()] == ["good"]
+
+
+def test_an_empty_path_is_refused_but_the_current_folder_is_read(parts, photos, monkeypatch, capsys):
+    for name, call in [("folder", lambda: score_folder(parts["model"], "", "out")),
+                       ("out", lambda: score_folder(parts["model"], "good", "")),
+                       ("PATH in folder:PATH", lambda: load_dataset("folder:")),
+                       ("root", lambda: load_dataset("mvtec/bottle", root="")),
+                       ("checkpoint", lambda: fit(parts["model"], parts["train"], checkpoint=""))]:
+        with pytest.raises(ValueError, match=f"^{name} is an empty path. Name a file or folder; '.' is the current"):
+            call()
+    monkeypatch.chdir("good")
+    assert len(load_dataset("folder:.").train) == 5 and len(folder_dataset(good=".").train) == 4
+    assert main(["check", "--good", "."]) == 0 and "4" in capsys.readouterr().out
+    assert len(score_folder(parts["model"], ".", "../out", progress=False)) == 5
+
+
+def test_a_size_may_be_numpys_number(parts, photos):
+    size = np.int64(64)
+    for one in (size, np.array(64), [size, 64], np.array([64, 64])):
+        assert load_dataset("folder:good", size=one).train.size == folder_dataset(good="good", size=one).train.size
+        assert as_size(one) == load_dataset("folder:good", size=one).train.size == (64, 64)
+    assert len(score_folder(parts["model"], "good", "out", size=size, progress=False)) == 5
+    model = ReverseDistillation("resnet18", "random")
+    model.set_trained(size, (0, 1))
+    assert model.image_size == (64, 64)
+
+
+@pytest.mark.parametrize("size", [True, np.bool_(True), b"  ", "  ", [True, True], (32, True), "32", None])
+def test_a_size_that_is_no_whole_number_is_refused(size, photos):
+    for call in (as_size, lambda size: folder_dataset(good="good", size=size)):
+        with pytest.raises(ValueError, match=r"A size is \(height, width\) or the side of a square in pixels"):
+            call(size)
+
+
+def test_refused_settings_of_training_change_nothing():
+    model = ReverseDistillation("resnet18", "random")
+    model.set_trained(32, (0, 1), 4095)
+    model.threshold = Threshold(score=1, pixel=1, size=(32, 32), rule="made up", good=9, alarms=0)
+    before = repr(model)
+    for size, values, white in [(64, (1, 0), None), (33, (0, 1), None), (64, (0, 1, 2), None), (64, (0, 1), -1)]:
+        with pytest.raises(ValueError, match="value_range|multiples of 32|white"):
+            model.set_trained(size, values, white)
+        assert repr(model) == before and model.threshold
+    model.set_trained(64, (0, 1))
+    assert model.image_size == (64, 64) and model.threshold is None and model.config.white is None
+
+
+@pytest.mark.parametrize("value", [(0.1, 0.2, 0.3), [0.1], 0.5, "ab"])
+def test_a_pair_is_asked_for_as_two_numbers(parts, value):
+    with pytest.raises(ValueError, match="^betas must be 2 numbers; got "):
+        fit(parts["model"], parts["train"], betas=value)
+
+
+def test_masked_pixels_are_refused_in_words(parts):
+    image = np.ma.array(np.zeros((64, 64, 3), np.uint8))
+    assert as_images(image).shape == (1, 3, 64, 64)  # nothing is masked
+    image[0, 0] = np.ma.masked
+    for images in (image, [image], image.astype(np.float32), image.astype(np.uint16)):
+        with pytest.raises(ValueError, match=r"An image has masked pixels, .* Fill them: image.filled\(0\)"):
+            parts["model"].predict(images)
+
+
+def test_an_image_is_read_by_a_path_as_text(photos):
+    assert torch.equal(read_image("good/0.png", (32, 32))[0], read_image(Path("good/0.png"), (32, 32))[0])
+
+
+@pytest.mark.parametrize("change", [
+    {"maps": lambda p: p["maps"][:3]}, {"maps": lambda p: p["maps"][0]}, {"scores": lambda p: p["scores"][:3]},
+    {"masks": lambda p: p["masks"][:, :9]}, {"unknown": lambda p: p["masks"][1:]},
+    {"dataset": lambda p: p["test"].subset([0, 2])}, {"scores": lambda p: p["scores"][:, None]}])
+def test_the_parts_of_a_report_must_belong_together(parts, change):
+    whole = {"dataset": parts["test"], "maps": parts["maps"], "scores": parts["scores"], "masks": parts["masks"],
+             "fpr_limit": 0.3, "seconds": 0.0}
+    assert len(Report(**whole).table()) == 4
+    with pytest.raises(ValueError, match=r"A report of \d images needs maps, masks and unknown \(\d, H, W\)"):
+        Report(**whole | {name: make(parts) for name, make in change.items()})
+
+
+@pytest.mark.parametrize("limit", [0, 1.5, math.nan, "0.3"])
+def test_a_report_needs_a_limit_of_the_fpr(parts, limit):
+    with pytest.raises(ValueError, match=r"fpr_limit must be a number in \(0, 1\]"):
+        Report(parts["test"], parts["maps"], parts["scores"], parts["masks"], limit, 0.0)
+
+
+def fits(images, **options):
+    """Train a model on images, and fill a memory bank from them."""
+    fit(ReverseDistillation("resnet18", "random"), images, 1, **{"progress": False} | options)
+    MemoryBank("resnet18", "random", size=10).fit(images, progress=False)
+
+
+def test_training_on_images_labelled_defective_is_warned_about(parts):
+    train, test = parts["train"], parts["test"]
+    for images, bad, n in [(test, 2, 4), (Subset(test, [0, 2]), 1, 2), (ConcatDataset([train, test]), 2, 8)]:
+        with pytest.warns(UserWarning, match=f"^{bad} of the {n} training images are labelled defective.") as said:
+            fits(images)
+        assert len(said) == 2 and all(warning.filename == __file__ for warning in said)
+        assert str(said[0].message).endswith("train on good images only, such as data.train.")
+    with warnings.catch_warnings(action="error"):
+        fits(train)
+        fits(Subset(test, [0, 1]))
+        fits([item.image for item in train])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_training_images_that_are_not_finite_are_named(value, cache):
+    for bad in ([0], [3], [2, 4]):
+        images = [torch.rand(3, 32, 32) for _ in range(6)]
+        for index in bad:
+            images[index][1, 2, 3] = value
+        words = "|".join(map(str, bad)) if not cache else ", ".join(map(str, bad))
+        message = f"hold NaN or infinity: those at the indices .*({words})[ ,].* Leave"
+        with pytest.raises(ValueError, match=message):
+            fit(ReverseDistillation("resnet18", "random"), images, 1, cache=cache, progress=False)
+        with pytest.raises(ValueError, match=message):
+            MemoryBank("resnet18", "random").fit(images, progress=False)

@@ -267,6 +267,9 @@ def test_per_image_pro_leaves_out_curves_without_width():
     assert aupro_per_image(masks, maps) == expected
     with pytest.raises(ValueError, match="width"):
         aupro_per_image(masks[1:], maps[1:])
+    maps[2] = 0.9925  # between the last two thresholds, 0.99 and 0.995: only the last has an FPR below 0.3
+    maps[2][:2], maps[2, 9, 9] = 1.0, 0.0
+    assert aupro_per_image(masks, maps) == expected
 
 
 def test_an_empty_mask_adds_normal_pixels_but_no_region():

@@ -319,7 +319,7 @@ def test_a_setting_that_is_not_allowed_is_not_taken(name, value, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"size": "64"}, "size must be a tuple; got '64'"), ({"size": [64, 64, 64]}, "got .64, 64, 64"),
+    ({"size": "64"}, "size must be 2 numbers; got '64'"), ({"size": [64, 64, 64]}, "got .64, 64, 64"),
     ({"size": [32, 32]}, "32"), ({"size": [65, 64]}, "multiples of 32, got 65 x 64"),
     ({"size": [0, 64]}, "size must be a whole number from 1 to .* got 0"), ({"size": [10**9, 64]}, "got .1000000000"),
     ({"alarms": 81}, "81 alarms among 80"),

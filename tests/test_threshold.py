@@ -250,6 +250,7 @@ def test_a_recall_is_reached_with_the_fewest_alarms():
     at_80 = from_both(labels, scores, recall=0.8)
     assert (at_80.found, at_80.alarms, at_80.score) == (4, 1, pytest.approx(0.4))
     assert from_both(labels, scores, recall=1.0).found == 5
+    assert from_both(labels, scores, recall=1e-10).found == 1  # not all
     assert "at least 80 %" in str(at_80) and "4 of 5 defective ones are found" in str(at_80)
 
 

@@ -12,7 +12,7 @@ from rdlib.datasets.roles import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample, SceneSample
 from rdlib.images import subfolders
 from rdlib.utils.arrays import as_size
-from rdlib.utils.errors import DataError, check_choice, checked, nearest
+from rdlib.utils.errors import DataError, check_argument, check_choice, checked, nearest
 
 __all__ = ["AnomalyData", "data_root", "load_dataset"]
 
@@ -57,9 +57,10 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     usual = SMALL if family in CLASSES else SIZE
     threshold = THRESHOLDS.get(family) if mask_threshold is None else mask_threshold
     how = Settings(usual if size is None else size, seed, white, threshold, keep_defects)
-    square = as_size(usual if how.size == "fit" else how.size)  # where images are square
+    square = as_size(usual if isinstance(how.size, str) and how.size == "fit" else how.size)  # where images are square
     if name.startswith("folder:"):
-        data = own_folder(Path(name.removeprefix("folder:")).expanduser(), how)
+        place = check_argument("PATH in folder:PATH", name.removeprefix("folder:"), str | Path)
+        data = own_folder(Path(place).expanduser(), how)
     elif family == "synthetic":
         train, test = (
             AnomalyDataset([SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}")

@@ -76,9 +76,9 @@ def as_data(name: str, layout: str, roles: Roles, root: Path, how: Settings,
             f"{root} holds {len(train)} good image{'s' * (len(train) != 1)} of {name}, but it takes "
             f"{'2, to train and to test' if roles.holds_out else '1 to train'}. Add good images.", *loud[:SHOWN]]))
     sizes = sizes_of([sample.path for sample in train])
-    size = fitting_size(sizes) if how.size == "fit" else as_size(how.size)
+    size = fitting_size(sizes) if isinstance(how.size, str) and how.size == "fit" else as_size(how.size)
     good, test = AnomalyDataset(train, size), AnomalyDataset(tested, size, any(sample.mask for sample in tested))
-    quiet += [f"size: {size[0]} x {size[1]} pixels, to fit the images' shape"] * (how.size == "fit")
+    quiet += [f"size: {size[0]} x {size[1]} pixels, to fit the images' shape"] * isinstance(how.size, str)
     if roles.holds_out:
         good, part, words = hold_out(good, max(1, round(SHARE * len(good))), how.seed)
         test.samples = sorted([*part.samples, *tested], key=lambda sample: sample.name.split("/"))

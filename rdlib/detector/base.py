@@ -5,6 +5,7 @@ methods does not depend on them.
 """
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,8 +99,10 @@ class Detector(Shown, Saved):
             value_range: smallest and largest value of the training images.
             white: value of white in their files, if these have more than 8 bits a channel, such as 4095 for 12 bits.
         """
-        self.config.image_size, self.config.value_range = as_size(image_size), value_range
-        self.config.white, self.config.version, self.threshold = white, __version__, None
+        config = replace(self.config, image_size=as_size(image_size), value_range=value_range, white=white,
+                         version=__version__)  # a refused value changes nothing
+        vars(self.config).update(vars(config))
+        self.threshold = None
 
     def set_roi(self, mask: ArrayLike | Tensor | None) -> None:
         """Restrict training and prediction to a region of interest (ROI). The threshold becomes None.

@@ -58,7 +58,8 @@ class Report(Shown):
         unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None: nowhere.
 
     Raises:
-        ValueError: masks have other values than bool, 0 and 1, or 0 and 255.
+        ValueError: masks have other values than bool, 0 and 1, or 0 and 255; the shapes or numbers of images differ; or
+            the limit lies outside (0, 1].
     """
 
     dataset: AnomalyDataset
@@ -73,6 +74,11 @@ class Report(Shown):
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
         self.unknown = np.zeros_like(self.masks) if self.unknown is None else as_truth(self.unknown)
+        self.fpr_limit = check_number("fpr_limit", self.fpr_limit, "(0, 1]")
+        n, shapes = len(self.labels), [each.shape for each in (self.maps, self.masks, self.unknown, self.scores)]
+        if len(shapes[0]) != 3 or shapes != [(n, *shapes[0][1:])] * 3 + [(n,)]:
+            raise ValueError(f"A report of {n} images needs maps, masks and unknown ({n}, H, W) and scores ({n},); got "
+                             f"{', '.join(map(str, shapes))}. Pass those of the same images.")
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows."""
@@ -129,31 +135,27 @@ class Report(Shown):
                 names, kinds, truth = (file[name] for name in ("names", "defect_types", "labels"))
                 has_masks, threshold = file["has_masks"], file["threshold"].item()
                 known = [*zip(names.tolist(), kinds.tolist(), strict=True)]
-                if not (maps.size and maps.ndim == 3 and maps.shape == masks.shape == unknown.shape
-                        and names.shape == kinds.shape == truth.shape == scores.shape == maps.shape[:1]):
-                    raise ValueError(f"maps {maps.shape}, scores {scores.shape}, masks {masks.shape}")
                 dtypes = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
-                if dtypes != [*"bbbUU"] or ((kinds != GOOD) != truth).any():
+                if dtypes != [*"bbbUU"] or not maps.size or truth.ndim != 1 or ((kinds != GOOD) != truth).any():
                     raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
-                as_finite(maps, "maps"), as_finite(scores, "scores"), check_number("fpr_limit", limit.item(), "(0, 1]")
-                check_number("seconds", seconds.item(), "[0, inf)")
-                outlined = has_masks.item()
+                check_number("seconds", seconds.item(), "[0, inf)"), as_finite(maps, "maps"), as_finite(scores, "s")
                 threshold = None if threshold != threshold else check_number("threshold", threshold, "(-inf, inf)")
+                size, outlined = maps.shape[1:], has_masks.item()
+                report = cls(AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined), maps, scores, masks,
+                             limit.item(), seconds.item(), threshold, unknown)
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({error!r}). Check it, or save it again.") from error
-        size = maps.shape[1:]
-        test = AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined)
         if dataset is not None:
             dataset = unpacked(dataset)[0] if isinstance(dataset, DataLoader) else dataset
             check_dataset(dataset, labelled_item)
             items = Seeded(dataset, 0, labelled_item)
             labels = (items[index].label for index in range(len(items)))
-            test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, outlined)
+            report.dataset = test = known_samples(dataset) or AnomalyDataset(items.samples(labels), size, outlined)
             found, here = tuple(items[0].image.shape[1:]), [(sample.name, sample.defect) for sample in test.samples]
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
                                 f"of {found} here; or names, defect types or their order differ.")
-        return cls(test, maps, scores, masks, limit.item(), seconds.item(), threshold, unknown)
+        return report
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""

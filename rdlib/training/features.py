@@ -5,6 +5,7 @@ saves the teacher's share of every training step.
 """
 from collections.abc import Generator, Iterable
 from itertools import tee
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from rdlib.datasets.items import Seeded, augments, check_dataset
+from rdlib.datasets.items import Seeded, augments, check_dataset, known_samples
 from rdlib.datasets.workers import read_batches
 from rdlib.detector import Distillation, Features
+from rdlib.utils.errors import shown, warn
 from rdlib.utils.hardware import autocast, available_memory
 
 MEMORY_SHARE = 0.4  # of the free memory that cache="auto" may take
@@ -53,9 +55,10 @@ class LiveFeatures:
 
         The model is told the size of the images and the range of their values, as far as they have been read.
         """
-        for images in self.images(schedule):
+        schedule, read = tee(schedule)
+        for images, (_, chunk) in zip(self.images(read), schedule, strict=True):
             known = self.model.config
-            self.model.set_trained(images.shape[2:], widened(known.value_range, images), known.white)
+            self.model.set_trained(images.shape[2:], widened(known.value_range, images, chunk), known.white)
             with autocast(self.precision, self.model.device):
                 features = self.model.extract_features(images)
             yield images, features
@@ -107,7 +110,23 @@ def wants_cache(source: LiveFeatures, cache: bool | Literal["auto"]) -> bool:
     return len(images) * sum(f.numel() for f in features) * itemsize < MEMORY_SHARE * available_memory()
 
 
-def widened(known: tuple[float, float] | None, images: Tensor) -> tuple[float, float]:
-    """Widen a range of values, smallest and largest, to those of further images; None is no value so far."""
+def warn_of_defects(dataset: Dataset) -> None:
+    """Warn if images of a training set are labelled defective, as far as its labels are known."""
+    known = known_samples(dataset)
+    if known and (defective := sum(known.labels)):
+        warn(f"{defective} of the {len(known)} training images are labelled defective. A model that is trained on "
+             "defects overlooks them: train on good images only, such as data.train.")
+
+
+def widened(known: tuple[float, float] | None, images: Tensor, indices: Iterable = (0,)) -> tuple[float, float]:
+    """Widen a range of values, smallest and largest, to those of further images; None is no value so far.
+
+    Raises ValueError, with the images' `indices` in the data set, if values are NaN or infinite.
+    """
     low, high = (value.item() for value in images.aminmax())
+    if not isfinite(high - low):
+        batch = images.reshape(-1, *images.shape[-3:])
+        bad = [int(index) for index, image in zip(indices, batch, strict=True) if not image.isfinite().all()]
+        raise ValueError(f"Training images hold NaN or infinity: those at the indices {shown(bad, 5)} of the data set. "
+                         "Leave them out, or mend them.")
     return (min(known[0], low), max(known[1], high)) if known else (low, high)

@@ -22,7 +22,7 @@ from rdlib.datasets.items import Seeded, images_digest, white_of
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkpoint
-from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, widened
+from rdlib.training.features import CachedFeatures, LiveFeatures, wants_cache, warn_of_defects, widened
 from rdlib.training.interruption import kept, step_finished
 from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import check_choice, checked, warn
@@ -97,7 +97,7 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
                                  ("cache", cache, (True, False, "auto")),
                                  ("on_interrupt", on_interrupt, ("raise", "return"))):
         check_choice(name, value, choices)
-    scales, callbacks = _check_model(model, scales, callbacks), tuple(callbacks)
+    scales, callbacks = _check_model(model, dataset, scales, callbacks), tuple(callbacks)
     precision, file = resolve_precision(precision, model.device), Path(checkpoint) if checkpoint else None
     if file:
         check_writable(file)
@@ -129,14 +129,18 @@ def fit(model: "Distillation", dataset: Dataset, epochs: int = 200, *, batch_siz
     return run
 
 
-def _check_model(model: Distillation, scales: Sequence[int], callbacks: Iterable) -> list[int]:
-    """Return the scales of the loss. Warn if the map reads others. Raise ValueError if nothing can be trained so."""
+def _check_model(model: Distillation, dataset: Dataset, scales: Sequence[int], callbacks: Iterable) -> list[int]:
+    """Return the scales of the loss. Warn if the map reads others. Raise ValueError if nothing can be trained so.
+
+    Warn as well of images that are labelled defective.
+    """
     if not isinstance(model, Distillation) or not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError(f"This {type(model).__name__} has no trainable parameters. Fill a MemoryBank with "
                          "model.fit(data.train). Instead of a folded or frozen model, train a new one.")
     if classes := [each.__name__ for each in callbacks if isinstance(each, type)]:
         raise ValueError(f"callbacks must be objects, such as CSVLog(path); got the class {classes[0]}.")
     model.check_layers("trained")
+    warn_of_defects(dataset)
     chosen = checked_scales(scales)
     if scales is not SCALES and chosen != tuple(model.config.scales):  # by default, all scales are trained
         warn(f"The loss sums the scales {chosen}, but the map reads {tuple(model.config.scales)}. Pass the same scales "

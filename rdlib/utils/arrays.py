@@ -8,6 +8,8 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from rdlib.utils.errors import plain
+
 MOST_SIDE = 8192  # in pixels: a size in a file must not ask for all memory
 LARGEST = 2**53  # up to which float64 has all whole numbers
 
@@ -66,8 +68,11 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
 
     Raises ValueError unless they are whole numbers from 1 to `MOST_SIDE`.
     """
-    sides: list = [*size] if isinstance(size, Sequence | np.ndarray) else [size, size]
-    if len(sides) != 2 or not all(isinstance(side, Integral) and 0 < int(side) <= MOST_SIDE for side in sides):
+    size = plain(size)
+    several = isinstance(size, Sequence | np.ndarray) and not isinstance(size, bytes | bytearray | memoryview)
+    sides: list = [*size] if several else [size, size]  # type: ignore[misc]
+    if len(sides) != 2 or not all(isinstance(side, Integral) and not isinstance(side, bool)
+                                  and 0 < int(side) <= MOST_SIDE for side in sides):
         raise ValueError("A size is (height, width) or the side of a square in pixels, whole numbers from 1 to "
                          f"{MOST_SIDE}; got {size!r:.60}.")
     return int(sides[0]), int(sides[1])

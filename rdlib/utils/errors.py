@@ -5,11 +5,13 @@ Every message says what is wrong, in which file or argument, and what to do next
 import re
 import sys
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
@@ -140,13 +142,27 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
         return check_whole(name, value, int(name in ONE_OR_MORE))
     if wanted == [float]:
         return check_number(name, value, INTERVALS.get(name, "(-inf, inf)"))
+    if isinstance(value, str) and not value and Path in wanted and Sequence not in wanted:
+        raise ValueError(f"{name} is an empty path. Name a file or folder; '.' is the current folder.")
     many = [Iterable if kind in (Sequence, tuple) else kind for kind in wanted]
-    fits = isinstance(value, tuple(many)) and not (many == [Iterable] and isinstance(value, str))
-    if fits and many == [Iterable] and (inside := get_args(kinds[0])):
+    inside = get_args(kinds[0]) if many == [Iterable] else ()
+    value = plain(value) if (numbers := {int, float} & {*wanted}) else value
+    odd: Any = bool if numbers else str if many == [Iterable] else ()
+    fits = isinstance(value, tuple(many)) and not isinstance(value, odd)
+    if fits and inside:
         value = value if isinstance(value, Sequence) else list(value)
         entries = [check_argument(name, each, inside[0]) for each in value]
         value = tuple(entries) if types[0] is tuple else value
         fits = types[0] is not tuple or len(value) == len(inside) or Ellipsis in inside
     if not fits:
-        raise ValueError(f"{name} must be a {' or '.join(kind.__name__ for kind in wanted)}; got {value!r:.60}.")
+        kind = "a " + " or ".join(kind.__name__ for kind in wanted)
+        kind = f"{len(inside)} numbers" if types[0] is tuple and inside and Ellipsis not in inside else kind
+        raise ValueError(f"{name} must be {kind}; got {value!r:.60}.")
     return value
+
+
+def given_path(text: str) -> Path:
+    """Return the path that an argument of a command names. Raise ArgumentTypeError if it is empty."""
+    if not text:
+        raise ArgumentTypeError("This path is empty. Name a file or folder; '.' is the current folder.")
+    return Path(text)

@@ -18,7 +18,7 @@ from rdlib.datasets.items import Seeded, check_dataset, white_of
 from rdlib.datasets.workers import read_batches
 from rdlib.detector import Config, Detector, Distillation, DistillationConfig, Features, eval_mode
 from rdlib.encoder import CutResNet
-from rdlib.training.features import widened
+from rdlib.training.features import warn_of_defects, widened
 from rdlib.utils.errors import checked
 from rdlib.utils.hardware import as_float, autocast, neutral
 from rdlib.weights import initialize
@@ -164,6 +164,7 @@ class MemoryBank(Detector):
             WeightsError: layers of the model were changed after it was built, such as by folding BatchNorm.
         """
         self.check_layers("trained")
+        warn_of_defects(dataset)
         generator = torch.Generator().manual_seed(self.config.seed)
         with neutral(self.device):  # reading the images, too, must not depend on the caller's default dtype
             collate, images = check_dataset(dataset), Seeded(dataset, self.config.seed)
@@ -175,7 +176,7 @@ class MemoryBank(Detector):
             kept, first, value_range = [], 0, widened(None, images[0].image)
             for item in tqdm(read_batches(images, batch_size, collate), "memory bank", -(-len(images) // batch_size),
                              unit="batch", disable=not progress or None, leave=False):
-                value_range = widened(value_range, item.image)
+                value_range = widened(value_range, item.image, item.index)
                 flat = self.patches(item.image, precision).permute(0, 2, 3, 1).flatten(0, 2)
                 here = chosen[(chosen >= first) & (chosen < first + len(flat))] - first
                 kept.append(flat[here.to(flat.device)])
