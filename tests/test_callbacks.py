@@ -8,10 +8,11 @@ from test_items import FLOATS, known
 from test_training import Images, equal, images, train
 from torch.utils.data import DataLoader
 
-from rdlib import evaluate
+from rdlib import ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.evaluation import EvaluateEvery
 from rdlib.losses import LOSSES
 from rdlib.training import Callback, CSVLog, EarlyStopping
+from rdlib.utils.errors import CheckpointError
 
 HELD_OUT = FLOATS[:5]
 
@@ -254,3 +255,18 @@ def test_a_plain_object_with_hooks_is_a_callback():
     plain = Plain()
     train(1, Images(FLOATS), callbacks=[plain])
     assert plain.told == ("start",)
+
+
+def test_callbacks_of_other_images_do_not_take_over_a_history(tmp_path):
+    path, other = tmp_path / "run.ckpt", load_dataset("synthetic/gear", size=64).test
+    data = load_dataset("synthetic/weave", size=64, n_train=6)
+    test, held = data.test.subset([0, 1, -1]), data.test.subset([2, 3])
+
+    def run(*callbacks):
+        model = ReverseDistillation("resnet18", weights=None)
+        return fit(model, data.train, 1, batch_size=3, checkpoint=path, callbacks=callbacks, progress=False)
+    run(EvaluateEvery(test, 1), EarlyStopping(held))
+    run(EvaluateEvery(DataLoader(test), 1), EarlyStopping(held))
+    for callbacks in ([EvaluateEvery(other.subset([0, 1, -1]), 1)], [EarlyStopping(data.test.subset([4, 5]))]):
+        with pytest.raises(CheckpointError, match="on other images. Pass the callbacks their earlier data sets"):
+            run(*callbacks)

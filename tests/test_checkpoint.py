@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_training import images
 
+import rdlib
 from rdlib import ForwardStudent, ReverseDistillation, fit
 from rdlib.training import MovingAverage, Run
 from rdlib.training.checkpoint import read_checkpoint
@@ -137,3 +138,29 @@ def test_a_run_on_fewer_scales_resumes_though_parts_of_it_are_not_trained(tmp_pa
     assert len(torch.load(tmp_path / "run.ckpt", weights_only=True)["optimizer"]["state"]) < 60
     run = fit(model, images(4, 32), 2, scales=(3,), checkpoint=tmp_path / "run.ckpt", progress=False)
     assert run.losses[:1] == first.losses and run.epoch == 2
+
+
+def test_a_model_of_another_seed_does_not_take_over_a_checkpoint(tmp_path):
+    path, images = tmp_path / "run.ckpt", list(torch.rand(4, 3, 32, 32))
+    models = [ReverseDistillation("resnet18", weights=None, seed=seed) for seed in (0, 1, 0)]
+    fit(models[0], images, 1, batch_size=4, checkpoint=path, progress=False)
+    with pytest.raises(CheckpointError, match="seed of the weights: 0 there, 1 here"):
+        fit(models[1], images, 1, batch_size=4, checkpoint=path, progress=False)
+    models[0].save(tmp_path / "model.safetensors")
+    for model in (models[2], rdlib.load(tmp_path / "model.safetensors"), models[0]):
+        assert fit(model, images, 2, batch_size=4, checkpoint=path, progress=False).epoch == 2
+
+
+def test_notes_of_callbacks_are_numbers_of_python_in_the_file(tmp_path):
+    def note(run):
+        run.notes["own"] = {"float": np.float32(0.5), 1: [np.int64(3), ("a", None)], "text": '"sha256": "' + "0" * 64}
+    path, images = tmp_path / "run.ckpt", list(torch.rand(4, 3, 32, 32))
+    for epochs in (1, 2):
+        model = ReverseDistillation("resnet18", weights=None)
+        run = fit(model, images, epochs, batch_size=4, checkpoint=path, callbacks=[note], progress=False)
+    assert run.notes["own"]["float"] == 0.5
+    kept = torch.load(path, weights_only=True)["notes"]["own"]
+    assert kept == {"float": 0.5, 1: [3, ("a", None)], "text": '"sha256": "' + "0" * 64}
+    with pytest.raises(TypeError, match="A callback keeps a PosixPath|A callback keeps a WindowsPath"):
+        fit(ReverseDistillation("resnet18", weights=None), images, 1, batch_size=4, checkpoint=tmp_path / "other.ckpt",
+            callbacks=[lambda run: run.notes.update(path=tmp_path)], progress=False)

@@ -183,3 +183,42 @@ def test_images_that_cannot_be_compared_are_said_on_resuming(tmp_path):
         fit(ReverseDistillation("resnet18", weights=None), data, 1, checkpoint=path, progress=False)
     with pytest.warns(UserWarning, match="cannot be compared with those of .*run.ckpt. If they are others"):
         fit(ReverseDistillation("resnet18", weights=None), data, 2, checkpoint=path, progress=False)
+
+
+class Sometimes:
+    """A random change that does not follow the seed, in half of the reads."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng()
+
+    def __call__(self, image):
+        return image + 0.1 * (self.rng.random() < 0.5)
+
+
+def test_a_transform_that_does_not_follow_the_seed_cannot_be_compared(folder):
+    assert {images_digest(files(folder, transform=Sometimes())) for _ in range(6)} == {None}
+
+
+def test_the_settings_of_a_transform_count(folder):
+    from torchvision.transforms import RandomHorizontalFlip
+    found = [images_digest(files(folder, transform=RandomHorizontalFlip(p))) for p in (0.5, 0.3, 0.5)]
+    assert found[0] == found[2] != found[1] and None not in found
+    assert images_digest(files(folder, transform=lambda x: x)) == images_digest(files(folder, transform=lambda x: x))
+
+
+class ByName(dict):
+    """A data set whose indices are names."""
+
+
+def test_indices_of_a_subset_may_be_of_any_kind():
+    given = [torch.rand(3, 32, 32) for _ in range(2)]
+    assert images_digest(Subset(ByName(zip("ab", given, strict=True)), ["b", "a"])) == images_digest(given[::-1])
+
+
+def test_samples_and_size_may_change_after_images_were_read(folder):
+    data = files(folder)
+    before = [data[i].image for i in range(4)]
+    data.samples = data.samples[3:]
+    assert torch.equal(data[0].image, before[3])
+    data.size = (32, 32)
+    assert data[0].image.shape == (3, 32, 32)

@@ -297,3 +297,16 @@ def test_decide_with_every_part(tmp_path):
     maps, scores = bank.predict([*BATCH, good[0]])
     assert torch.allclose(found.maps, maps, atol=1e-3) and torch.allclose(found.scores, scores, atol=1e-3)
     assert found.anomalous.tolist() == (scores >= bank.threshold.score).tolist() and not found.anomalous[2]
+
+
+@pytest.mark.parametrize(("name", "value"), [("sigma", 2.0), ("score", "sum"), ("normalize", False),
+                                             ("scales", (1, 2))])
+def test_a_threshold_of_other_settings_decides_nothing(name, value, tmp_path):
+    model = ReverseDistillation("resnet18", None, sigma=1)
+    scores = np.linspace(0, 1, 20)
+    model.threshold = threshold_from_good(scores, np.ones((20, 64, 64)), rate=0.1)
+    assert len(model.decide(BATCH).anomalous) == len(BATCH)
+    setattr(model.config, name, value)
+    for use in (lambda: model.decide(BATCH), lambda: model.save(tmp_path / "model.safetensors")):
+        with pytest.raises(ValueError, match=f"The model's {name} changed after its threshold was chosen. Choose it"):
+            use()

@@ -411,3 +411,44 @@ def test_interrupted_on_a_full_disk_the_run_is_kept_all_the_same(tmp_path, monke
     with pytest.warns(UserWarning, match="disk is full"):
         error = train(callbacks=[at(3, interrupt)], checkpoint=tmp_path / "run.ckpt")[1]
     assert isinstance(error, KeyboardInterrupt) and error.run.step == 3 and "goes on from" not in str(error)
+
+
+# --- the average, and runs that are not what they seem
+
+
+@pytest.mark.parametrize("again", [3, 5])
+def test_a_resumed_run_that_ends_before_its_first_step_has_the_average_in_place(tmp_path, again):
+    """Finished after 3 epochs, or to go on to 5: the checkpoint's live weights are not left in the model."""
+    path = tmp_path / "run.ckpt"
+    _, _, averaged = train(ema=0.5, checkpoint=path)
+
+    class Fails(Callback):
+        def on_start(self, run):
+            raise ZeroDivisionError
+    _, error, model = train(again, ema=0.5, checkpoint=path, callbacks=[Fails()])
+    assert isinstance(error, ZeroDivisionError) and equal(weights(model), weights(averaged))
+    assert (model.config.unfinished is None) == (again == 3)
+
+
+def test_weights_that_diverge_are_unfinished_though_a_callback_stopped(monkeypatch):
+    def stop(run):
+        run.stop = True
+        next(iter(run.model.parameters())).data.fill_(float("nan"))
+    _, error, model = train(callbacks=[stop])
+    assert isinstance(error, FloatingPointError) and "FloatingPointError" in model.config.unfinished
+
+
+class Ended(Images):
+    """A stream that ends before its time."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) if index < 3 else next(iter(()))
+
+
+@pytest.mark.parametrize("use", [lambda model, data: fit(model, data, 2, cache=False, progress=False),
+                                 lambda model, data: fit(model, data, 2, cache=True, progress=False),
+                                 lambda model, data: evaluate(model, data, progress=False),
+                                 lambda model, data: rdlib.MemoryBank("resnet18", None).fit(data)])
+def test_a_data_set_that_ends_early_is_an_error(use):
+    with pytest.raises(ValueError, match=r"Item \d of the data set raised StopIteration.* needs an image"):
+        use(ReverseDistillation("resnet18", weights=None), Ended(images().images))

@@ -126,6 +126,15 @@ def test_what_is_there_is_not_run_again(config, tmp_path):
     assert run_all([config, other], store, progress=False).done == [config]
 
 
+def test_a_run_of_another_file_of_its_teacher_is_refused(config, tmp_path):
+    file = tmp_path / "teacher.pth"
+    torch.save(build(config, Machine()).teacher.state_dict(), file)
+    for run, machine in ((replace(config, weights_id="0" * 12), Machine()),
+                         (config, Machine(weights={config.weights: str(file)}))):
+        with pytest.raises(ValueError, match=r"The run is of the teacher's file .*, but would get \w{12}"):
+            execute(run, machine)
+
+
 def test_a_failed_run_says_why_and_the_others_go_on(config, tmp_path):
     store, bad = ResultStore(tmp_path), replace(config, dataset="folder:/nowhere")
     outcome = run_all([bad, config], store, progress=False)

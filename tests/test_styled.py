@@ -233,3 +233,29 @@ def test_a_comparison_has_every_row_run_or_not(store):
     assert found["verdict"].tolist() == ["reference", "clearly better", NOT_RUN]
     table = repr(styled(found[["value", "difference", "verdict"]], "A table", ["difference"]))
     assert table.splitlines()[-1].split("  ") == ["third", NOT_RUN, "–", NOT_RUN]
+
+
+def test_a_table_shows_results_of_one_file_of_a_teacher(store):
+    """The one with the most runs, and a warning says so."""
+    wanted = [point.config for point in grid(TABLES["main"], BENCHMARKS["synthetic"], ["weave"], weights="imagenet")]
+    first, *others = sorted(set(wanted), key=lambda config: config.key)
+    file(store, replace(first, weights_id="a" * 12), 0.9)
+    for config in others:
+        file(store, replace(config, weights_id="b" * 12), 0.5)
+    with pytest.warns(UserWarning, match=r"several files of the teacher 'imagenet' are stored: .*Those with b{12} are"):
+        results = load_results("main", "synthetic", ["weave"], folder=store.folder, weights="imagenet")
+    assert {config.weights_id for config in results.configs} == {"b" * 12} and len(results.stored) == len(others)
+
+
+def test_repeated_categories_and_seeds_count_once():
+    points = grid(TABLES["main"], BENCHMARKS["synthetic"], ["weave", "weave", "gear"], [0, 1, 0])
+    assert points == grid(TABLES["main"], BENCHMARKS["synthetic"], ["weave", "gear"], [0, 1])
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"seeds": 0}, "seeds must be"), ({"seed": 2}, "takes no seed= of runs"), ({"folder": 3}, "folder must be"),
+    ({"loss": "nope"}, "no loss 'nope'"), ({"score": "mean"}, "no score 'mean'"), ({"files": ["a"]}, "files must be"),
+    ({"schedule": "x"}, "no schedule 'x'"), ({"bottleneck": "x"}, "no bottleneck 'x'")])
+def test_a_table_of_odd_settings_is_refused(options, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        load_results("readout", "synthetic", **options)

@@ -1,5 +1,7 @@
 """Read the items of any map-style data set as an `Item`, seeded, and refuse other data sets in words."""
 import random
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from rdlib.masks import UNKNOWN
 from rdlib.utils.arrays import as_array, as_truth, digest
 from rdlib.utils.errors import DataError
 
+READS = 8  # of an image, to see whether it changes without following the seed
 CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
             "another map-style one, such as a Subset or list. Its items are images of one size, (3, H, W), float32 "
             "in [0, 1] or uint8, or tuples that begin with one, or objects with .image. To evaluate, they need labels "
@@ -139,8 +142,12 @@ class Seeded(Dataset[Item]):
 
     def __getitem__(self, where: int | tuple[int, int]) -> Item:
         epoch, index = where if isinstance(where, tuple) else (0, where)
-        with _seeded(self.seed, epoch, index) if self.augmented else nullcontext():
-            return self.as_item(self.dataset[index], index)
+        try:
+            with _seeded(self.seed, epoch, index) if self.augmented else nullcontext():
+                return self.as_item(self.dataset[index], index)
+        except StopIteration as error:  # torch would take it as the end of the data
+            raise DataError(f"Item {index} of the data set raised StopIteration, perhaps by next(...) on a stream that "
+                            "has ended. Every index below len(...) needs an image.") from error
 
     def samples(self, labels: Iterable[int]) -> list["ItemSample"]:
         """Return the items as samples, with their labels 0 and 1."""
@@ -150,13 +157,14 @@ class Seeded(Dataset[Item]):
 def images_digest(dataset: Any) -> str | None:
     """Compute a fingerprint of all images of a data set, without decoding files or drawing scenes.
 
-    Of a data set of another kind, every image is read in epoch 0; twice if it may be augmented. With a `transform`, the
-    first and the last image are read as well, since it may be another one.
+    Of a data set of another kind, every image is read in epoch 0; `READS` times if it may be augmented. With a
+    `transform`, its `repr` counts, and the first and the last image are read as well, since it may be another one.
 
     Returns:
-        SHA-256 in hexadecimal; None if two reads of an image differ, so that its images cannot be compared.
+        SHA-256 in hexadecimal; None if the reads of an image differ, so that its images cannot be compared.
     """
-    items, found, origins = Seeded(dataset, 0), list[str](), _origins(dataset)
+    items, found = Seeded(dataset, 0), list[str]()
+    origins = [_origin(dataset, index) for index in range(len(items))]
     last = {id(origin): i for i, (origin, _) in enumerate(origins)}
     bar = tqdm(origins, "fingerprint of images", unit="image", leave=False, delay=3, disable=None)
     for i, (origin, index) in enumerate(bar):
@@ -164,22 +172,25 @@ def images_digest(dataset: Any) -> str | None:
         source = recipe(origin.samples[index]) if known else None
         if (read := source is None or origin.transform is not None and i in (0, last[id(origin)])):
             image = items[i].image
-            read = not items.augmented or torch.equal(image, items[i].image)
-            if source is None and not read:
+            if items.augmented and not all(torch.equal(image, items[i].image) for _ in range(READS - 1)):
                 return None
-        found.append(digest([source, image if read else None,
-                             [*origin.size, origin.transform is not None] if known else None]))
+        found.append(digest([source, image if read else None, [*origin.size, _described(origin)] if known else None]))
     return digest(found)
 
 
-def _origins(dataset: Any) -> list[tuple[Any, int]]:
-    """List the data set and the index that each item comes from, inside torch's `Subset` and `ConcatDataset`."""
-    if type(dataset) is ConcatDataset:
-        return [origin for part in dataset.datasets for origin in _origins(part)]
+def _described(dataset: AnomalyDataset) -> str:
+    """Describe a data set's transform, without addresses in memory."""
+    return re.sub(r" at 0x\w+", "", repr(dataset.transform))
+
+
+def _origin(dataset: Any, index: Any) -> tuple[Any, Any]:
+    """Return the data set and the index that an item comes from, inside torch's `Subset` and `ConcatDataset`."""
     if type(dataset) is Subset:
-        origins = _origins(dataset.dataset)
-        return [origins[index] for index in dataset.indices]
-    return [(dataset, index) for index in range(len(dataset))]
+        return _origin(dataset.dataset, dataset.indices[index])
+    if type(dataset) is ConcatDataset:
+        part = bisect_right(dataset.cumulative_sizes, index % len(dataset))
+        return _origin(dataset.datasets[part], index % len(dataset) - [0, *dataset.cumulative_sizes][part])
+    return dataset, index
 
 
 @contextmanager

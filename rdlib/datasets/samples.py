@@ -176,7 +176,7 @@ class AnomalyDataset(Shown, Dataset[Item]):
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int], has_masks: bool = True,
                  transform: Callable[[Tensor], Tensor] | None = None):
         self.samples, self.size, self.has_masks, self.transform = list(samples), size, has_masks, transform
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kept: dict[int, tuple[Sample, tuple[int, int], Tensor, Tensor]] = {}  # by index
 
     def summary(self) -> dict[str, object]:
         """Return what `repr` shows: numbers of images by type, masks, and size."""
@@ -257,12 +257,14 @@ class AnomalyDataset(Shown, Dataset[Item]):
         return self.__dict__ | {"_kept": {}}  # a worker process, or a copy, gets no decoded images
 
     def __getitem__(self, index: int) -> Item:
-        image, mask = self._kept.get(index) or self.samples[index].load(self.size)
+        sample, kept = self.samples[index], self._kept.get(index)
+        same = kept and kept[0] is sample and kept[1] == self.size  # both may have been changed
+        image, mask = kept[2:] if kept and same else sample.load(self.size)
         if get_worker_info() is None and len(self) * (image.nbytes + mask.nbytes) < KEEP_BELOW_BYTES:
-            self._kept[index] = image, mask
+            self._kept[index] = sample, self.size, image, mask
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float().clone()
         image = self.transform(image) if self.transform else image
-        label = int(self.samples[index].defect != GOOD)
+        label = int(sample.defect != GOOD)
         return Item(image, label, mask == 1, index, (mask == UNKNOWN) | bool(label and not self.has_masks))
 
 

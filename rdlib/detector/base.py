@@ -53,6 +53,7 @@ class Detector(Shown, Saved):
         """
         super().__init__()
         self.config = config
+        self.seed: int | None = seed  # of the initial weights; None: they come from a file
         self.threshold = None  # chosen by the user for this model, see `rdlib.threshold`
         self.teacher = TeacherEncoder(config.backbone, weights, seed=seed)
         config.weights = self.teacher.weights

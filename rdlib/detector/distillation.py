@@ -22,7 +22,7 @@ class Distillation(Detector):
     def signature(self) -> dict:
         """Return the settings in which a training run and its checkpoint must agree, besides the teacher's weights."""
         return {"model": type(self).__name__, "backbone": self.config.backbone, "normalize": self.config.normalize,
-                "roi": None if self.roi is None else digest(self.roi)}
+                "seed of the weights": self.seed, "roi": None if self.roi is None else digest(self.roi)}
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
         """Compute the student's s1, s2, s3, shaped as the teacher's t1, t2, t3.

@@ -97,6 +97,7 @@ class Saved(Scorer, nn.Module):
             config = cls.settings(**about["config"])
             weights, threshold = config.weights, about["threshold"]
             model._build(config, None, 0)
+            model.seed = None
             for name in {*model.resized} & {*state}:
                 setattr(model, name, state[name].float() if state[name].is_floating_point() else state[name])
             load_strictly(model, state, str(path))

@@ -24,11 +24,18 @@ class Scorer:
 
     config = Config()  # of a model that knows nothing about its training
     threshold: Threshold | None
+    _chosen_with: dict[str, object]  # the settings when the threshold was set
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "threshold" and not isinstance(value, Threshold | None):
             raise ValueError(f"A threshold is what threshold_from_good(scores, maps) returns, got {value!r}.")
         super().__setattr__(name, value)
+        if name == "threshold":
+            super().__setattr__("_chosen_with", self._scoring())
+
+    def _scoring(self) -> dict[str, object]:
+        """Return the settings that maps and scores depend on."""
+        return {name: value for name, value in vars(self.config).items() if name not in ("unfinished", "version")}
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -42,9 +49,12 @@ class Scorer:
                  "the same. Train it to the end with fit.")
 
     def check_threshold(self) -> None:
-        """Raise ValueError if the threshold was chosen at another size than the model's, or at one that none has."""
+        """Raise ValueError if the threshold was chosen at another size or with other settings than the model's."""
         if self.threshold:
             agreed_size(self.image_size, checked_sides(self.threshold.size))
+            if changed := [name for name, value in self._scoring().items() if self._chosen_with.get(name) != value]:
+                raise ValueError(f"The model's {', '.join(changed)} changed after its threshold was chosen. Choose it "
+                                 "again, or set model.threshold = None.")
 
     def describe(self) -> dict:
         """Describe the model for a JSON file, with "config" and "threshold"."""
@@ -74,6 +84,7 @@ class Scorer:
                              "trained on: model.threshold = threshold_from_good(scores, maps).")
         maps, scores = self.predict(images, batch_size, precision)
         agreed_size(self.threshold.size, maps.shape[1:])
+        self.check_threshold()
         anomalous = scores.cpu().double() >= self.threshold.score  # in float64, as in tables and in other programs
         return Decision(scores, maps, anomalous.to(scores.device))
 

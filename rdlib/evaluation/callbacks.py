@@ -2,7 +2,7 @@
 import pandas as pd
 from torch.utils.data import DataLoader, Dataset
 
-from rdlib.datasets.items import check_dataset, labelled_item
+from rdlib.datasets.items import check_dataset, labelled_item, unpacked
 from rdlib.evaluation.report import METRICS, evaluate
 from rdlib.training.callbacks import Callback
 from rdlib.training.run import Run
@@ -30,7 +30,8 @@ class EvaluateEvery(Callback):
 
     def on_start(self, run: Run) -> None:
         """Take over the metrics of a resumed run."""
-        self.history = run.kept("metrics")
+        images = unpacked(self.dataset)[0] if isinstance(self.dataset, DataLoader) else self.dataset
+        self.history = run.kept("metrics", images)
 
     def on_epoch(self, run: Run) -> None:
         """Evaluate the model."""

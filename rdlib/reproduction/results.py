@@ -15,7 +15,7 @@ from rdlib.evaluation import bootstrap
 from rdlib.reproduction.runs import MAIN
 from rdlib.reproduction.store import ResultStore, RunConfig, weights_id
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
-from rdlib.utils.errors import check_choice
+from rdlib.utils.errors import check_choice, checked, warn
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO",
            "aupro_per_image": "AUPRO per image (official)"}
@@ -154,13 +154,14 @@ class Results:
                 f"{runs['peak_memory_mb'].max()} MB at most.")
 
 
+@checked
 def load_results(table: str, dataset: str, categories: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
                  *, folder: str | Path | None = None, files: Mapping[str, str] | None = None,
                  **changes: Any) -> Results:
     """Find the stored results of a table.
 
-    A run is found even if the file of its teacher's weights is missing here. Runs with the embedded teacher are found
-    only for the teacher that ships with the kit.
+    Runs are found even if the file of their teacher's weights is missing here, but only those of one file. Runs with
+    the embedded teacher are found only for the teacher that ships with the kit.
 
     Args:
         table: a key of `TABLES`.
@@ -181,21 +182,30 @@ def load_results(table: str, dataset: str, categories: Sequence[str] | None = No
     """
     check_choice("table", table, TABLES)
     check_choice("benchmark", dataset, BENCHMARKS)
+    for name in changes.keys() & {"dataset", "seed"}:
+        raise TypeError(f"load_results takes no {name}= of runs. Choose by dataset, categories and seeds.")
     places = [Path(folder)] if folder else [Path(start, "data", "results", "runs") for start in (".", "..")]
     points = grid(TABLES[table], BENCHMARKS[dataset], categories, seeds, **changes)
     store = ResultStore(next((place for place in places if place.is_dir()), places[0]))
     runs = store.read_all(point.config for point in points)
-    without_file = {replace(config, weights_id=None): config for config in reversed(runs)}
+    wanted = {point.config for point in points}
 
-    signature = cache(lambda weights: weights_id(weights, (files or {}).get(weights)))
-
-    def find(config: RunConfig) -> RunConfig:
-        file = signature(config.weights)
-        config = replace(config, weights_id=file or config.weights_id)
-        return config if file or config in runs else without_file.get(config, config)
+    @cache
+    def signature(weights: str) -> str | None:
+        known = Counter(config.weights_id for config in runs
+                        if config.weights == weights and replace(config, weights_id=None) in wanted)
+        best = max(known, key=lambda file: (known[file], file is None), default=None)
+        if given := weights_id(weights, (files or {}).get(weights)):
+            return given
+        if len(known) > 1:
+            warn(f"Results with several files of the teacher '{weights}' are stored: {', '.join(map(str, known))}. "
+                 f"Those with {best} are shown. Choose others by files= (--weights).")
+        return best
 
     return Results(TABLES[table], BENCHMARKS[dataset],
-                   [point._replace(config=find(point.config)) for point in points], runs)
+                   [point._replace(config=replace(
+                       point.config, weights_id=point.config.weights_id or signature(point.config.weights)))
+                    for point in points], runs)
 
 
 def swings(frame: pd.DataFrame) -> pd.DataFrame:

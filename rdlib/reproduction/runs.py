@@ -29,7 +29,7 @@ from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.callbacks import EvaluateEvery
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance
+from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance, weights_id
 from rdlib.training.loop import fit
 from rdlib.utils.errors import checked
 from rdlib.utils.hardware import check_device, peak_memory_mib
@@ -103,6 +103,10 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         NotFiniteError: anomaly maps or scores are NaN or infinite.
         CheckpointError: the run's checkpoint is damaged or belongs to another run.
     """
+    file = machine.weights.get(config.weights)
+    if (file or config.weights_id) and config.weights_id != (found := weights_id(config.weights, file)):
+        raise ValueError(f"The run is of the teacher's file {config.weights_id}, but would get {found}. Give its file "
+                         "(--weights), set weights_id to that of the file, or use another folder of results.")
     with warnings.catch_warnings(), ExitStack() as at_end:
         warnings.filterwarnings("ignore", "The loss sums the scales")  # an ablation trains other scales on purpose
         at_end.callback(torch.set_num_threads, torch.get_num_threads())
@@ -127,13 +131,13 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
                       progress=False, **options)
             losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
             curve = {str(epoch): metrics for each in callbacks for epoch, metrics in each.history.items()}
-            if checkpoint:
-                checkpoint.unlink(missing_ok=True)
         reports = evaluate_all(model, data.test)
         report = reports[MAIN]
         shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
         resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
                             resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
+        if machine.checkpoints:
+            Path(machine.checkpoints, f"{config.key}.ckpt").unlink(missing_ok=True)
         return {"config": asdict(config), "metrics": report.metrics,
                 "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
                 "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),

@@ -18,10 +18,13 @@ import psutil
 import torch
 import torchvision
 
-from rdlib.anomaly_map import checked_scales
+from rdlib.anomaly_map import SCORES, checked_scales
 from rdlib.detector.config import checked_sides
 from rdlib.encoder import get_backbone
 from rdlib.evaluation.report import METRICS
+from rdlib.losses import LOSSES
+from rdlib.ocbe import BOTTLENECKS
+from rdlib.training.loop import SCHEDULES
 from rdlib.utils.errors import check_argument, check_choice, check_fields, check_number, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import float32_mode
@@ -88,7 +91,9 @@ class RunConfig:
         checked_sides(self.size)
         get_backbone(self.backbone)
         check_choice("method", self.method, ("reverse", "forward", "memory"))
-        check_choice("precision", self.precision, ("float32", "bf16", "auto"))
+        for name, choices in (("precision", ("float32", "bf16", "auto")), ("loss", LOSSES), ("schedule", SCHEDULES),
+                              ("bottleneck", BOTTLENECKS), ("score", SCORES)):
+            check_choice(name, getattr(self, name), choices)
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rdlib.datasets import downloads
 from rdlib.reproduction.runs import MAIN
 from rdlib.reproduction.store import RunConfig
 from rdlib.synthetic import CATEGORIES
-from rdlib.utils.errors import check_choice
+from rdlib.utils.errors import check_choice, checked
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ BENCHMARKS = {family: Benchmark(data["title"], tuple(data.get("categories") or d
               for family, data in _read("benchmarks.toml").items()}
 
 
+@checked
 def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = None,
          seeds: Sequence[int] | None = None, **changes: Any) -> list[GridPoint]:
     """List every run of a table on a benchmark.
@@ -114,6 +115,7 @@ def grid(table: Table, benchmark: Benchmark, categories: Sequence[str] | None = 
         check_choice(f"category of {benchmark.title}", category, known)
     points = [GridPoint(row, category, replace(benchmark.base, **{
                   **changes, **row.change, "dataset": f"{family}/{category}".rstrip("/"), "seed": seed}))
-              for row in table.rows for category in categories or benchmark.categories
-              for seed in seeds or benchmark.seeds]
+              for row in table.rows
+              for category in dict.fromkeys(categories or benchmark.categories)
+              for seed in dict.fromkeys(seeds or benchmark.seeds)]
     return [point for point in points if point.config.weights != "embedded" or point.config.backbone == "resnet18"]

@@ -67,7 +67,7 @@ class EarlyStopping(Callback):
         for index in range(len(items)):
             checked_images(items[index], size, (low, high), tolerance=tolerance)
         self.chunks = torch.arange(len(items)).split(run.settings["batch_size"])
-        self.history = run.kept("held-out loss")
+        self.history = run.kept("held-out loss", dataset)
         self._stop(run)
 
     def on_epoch(self, run: Run) -> None:

@@ -6,12 +6,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rdlib.encoder import fingerprint as fingerprint
 from rdlib.training.run import Run
-from rdlib.utils.errors import CheckpointError, warn
+from rdlib.utils.errors import CheckpointError, plain, warn
 from rdlib.utils.files import written_atomically
 from rdlib.utils.seal import UNSEALED, check_seal, seal
 from rdlib.weights import check_values, load_strictly
@@ -26,11 +27,24 @@ def write_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> 
     Of the teacher, only the fingerprint is saved, among the settings.
     """
     run.settings["value_range"] = run.model.config.value_range
-    state = {name: getattr(run, name) for name in KEPT} | {
-        "networks": _networks(run).state_dict(), "optimizer": optimizer.state_dict(), "sha256": json.dumps(UNSEALED)}
+    state = {"sha256": json.dumps(UNSEALED)} | {name: getattr(run, name) for name in KEPT} | {  # the first is sealed
+        "networks": _networks(run).state_dict(), "optimizer": optimizer.state_dict(), "notes": stored(run.notes)}
     with written_atomically(path) as temporary:
         torch.save(state, temporary)
         seal(temporary)
+
+
+def stored(notes: Any) -> Any:
+    """Convert NumPy's numbers in nested dicts and lists to Python's. Raise TypeError for what no checkpoint holds."""
+    if isinstance(notes, dict):
+        return {stored(key): stored(value) for key, value in notes.items()}
+    if isinstance(notes, list | tuple):
+        return [*map(stored, notes)] if isinstance(notes, list) else tuple(map(stored, notes))
+    notes = plain(notes)
+    if type(notes) in (str, int, float, bool, type(None)) or isinstance(notes, torch.Tensor):
+        return notes
+    raise TypeError(f"A callback keeps a {type(notes).__name__} in run.notes, which a checkpoint cannot hold. Keep "
+                    "numbers, strings, lists and dicts.")
 
 
 def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
@@ -56,7 +70,7 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     except Exception as error:  # errors about damaged files have no common base
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.400}). "
-                              "Delete it to train from the start.") from error
+                              "Choose another name or, if it is a damaged checkpoint, delete it.") from error
     if run.settings["training images"] is None:
         warn(f"The images are random and do not follow the seed, so they cannot be compared with those of {path}. If "
              "they are others, use another file name.")
@@ -68,7 +82,7 @@ def _check_fields(path: Path, state: dict, run: Run) -> None:
     """Raise ValueError if the fields are not those of a run, CheckpointError if they are those of another run."""
     settings, losses, seconds, notes = (state[name] for name in KEPT)
     other = [f"{key}: {settings.get(key)} there, {value} here" for key, value in run.settings.items()
-             if settings.get(key) != value]
+             if settings.get(key) != value and (key, value) != ("seed of the weights", None)]  # of a loaded model
     if other:
         raise CheckpointError(f"{path} belongs to another run ({'; '.join(other)}). "
                               "Use the settings it was made with, or another file name.")

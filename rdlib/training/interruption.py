@@ -54,7 +54,10 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
     config, threshold = replace(run.model.config), run.model.threshold
     run.model.config.unfinished = None
     try:
-        yield
+        try:
+            yield
+        finally:
+            run.end()
         if run.interrupted:
             raise KeyboardInterrupt
     except BaseException as error:
@@ -62,7 +65,7 @@ def kept(run: Run, checkpoint: Path | None, on_interrupt: str) -> Generator[None
         at_once = of_signal and run.interrupted and error.args
         stopped = of_signal or run.interrupted and not isinstance(error, FloatingPointError)
         done = f"after {run.epoch} of {run.epochs} epochs ({run.step} step{'s' * (run.step != 1)})"
-        complete = run.epoch >= run.epochs or run.stop
+        complete = (run.epoch >= run.epochs or run.stop) and not isinstance(error, FloatingPointError)
         if not (run.step or run.begun):
             run.model.config, run.model.threshold = config, threshold
         elif not complete:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rdlib.datasets.items import images_digest
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import checked, warn
+from rdlib.utils.errors import CheckpointError, checked, warn
 from rdlib.utils.hardware import as_float
 
 
@@ -87,10 +88,18 @@ class Run(Shown):
     interrupted: bool = False
     unwritten: list[Path] = field(default_factory=list)
 
-    def kept(self, name: str) -> dict:
-        """Return the notes of a callback. Of several callbacks with one name, each has its own, in their order."""
+    def kept(self, name: str, dataset: Any = None) -> dict:
+        """Return the notes of a callback. Of several callbacks with one name, each has its own, in their order.
+
+        With a checkpoint, raises CheckpointError if the notes were taken on other images than those of `dataset`.
+        """
         self.claimed.append(name)
-        return self.notes.setdefault(f"{name} {self.claimed.count(name)}", {})
+        key = f"{name} {self.claimed.count(name)}"
+        images = images_digest(dataset) if dataset is not None and self.settings["training images"] else None
+        if self.notes.setdefault(f"images of {key}", images) != images:
+            raise CheckpointError(f"The checkpoint has a {name} on other images. Pass the callbacks their earlier data "
+                                  "sets, in the same order, or use another file name.")
+        return self.notes.setdefault(key, {})
 
     @contextmanager
     def writing(self, path: Path) -> Generator[None]:
