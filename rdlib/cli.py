@@ -5,7 +5,7 @@
 Each command is a function below. Its parameters are the command's arguments, and its docstring is the command's help.
 It imports what it needs when it runs, so `rdlib --help` is quick.
 """
-import io
+import errno
 import os
 import re
 import shlex
@@ -164,14 +164,9 @@ def score(model: Path, folder: Path, out: Path, *, size: int | None = None, batc
         quiet: show no progress bar
     """
     from rdlib.deploy.scoring import NOT_FINITE, in_words, load_scorer, score_folder
-    from rdlib.deploy.table import read_table
     scorer = load_scorer(model)
-    try:
-        table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
-                             num_workers=num_workers, resume=resume, progress=not quiet)
-    except KeyboardInterrupt:
-        rows = len(read_table(out / "scores.csv"))
-        raise KeyboardInterrupt(f"{out / 'scores.csv'} has {rows} rows. Go on with --resume.") from None
+    table = score_folder(scorer, folder, out, size=size, overlays=overlays, batch_size=batch_size,
+                         num_workers=num_workers, resume=resume, progress=not quiet)
     print(in_words(table, scorer.threshold, out))
     return int((table["error"] == NOT_FINITE).any())
 
@@ -305,8 +300,11 @@ def main(arguments: list[str] | None = None) -> int:
     It is 0, 1 if the command failed, 2 for wrong arguments, 130 for Ctrl-C or SIGTERM, and 141 if the reader of its
     output has ended, such as `head`.
     """
+    if not os.environ.get("HOME", "~").strip():
+        del os.environ["HOME"]  # else "" is the home folder
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # None if closed, and progress bars would fail
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may be no UTF-8, and is printed unchanged; lines come at once
+        if hasattr(stream, "reconfigure"):  # a path may be no UTF-8, and is printed unchanged; lines come at once
             stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace",
                                line_buffering=True)
     parser = ArgumentParser("rdlib", description="Anomaly detection by reverse distillation.")
@@ -323,7 +321,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 141  # as in a shell
     except EXPECTED as error:
-        print(error, file=sys.stderr)
+        full = "The output could not be written: the disk is full. Free some space, or write it to another disk."
+        print(full if error.args[:1] in ((errno.ENOSPC,), (errno.EDQUOT,)) else error, file=sys.stderr)
         return 1
     except ArgumentTypeError as error:
         return fail(str(error))

@@ -113,8 +113,7 @@ def build_bottleneck(name: str, backbone: str) -> nn.Module:
     Raises:
         ValueError: unknown backbone.
     """
-    networks = {"mff_oce": OneClassBottleneckEmbedding, "oce": SingleScaleEmbedding}
-    return networks.get(name, FrozenEmbedding)(backbone)
+    return {"mff_oce": OneClassBottleneckEmbedding, "oce": SingleScaleEmbedding}.get(name, FrozenEmbedding)(backbone)
 
 
 def load_layer4(bottleneck: FrozenEmbedding, backbone: str, weights: str | Path | None) -> None:

@@ -155,7 +155,19 @@ def test_a_reader_that_ends_early_gets_no_traceback(arguments, reader, expected)
 def test_an_output_on_a_full_disk_is_said_in_a_line():
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([sys.executable, "-m", "rdlib", "doctor"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and done.stderr == "[Errno 28] No space left on device\n"
+    assert done.returncode == 1 and done.stderr == (
+        "The output could not be written: the disk is full. Free some space, or write it to another disk.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+def test_progress_needs_no_open_stream():
+    """As for a program without a console; a bar would write to None."""
+    code = ("from rdlib import cli\nfrom rdlib.deploy import doctor\nfrom tqdm import tqdm\ndef shows():\n"
+            "    return [str(n) for n in tqdm(range(3), disable=None)]\n"
+            "doctor.report_lines = shows\nraise SystemExit(cli.main(['doctor']))")
+    done = subprocess.run(["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(Path(rdlib.__file__).parents[1])})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n1\n2\n", "")
 
 
 def lines_of_doctor(monkeypatch):
@@ -177,6 +189,10 @@ def test_doctor_knows_environments_of_conda(made, base, begins, tmp_path, monkey
 def test_doctor_says_where_data_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "new/folder"))
     assert lines_of_doctor(monkeypatch)["data"].startswith("ok") and not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "file"))
+    assert lines_of_doctor(monkeypatch)["data"].endswith("you cannot write there; set RDLIB_DATA")
+    monkeypatch.setenv("RDLIB_DATA", str(tmp_path / "new/folder"))
     monkeypatch.setattr("os.access", lambda folder, mode: False)
     assert lines_of_doctor(monkeypatch)["data"].endswith("you cannot write there; set RDLIB_DATA")
 
@@ -205,6 +221,17 @@ def test_variables_without_a_value_count_as_unset(blank, tmp_path, monkeypatch):
         for name, value in (("TORCH_HOME", torch_home), ("XDG_CACHE_HOME", cache)):
             monkeypatch.setenv(name, str(tmp_path / value) if value else blank)
         assert hub_path("https://a.org/b.pth") == tmp_path / folder / "hub/checkpoints/b.pth"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows finds the home folder without HOME")
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_home_is_that_of_the_user(blank, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "is_reachable", lambda server: True)
+    monkeypatch.delenv("RDLIB_DATA", raising=False)
+    monkeypatch.delenv("HOME")
+    expected = f"downloads go to {Path.home() / '.cache/rdlib'} ("
+    monkeypatch.setenv("HOME", blank)
+    assert cli.main(["doctor"]) == 0 and expected in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("options", "words"), [

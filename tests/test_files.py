@@ -240,6 +240,35 @@ def test_places_that_cannot_be_written_are_named_with_the_reason(tmp_path):
         check_writable(tmp_path / "new", "Set RDLIB_DATA.")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes, and makes links only for administrators")
+def test_a_link_stays_and_what_is_no_file_is_neither_replaced_nor_waited_for(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/a.txt").write_text("old")
+    for name, target in (("a.txt", "far/a.txt"), ("new.txt", "far/new.txt"), ("folder", "far/folder")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    (tmp_path / "far/folder").mkdir()
+    for name in ("a.txt", "new.txt"):
+        check_writable(tmp_path / name)
+        with written_atomically(tmp_path / name) as temporary:
+            temporary.write_text(name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / "far" / name).read_text() == name
+    with folder_written_atomically(tmp_path / "folder") as folder:
+        (folder / "inner.txt").touch()
+    assert (tmp_path / "folder").is_symlink() and (tmp_path / "far/folder/inner.txt").exists()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "linked").symlink_to(tmp_path / "pipe")
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("pipe", "linked", "round"):
+        words = f"{name} {{}} be written: It is neither a file nor a folder. Choose another name or place."
+        with pytest.raises(OSError, match=words.format("cannot")):
+            check_writable(tmp_path / name)
+        for write in (written_atomically, folder_written_atomically):
+            with pytest.raises(OSError, match=words.format("could not")), write(tmp_path / name):
+                pytest.fail("nothing is made that cannot be kept")
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "pipe").is_fifo()
+
+
 def test_a_read_only_disk_is_said_before_the_work(small_disk, capsys, monkeypatch):
     (small_disk / "data").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)

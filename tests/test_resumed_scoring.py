@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +19,7 @@ from PIL import Image
 from test_scoring import THRESHOLD, Brightness, drawn, picture
 
 from rdlib import ReverseDistillation
+from rdlib.deploy import scoring
 from rdlib.deploy.scoring import score_folder
 from rdlib.deploy.table import COLUMNS
 
@@ -90,6 +92,38 @@ def test_a_killed_process_or_a_full_disk_keeps_the_rows(folder, tmp_path, how):
     assert done.returncode == (-9 if how == "killed" else 1), done
     assert ("scores.csv could not be written: File too large. Choose another" in done.stderr) == (how == "full"), done
     assert rows(out) == NAMES[:6]
+    assert_as_without_a_stop(folder, out, overlays="none")
+
+
+def test_two_runs_do_not_write_into_one_folder(folder, tmp_path):
+    out = tmp_path / "out"
+
+    class Second(Brightness):
+        def predict(self, images):
+            for resume in (False, True):
+                with pytest.raises(OSError, match="^Another scoring writes to .*out. Wait until it ends, or choose an"):
+                    score(folder, out, resume=resume)
+            return super().predict(images)
+
+    assert list(score(folder, out, Second(), batch_size=3).file) == NAMES == rows(out)
+    assert sorted(os.listdir(out)) == ["overlays", "run.json", "scores.csv"]
+    (out / ".scoring.lock").touch()  # as a killed process leaves it
+    assert len(score(folder, out, resume=True)) == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_worker_is_said_in_words(folder, tmp_path, monkeypatch):
+    read, main = scoring.read_image, os.getpid()
+
+    def killed(path, *options):
+        if path.name == "06.png" and os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(path, *options)
+
+    monkeypatch.setattr(scoring, "read_image", killed)
+    with pytest.raises(OSError, match=r"^DataLoader worker .*\S \S+scores.csv has \d rows. Go on with --resume.$"):
+        score(folder, out := tmp_path / "out", batch_size=1, num_workers=1, overlays="none")
+    monkeypatch.setattr(scoring, "read_image", read)
     assert_as_without_a_stop(folder, out, overlays="none")
 
 

@@ -39,7 +39,7 @@ def report_lines() -> list[str]:
         ("memory", f"{free / 2**30:.0f} of {memory / 2**30:.0f} GiB free", free > 4 * 2**30,
          "close other programs, or use cache=False and a small batch_size"),
         ("disk", f"{disk / 2**30:.0f} GiB free here", disk > 2 * 2**30, "free at least 2 GiB"),
-        ("data", downloads, root != Path() and os.access(existing, os.W_OK),
+        ("data", downloads, root != Path() and existing.is_dir() and os.access(existing, os.W_OK),
          "you cannot write there; set RDLIB_DATA"),
         ("MVTec AD", f"{categories} categories in {mvtec}", categories,
          "see data/README.md; the synthetic categories need no download"),

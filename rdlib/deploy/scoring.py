@@ -20,7 +20,7 @@ from rdlib.datasets.leftover import is_unread, walk
 from rdlib.datasets.workers import read_batches
 from rdlib.deploy.drift import drift_warnings
 from rdlib.deploy.export import OnnxDetector
-from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, overlay_name, remove_outdated
+from rdlib.deploy.table import COLUMNS, SHOWN, begin, cell, finished, listed_name, opened, overlay_name, remove_outdated
 from rdlib.detector import Scorer
 from rdlib.images import EXTENSIONS, as_images, images_below, read_image
 from rdlib.threshold import Threshold, agreed_size
@@ -77,21 +77,22 @@ def score_folder(model: Scorer, folder: str | Path, out: str | Path, *, size: in
     names = {listed_name(path, folder): path for path in images}
     model.warn_if_unfinished("used")
     run = model.describe() | {"size": size, "folder": str(folder.resolve())}
-    done = begin(out, run, names, resume)
-    files = [path for name, path in names.items() if name not in done]
-    scored = _scored(model, files, size, batch_size, num_workers)
-    with (explained(place := out / "scores.csv", "could not be written"),
-          place.open("a", 1, "utf-8", newline="") as file):  # buffering of 1 writes each line at once
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
-            listed = listed_name(path, folder)
-            if values is not None and DRAWN[overlays](row.get("anomalous")):
-                drawn = overlay_name(path.relative_to(folder).as_posix(), listed)
-                _draw(path, out / "overlays" / drawn, row, values, model)
-            writer.writerow(row | {"file": listed, "error": cell(" ".join(row["error"].split()))})
-    table = finished(out)
-    wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
-    notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
+    with opened(out):
+        done = begin(out, run, names, resume)
+        files = [path for name, path in names.items() if name not in done]
+        scored = _scored(model, files, size, batch_size, num_workers)
+        with (explained(place := out / "scores.csv", "could not be written"),
+              place.open("a", 1, "utf-8", newline="") as file):  # buffering of 1 writes each line at once
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            for path, row, values in tqdm(scored, "scoring", len(files), unit="image", disable=not progress or None):
+                listed = listed_name(path, folder)
+                if values is not None and DRAWN[overlays](row.get("anomalous")):
+                    drawn = overlay_name(path.relative_to(folder).as_posix(), listed)
+                    _draw(path, out / "overlays" / drawn, row, values, model)
+                writer.writerow(row | {"file": listed, "error": cell(" ".join(row["error"].split()))})
+        table = finished(out)
+        wanted = table["file"][(table["error"] == "") & DRAWN[overlays](table["anomalous"])]
+        notes = not_scored(folder, out, images) + remove_outdated(out, {*wanted}, done) + doubts(table, model.threshold)
     if notes:
         warnings.warn("\n".join(notes), stacklevel=3)
     table.attrs["notes"] = notes

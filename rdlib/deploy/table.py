@@ -6,16 +6,18 @@ table is complete, it also has the names of earlier rows that are no longer in t
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from rdlib.utils.errors import check_number, shown
-from rdlib.utils.files import written_atomically
+from rdlib.utils.files import explained, written_atomically
 
 TYPES = {"file": str, "score": float, **dict.fromkeys(("anomalous", "row", "column", "height", "width"), "Int64"),
          "error": str}
@@ -44,6 +46,32 @@ def overlay_name(name: str, listed: str) -> str:
     last = listed.rpartition("/")[2]
     short = re.sub(r"\W", "", last, flags=re.ASCII)[:40] + "-" + sha256(last.encode()).hexdigest()[:32]
     return f"{name if len(last.encode()) <= LONGEST else name[:name.rfind('/') + 1] + short}.png"
+
+
+@contextmanager
+def opened(out: Path) -> Generator[None, None, None]:
+    """Keep other runs out of a folder, which is created. What stops this run is raised again with how to go on.
+
+    Raises OSError if another run writes there, and ChildProcessError if a process that reads images was killed.
+    """
+    lock, table = FileLock(out / ".scoring.lock", timeout=0), out / "scores.csv"  # a killed process keeps no lock
+    try:
+        with explained(table, "could not be written"):
+            out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+    except Timeout:
+        raise OSError(f"Another scoring writes to {out}. Wait until it ends, or choose another folder.") from None
+    try:
+        yield
+    except (KeyboardInterrupt, RuntimeError) as stop:
+        if not (interrupted := isinstance(stop, KeyboardInterrupt)) and "DataLoader worker" not in str(stop):
+            raise
+        words = f"{str(stop).strip()} {table} has {len(read_table(table))} rows. Go on with --resume."
+        raise (KeyboardInterrupt if interrupted else ChildProcessError)(words.strip()) from None
+    finally:
+        with suppress(OSError):  # on Windows, it is still open
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 def begin(out: Path, run: dict, paths: dict[str, Path], resume: bool) -> set[str]:
@@ -121,7 +149,7 @@ def odd_rows(table: pd.DataFrame) -> list[str]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table without a torn last line. It has no columns if the file is missing or no such table."""
-    content = path.read_bytes() if path.exists() else b""
+    content = path.read_bytes() if path.is_file() else b""
     try:
         return pd.read_csv(BytesIO(content[:content.rfind(b"\n") + 1]), dtype=TYPES, keep_default_na=False,
                            na_values=dict.fromkeys(COLUMNS[1:-1], ""))

@@ -84,8 +84,7 @@ def inside(distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
 
     The edge is soft over `softness` image sides, and over at least 1.5 pixels.
     """
-    width = max(softness, 1.5 / distance.shape[-1])
-    return np.clip(0.5 - distance * (1 / width), 0, 1)
+    return np.clip(0.5 - distance * (1 / max(softness, 1.5 / distance.shape[-1])), 0, 1)
 
 
 def bell(x: np.ndarray) -> np.ndarray:

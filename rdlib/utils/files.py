@@ -21,7 +21,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from rdlib.utils.errors import DataError
-from rdlib.utils.temporary import temporary_folder
+from rdlib.utils.temporary import behind_links, temporary_folder
 
 SCHEMES = ("https",)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -54,24 +54,26 @@ def shipped(folder: str, name: str) -> Path:
 def written_atomically(path: str | Path) -> Generator[Path, None, None]:
     """Yield a temporary path on the disk of `path`, and rename it to `path` if the block succeeds.
 
-    If the block fails or the process is killed, `path` is unchanged. Missing folders are created. What killed processes
-    left in the folder is removed, see `temporary_folder`. Raises OSError in words if the file cannot be written.
+    If the block fails or the process is killed, `path` is unchanged. A link stays, and what it leads to is replaced.
+    Missing folders are created. What killed processes left in the folder is removed, see `temporary_folder`. Raises
+    OSError in words if the file cannot be written.
     """
     path = Path(path)
-    with explained(path, "could not be written"), temporary_folder(path.parent) as folder:
+    with explained(path, "could not be written"), temporary_folder((target := behind_links(path)).parent) as folder:
         temporary = folder / f"new{path.suffix[:20] or '.part'}"  # torch: never without; short, as names have a limit
         yield temporary
-        for file in [temporary, *temporary.rglob("*")]:
-            if file.is_file():
-                with file.open("r+b" if os.name == "nt" else "rb") as opened:
-                    os.fsync(opened.fileno())  # else a power cut after the rename leaves an empty file
-        os.replace(temporary, path)
+        for file in filter(Path.is_file, [temporary, *temporary.rglob("*")]):
+            with file.open("r+b" if os.name == "nt" else "rb") as opened:
+                os.fsync(opened.fileno())  # else a power cut after the rename leaves an empty file
+        if temporary.is_dir() and target.is_dir():
+            target.rmdir()  # on Windows, rename does not replace an empty folder
+        os.replace(temporary, target)
 
 
 def check_writable(path: Path, advice: str = "Choose another name or place.") -> None:
     """Try to write where a file is to lie, or else in a folder above. Raises OSError, with `advice`, if that fails."""
-    above = next((place for place in path.absolute().parents if place.exists()), path.parent)
-    with explained(path, "cannot be written", advice), temporary_folder(above) as folder:
+    with (explained(path, "cannot be written", advice),
+          temporary_folder([*filter(Path.exists, behind_links(path).absolute().parents), path.parent][0]) as folder):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         (folder / "new").write_bytes(bytes(4096))
@@ -107,8 +109,6 @@ def folder_written_atomically(folder: Path) -> Generator[Path, None, None]:
     with written_atomically(folder) as temporary:
         temporary.mkdir()
         yield temporary
-        if folder.exists():
-            folder.rmdir()  # on Windows, rename does not replace an empty folder
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 """Keep unfinished files in hidden folders that a lock marks as in use, and remove those that killed processes left."""
+import errno
 import os
 import shutil
 import uuid
@@ -13,6 +14,14 @@ fcntl: Any = import_module("fcntl") if os.name == "posix" else None  # Windows h
 UNFINISHED = f".rdlib-unfinished-{os.getuid() if fcntl else 0}"
 PROBE = 1 << 20  # bytes that fit on no full disk
 _PROCESS = uuid.uuid4().hex[:8]  # no process number: other hosts and restarted containers use the same ones
+
+
+def behind_links(path: Path) -> Path:
+    """Return where `path` leads to. Raises OSError if a device, a pipe or a link to itself lies there."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if os.path.lexists(target) and not target.is_file() and not target.is_dir():
+        raise OSError(errno.EINVAL, "It is neither a file nor a folder")
+    return target
 
 
 @contextmanager
