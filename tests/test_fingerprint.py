@@ -11,7 +11,7 @@ from test_training import Images, Jittered, images
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from rdlib import ReverseDistillation, fit
-from rdlib.datasets.items import images_digest
+from rdlib.datasets.fingerprint import images_digest
 from rdlib.datasets.samples import END_BYTES, AnomalyDataset, ArraySample, FileSample, SceneSample
 from rdlib.synthetic import Scene
 from rdlib.utils.errors import DataError

@@ -1,7 +1,5 @@
 """Read the items of any map-style data set as an `Item`, seeded, and refuse other data sets in words."""
 import random
-import re
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,15 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
-from tqdm.auto import tqdm
 
-from rdlib.datasets.samples import GOOD, AnomalyDataset, Item, recipe
+from rdlib.datasets.samples import GOOD, AnomalyDataset, Item
 from rdlib.images import as_images
 from rdlib.masks import UNKNOWN
-from rdlib.utils.arrays import as_array, as_truth, digest
+from rdlib.utils.arrays import as_array, as_truth
 from rdlib.utils.errors import DataError
 
-READS = 8  # of an image, to see whether it changes without following the seed
 CONTRACT = ('A data set is an AnomalyDataset, as of load_dataset("folder:PATH") or folder_dataset(good=...), or '
             "another map-style one, such as a Subset or list. Its items are images of one size, (3, H, W), float32 "
             "in [0, 1] or uint8, or tuples that begin with one, or objects with .image. To evaluate, they need labels "
@@ -152,45 +148,6 @@ class Seeded(Dataset[Item]):
     def samples(self, labels: Iterable[int]) -> list["ItemSample"]:
         """Return the items as samples, with their labels 0 and 1."""
         return [ItemSample(f"item {i}", "anomalous" if label else GOOD, i, self) for i, label in enumerate(labels)]
-
-
-def images_digest(dataset: Any) -> str | None:
-    """Compute a fingerprint of all images of a data set, without decoding files or drawing scenes.
-
-    Of a data set of another kind, every image is read in epoch 0; `READS` times if it may be augmented. With a
-    `transform`, its `repr` counts, and the first and the last image are read as well, since it may be another one.
-
-    Returns:
-        SHA-256 in hexadecimal; None if the reads of an image differ, so that its images cannot be compared.
-    """
-    items, found = Seeded(dataset, 0), list[str]()
-    origins = [_origin(dataset, index) for index in range(len(items))]
-    last = {id(origin): i for i, (origin, _) in enumerate(origins)}
-    bar = tqdm(origins, "fingerprint of images", unit="image", leave=False, delay=3, disable=None)
-    for i, (origin, index) in enumerate(bar):
-        known = type(origin).__getitem__ is AnomalyDataset.__getitem__
-        source = recipe(origin.samples[index]) if known else None
-        if (read := source is None or origin.transform is not None and i in (0, last[id(origin)])):
-            image = items[i].image
-            if items.augmented and not all(torch.equal(image, items[i].image) for _ in range(READS - 1)):
-                return None
-        found.append(digest([source, image if read else None, [*origin.size, _described(origin)] if known else None]))
-    return digest(found)
-
-
-def _described(dataset: AnomalyDataset) -> str:
-    """Describe a data set's transform, without addresses in memory."""
-    return re.sub(r" at 0x\w+", "", repr(dataset.transform))
-
-
-def _origin(dataset: Any, index: Any) -> tuple[Any, Any]:
-    """Return the data set and the index that an item comes from, inside torch's `Subset` and `ConcatDataset`."""
-    if type(dataset) is Subset:
-        return _origin(dataset.dataset, dataset.indices[index])
-    if type(dataset) is ConcatDataset:
-        part = bisect_right(dataset.cumulative_sizes, index % len(dataset))
-        return _origin(dataset.datasets[part], index % len(dataset) - [0, *dataset.cumulative_sizes][part])
-    return dataset, index
 
 
 @contextmanager

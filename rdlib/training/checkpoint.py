@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> N
     except Exception as error:  # errors about damaged files have no common base
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason:.400}). "
-                              "Choose another name or, if it is a damaged checkpoint, delete it.") from error
+                              "Delete it if it is a damaged checkpoint, else choose another name.") from error
     if run.settings["training images"] is None:
         warn(f"The images are random and do not follow the seed, so they cannot be compared with those of {path}. If "
              "they are others, use another file name.")

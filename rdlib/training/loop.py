@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, checked_scales
-from rdlib.datasets.items import Seeded, images_digest, white_of
+from rdlib.datasets.fingerprint import images_digest
+from rdlib.datasets.items import Seeded, white_of
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.training.checkpoint import fingerprint, read_checkpoint, write_checkpoint

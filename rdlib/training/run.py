@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rdlib.datasets.items import images_digest
+from rdlib.datasets.fingerprint import images_digest
 from rdlib.detector import Distillation, Features
 from rdlib.losses import LOSSES
 from rdlib.utils.display import Shown
