@@ -138,11 +138,11 @@ class Report(Shown):
                 dtypes = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
                 if dtypes != [*"bbbUU"] or not maps.size or truth.ndim != 1 or ((kinds != GOOD) != truth).any():
                     raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
-                check_number("seconds", seconds.item(), "[0, inf)"), as_finite(maps, "maps"), as_finite(scores, "s")
+                as_finite(maps, "maps"), as_finite(scores, "scores")
                 threshold = None if threshold != threshold else check_number("threshold", threshold, "(-inf, inf)")
                 size, outlined = maps.shape[1:], has_masks.item()
                 report = cls(AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined), maps, scores, masks,
-                             limit.item(), seconds.item(), threshold, unknown)
+                             limit.item(), check_number("seconds", seconds.item(), "[0, inf)"), threshold, unknown)
         except Exception as error:  # errors about damaged files have no common base
             raise DataError(f"{path} cannot be read as a report ({error!r}). Check it, or save it again.") from error
         if dataset is not None:
