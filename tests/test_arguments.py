@@ -195,7 +195,7 @@ def test_an_odd_argument_works_or_is_refused_in_words(parts, call, name, tmp_pat
     ("reproduce ocbe --weights imagnet=.", "no teacher of this table 'imagnet'"),
     ("reproduce ocbe --root mvtec=.", "no data set of this table 'mvtec'"),
     ("reproduce ocbe --precision int8", "no precision 'int8'"),
-    ("reproduce ocbe --seeds -1", "seed must be a whole number from 0"),
+    ("reproduce ocbe --seeds -1", "seeds must be a whole number from 0"),
     ("reproduce ocbe --on nope", "There is no benchmark 'nope'. Choose one of: mvtec, "),
     ("reproduce odd", "There is no table odd. Choose one of: main, ocbe, "),
     ("reproduce ocbe --device odd", "The device 'odd' cannot be used ("),

@@ -11,7 +11,7 @@ from test_training import Images, Jittered, images
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from rdlib import ReverseDistillation, fit
-from rdlib.datasets.fingerprint import images_digest
+from rdlib.datasets.fingerprint import READS, images_digest
 from rdlib.datasets.samples import END_BYTES, AnomalyDataset, ArraySample, FileSample, SceneSample
 from rdlib.synthetic import Scene
 from rdlib.utils.errors import DataError
@@ -159,7 +159,7 @@ def test_a_data_set_of_another_class_is_read():
 
 
 def test_another_transform_is_another_data_set(folder):
-    """The first image, and the last of each such data set, are read twice."""
+    """The first image, and the last of each such data set, are read several times."""
     def data(change):
         def counted(image):
             reads.append(1)
@@ -168,7 +168,7 @@ def test_another_transform_is_another_data_set(folder):
 
     reads = []
     bright, dark, same = (images_digest(data(lambda image, part=part: image * part)) for part in (1, 0.5, 1))
-    assert bright == same != dark and len(reads) == 3 * 2 * 3 and bright != images_digest(data(torch.rand_like))
+    assert bright == same != dark and len(reads) == 3 * READS * 3 and bright != images_digest(data(torch.rand_like))
     assert images_digest(data(lambda image: image * random.SystemRandom().random())) is not None, "files are compared"
 
 
@@ -188,15 +188,18 @@ def test_images_that_cannot_be_compared_are_said_on_resuming(tmp_path):
 class Sometimes:
     """A random change that does not follow the seed, in half of the reads."""
 
-    def __init__(self):
-        self.rng = np.random.default_rng()
+    def __init__(self, number):
+        self.rng = np.random.default_rng(number)
 
     def __call__(self, image):
         return image + 0.1 * (self.rng.random() < 0.5)
 
 
-def test_a_transform_that_does_not_follow_the_seed_cannot_be_compared(folder):
-    assert {images_digest(files(folder, transform=Sometimes())) for _ in range(6)} == {None}
+def test_of_a_transform_that_does_not_follow_the_seed_the_files_count(folder):
+    found = {images_digest(files(folder, transform=Sometimes(number))) for number in range(6)}
+    assert len(found) == 1 and found != {None}
+    Image.new("RGB", (40, 40)).save(folder / "2.png")
+    assert images_digest(files(folder, transform=Sometimes(0))) not in found
 
 
 def test_the_settings_of_a_transform_count(folder):

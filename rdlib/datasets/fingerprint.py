@@ -17,11 +17,12 @@ READS = 8  # of an image, to see whether it changes without following the seed
 def images_digest(dataset: Any) -> str | None:
     """Compute a fingerprint of all images of a data set, without decoding files or drawing scenes.
 
-    Of a data set of another kind, every image is read in epoch 0; `READS` times if it may be augmented. With a
-    `transform`, its `repr` counts, and the first and the last image are read as well, since it may be another one.
+    Of a data set of another kind, every image is read in epoch 0; twice if it may be augmented. With a `transform`, its
+    `repr` counts. Since it may be another one, the first and the last image are read as well, `READS` times; they count
+    if they follow the seed.
 
     Returns:
-        SHA-256 in hexadecimal; None if the reads of an image differ, so that its images cannot be compared.
+        SHA-256 in hexadecimal; None if two reads of an image differ, so that its images cannot be compared.
     """
     items, found = Seeded(dataset, 0), list[str]()
     origins = [_origin(dataset, index) for index in range(len(items))]
@@ -32,7 +33,9 @@ def images_digest(dataset: Any) -> str | None:
         source = recipe(origin.samples[index]) if known else None
         if (read := source is None or origin.transform is not None and i in (0, last[id(origin)])):
             image = items[i].image
-            if items.augmented and not all(torch.equal(image, items[i].image) for _ in range(READS - 1)):
+            again = (READS if known else 2) - 1
+            read = not items.augmented or all(torch.equal(image, items[i].image) for _ in range(again))
+            if source is None and not read:
                 return None
         found.append(digest([source, image if read else None, [*origin.size, _described(origin)] if known else None]))
     return digest(found)

@@ -8,6 +8,7 @@ from rdlib.images import Images, as_images
 from rdlib.threshold import Threshold, agreed_size
 from rdlib.utils.errors import warn
 
+OF_TRAINING = ("weights", "image_size", "value_range", "white", "version", "unfinished")  # settings that it sets
 TOLERANCE = 1e-3  # by which a value may lie outside the range of the training images
 
 
@@ -34,8 +35,8 @@ class Scorer:
             super().__setattr__("_chosen_with", self._scoring())
 
     def _scoring(self) -> dict[str, object]:
-        """Return the settings that maps and scores depend on."""
-        return {name: value for name, value in vars(self.config).items() if name not in ("unfinished", "version")}
+        """Return the settings that scores depend on, besides the weights."""
+        return {name: value for name, value in vars(self.config).items() if name not in OF_TRAINING}
 
     @property
     def image_size(self) -> tuple[int, int] | None:
