@@ -215,7 +215,7 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
               root: Sequence[str] = (), device: str = "", jobs: int = 1,
               results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
               report: bool = False, list: bool = False, quiet: bool = False) -> int:
-    """Run what is missing of a table of the paper, and write the table.
+    """Run what is missing of a table of the paper, and write the table. Or repeat the run of a result file.
 
     Runs with a result file are not run again, so it can be stopped at any time. The exit status is 1 if a run failed;
     KEY.error.txt beside the results says why.
@@ -224,9 +224,10 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
       rdlib reproduce
       rdlib reproduce ocbe --category weave --seeds 0 1 --jobs 2
       rdlib reproduce ocbe --on mvtec --root mvtec=/data/mvtec --weights imagenet=weights.pth
+      rdlib reproduce data/results/runs/digits_0-seed0-1346b7905522.json
 
     Args:
-        table: name of the table; without it, the names are listed
+        table: name of the table; without it, the names are listed. Or a result file: its run is repeated and compared
         on: benchmark: synthetic (offline), mvtec, visa or another one
         category: only these categories
         seeds: seeds instead of the usual

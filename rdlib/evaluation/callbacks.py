@@ -1,4 +1,6 @@
 """Evaluate a model while it is trained."""
+from contextlib import nullcontext
+
 import pandas as pd
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,15 +20,16 @@ class EvaluateEvery(Callback):
     Args:
         dataset: test images, see `evaluate`.
         every: epochs between two evaluations, 1 or more.
+        averaged: whether to use averaged weights where the run has them.
 
     Raises:
         ValueError: the data set cannot be evaluated, or `every` is not a whole number of 1 or more.
     """
 
     @checked
-    def __init__(self, dataset: Dataset | DataLoader, every: int = 10):
+    def __init__(self, dataset: Dataset | DataLoader, every: int = 10, averaged: bool = True):
         check_dataset(dataset, labelled_item)
-        self.dataset, self.every, self.history = dataset, every, dict[int, dict[str, float]]()
+        self.dataset, self.every, self.averaged, self.history = dataset, every, averaged, dict[int, dict[str, float]]()
 
     def on_start(self, run: Run) -> None:
         """Take over the metrics of a resumed run."""
@@ -35,7 +38,7 @@ class EvaluateEvery(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Evaluate the model."""
-        with run.averaged():
+        with run.averaged() if self.averaged else nullcontext():
             report = evaluate(run.model, self.dataset, progress=False)
         self.history[run.epoch] = {name: float(getattr(report, name)) for name in METRICS}
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rdlib.datasets.load import data_root
+from rdlib.reproduction.again import repeat
 from rdlib.reproduction.report import write_report
 from rdlib.reproduction.results import Results, load_results
 from rdlib.reproduction.runs import Machine, run_all
@@ -26,15 +27,24 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 
 def reproduce(args: Namespace) -> int:
-    """Execute the missing runs, write the table, and return the exit status. `args` are the options of the command."""
+    """Execute the missing runs and write the table, or repeat one run. Return the exit status.
+
+    `args` are the options of the command.
+    """
     if not args.table:
         print("The tables are:", *(f"  {name:12}{table.title}" for name, table in TABLES.items()), sep="\n")
         return 0
+    args.files, args.root = (dict(map(parse_pair, pairs)) for pairs in (args.weights, args.root))
+    machine = Machine(args.device or str(best_device()), args.files, args.root)
+    if args.table.endswith(".json"):
+        file = path if (path := Path(args.table)).exists() else args.results / args.table
+        frame = repeat(file, Path("build", "again"), machine, not args.quiet)
+        print(frame.to_string(float_format="{:.4f}".format))
+        return int(not frame["agrees"].all())
     if args.table not in TABLES:
         raise ArgumentTypeError(f"There is no table {args.table}. Choose one of: {', '.join(TABLES)}.")
-    args.files, args.root = (dict(map(parse_pair, pairs)) for pairs in (args.weights, args.root))
     args.weights = args.teacher
-    results, machine = _load(args), Machine(args.device or str(best_device()), args.files, args.root)
+    results = _load(args)
     if not results.points:
         raise ValueError("No row of this table has a teacher, since the embedded teacher is a ResNet-18. Choose "
                          "--teacher imagenet or --backbone resnet18.")
@@ -69,5 +79,5 @@ def _load(args: Namespace) -> Results:
     for name in args.files:
         check_choice("teacher of this table", name, teachers)
     for name in args.root:
-        check_choice("data set of this table", name, [args.on])
+        check_choice("data set of this table", name, [results.benchmark.base.dataset])
     return results

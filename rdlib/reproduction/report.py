@@ -29,7 +29,7 @@ def beside_published(results: Results) -> pd.DataFrame:
         published mean appears only if the results cover all its categories.
     """
     numbers, frame = published_numbers(), results.measured()
-    numbers = numbers[(numbers["dataset"] == results.benchmark.title) & (numbers["unit"] == "%")]
+    numbers = numbers[(numbers["dataset"] == results.benchmark.published) & (numbers["unit"] == "%")]
     numbers = numbers.fillna({"backbone": ""}).replace({"category": {"average": MEAN}, "metric": KIT_NAMES})
     if set(results.categories) != set(results.benchmark.categories):
         numbers = numbers[numbers["category"] != MEAN]
@@ -84,7 +84,7 @@ def write_report(results: Results, folder: Path) -> Path:
     frame, by_epoch = beside_published(results), results.curves()
     frame = frame[frame["seeds"] > 0]
     blocks = [text_table(frame, metric) for metric in METRICS if metric in set(frame["metric"])]
-    path = folder / f"{results.table.name}-{results.benchmark.base.dataset}.md"
+    path = folder / f"{results.table.name}-{results.benchmark.name}.md"
     write_csv(frame, path.with_suffix(".csv"))
     if len(by_epoch):
         blocks.append(swings(by_epoch.assign(value=by_epoch["image_auroc"])))

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rdlib.evaluation import bootstrap
-from rdlib.reproduction.runs import MAIN
+from rdlib.reproduction.runs import AVERAGED, MAIN
 from rdlib.reproduction.store import ResultStore, RunConfig, weights_id
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 from rdlib.utils.errors import check_choice, checked, warn
@@ -138,7 +138,8 @@ class Results:
         """
         lines = [(point.row.label, point.category, point.config.seed, int(epoch), *map(values.get, bootstrap.METRICS))
                  for point in self.points
-                 for epoch, values in self.runs.get(point.config, {}).get("curve", {}).items()]
+                 for epoch, values in self.runs.get(point.config, {}).get(
+                     "averaged_curve" if point.row.scored_by == AVERAGED else "curve", {}).items()]
         return pd.DataFrame(lines, columns=["row", "category", "seed", "epoch", *bootstrap.METRICS])
 
     def provenance(self) -> str:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from rdlib.anomaly_map import SCALES, fuse, gaussian_smooth, image_score
+from rdlib.datasets.fingerprint import images_digest
 from rdlib.datasets.load import AnomalyData, load_dataset
 from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
@@ -29,14 +30,18 @@ from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.callbacks import EvaluateEvery
 from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
+from rdlib.reproduction.measures import measure_on_twins
 from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance, weights_id
+from rdlib.training.callbacks import Callback
 from rdlib.training.loop import fit
+from rdlib.training.run import MovingAverage, Run
 from rdlib.utils.errors import checked
 from rdlib.utils.hardware import check_device, peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
 SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
 MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
+AVERAGED = f"{MAIN} averaged"  # the same, with the averaged weights of a run with `ema`
 OPTIONS = ("epochs", "batch_size", "lr", "loss", "seed", "precision", "schedule", "ema")  # settings that `fit` takes
 KILLED = ("A worker process was killed, perhaps because the memory was full. Start the same command again, with fewer "
           "jobs if this happens again. Finished runs are kept.")
@@ -74,7 +79,7 @@ def load(config: RunConfig, machine: Machine) -> AnomalyData:
 def build(config: RunConfig, machine: Machine) -> Detector:
     """Build the run's untrained model on its device."""
     weights = machine.weights.get(config.weights, None if config.weights == "random" else config.weights)
-    method: Any = {"memory": MemoryBank, "forward": ForwardStudent,
+    method: Any = {"memory": MemoryBank, "forward": partial(ForwardStudent, blocks=config.blocks),
                    "reverse": partial(ReverseDistillation, bottleneck=config.bottleneck)}[config.method]
     return method(config.backbone, weights, sigma=config.sigma, normalize=config.normalize, seed=config.seed,
                   score=config.score).to(machine.device)
@@ -91,9 +96,11 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         machine: weights, data and device.
 
     Returns:
-        The content of the result file: `store.KEYS`, "scored_by", "bootstrap", "curve" and "losses". "scored_by" has
-        image AUROC, pixel AUROC and AUPRO for each way to score the maps. "bootstrap" has these metrics on resampled
-        test images, in units of 1e-4. "curve" has the metrics by epoch, "losses" the mean loss of each epoch.
+        The content of the result file: `store.KEYS` and `store.LATER`. "metrics" are those after the last epoch.
+        "scored_by" has image AUROC, pixel AUROC and AUPRO for each way to score the maps, see `evaluate_all`.
+        "bootstrap" has these metrics on resampled test images, in units of 1e-4. "curve" and "averaged_curve" have
+        them by epoch, "losses" the mean loss of each epoch. "scores" are the image scores by defect type, in the order
+        of the test set. "measures" are those of `measure_on_twins`. "data" has the fingerprints of train and test set.
 
     Raises:
         ValueError: a setting has an invalid value.
@@ -119,36 +126,70 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         data, model = load(config, machine), build(config, machine)
         assert data.test is not None, "every benchmark has a test set"
-        losses, curve, earlier = [], {}, 0.0  # earlier: seconds before the run was resumed
-        if isinstance(model, MemoryBank):
-            model.fit(data.train)
-        elif isinstance(model, Distillation):
-            callbacks = [EvaluateEvery(data.test, config.curve_every)] if config.curve_every else []
-            checkpoint = Path(machine.checkpoints, f"{config.key}.ckpt") if machine.checkpoints else None
-            options = {name: getattr(config, name) for name in OPTIONS}
-            here = time.perf_counter()
-            run = fit(model, data.train, scales=config.train_scales, checkpoint=checkpoint, callbacks=callbacks,
-                      progress=False, **options)
-            losses, earlier = run.epoch_losses, max(0.0, run.seconds - (time.perf_counter() - here))
-            curve = {str(epoch): metrics for each in callbacks for epoch, metrics in each.history.items()}
-        reports = evaluate_all(model, data.test)
-        report = reports[MAIN]
+        trained, averaged = train(config, machine, data, model), {}
+        if average := trained.pop("average"):  # the model holds the averaged weights
+            averaged = {AVERAGED: evaluate(model, data.test, progress=False)}
+            average.swap()
+        reports = evaluate_all(model, data.test) | averaged
+        report, family = reports[MAIN], config.dataset.partition("/")[0]
         shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
         resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
                             resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
+        command = f"rdlib reproduce {config.key}.json" + f" --root {family}=FOLDER" * (family in machine.roots)
+        result = {"config": asdict(config), "metrics": report.metrics,
+                  "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
+                  "scores": _scores_by_type(report), "measures": measure_on_twins(model, data.test),
+                  "data": {name: images_digest(part) for name, part in (("train", data.train), ("test", data.test))},
+                  "command": command + f" --weights {config.weights}=FILE" * bool(file), **trained}
         if machine.checkpoints:
             Path(machine.checkpoints, f"{config.key}.ckpt").unlink(missing_ok=True)
-        return {"config": asdict(config), "metrics": report.metrics,
-                "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
-                "curve": curve, "losses": losses, "seconds": round(time.perf_counter() - began + earlier, 1),
+        return {**result, "seconds": round(time.perf_counter() - began + trained["seconds"], 1),
                 "peak_memory_mb": round(peak_memory_mib(device)), **origin}
+
+
+class _Average(Callback):
+    """Keep the moving average of a run, which ends with the averaged weights in the model."""
+
+    average: MovingAverage | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Keep it."""
+        self.average = run.average
+
+
+def train(config: RunConfig, machine: Machine, data: AnomalyData, model: Detector) -> dict[str, Any]:
+    """Train the run's model.
+
+    Returns "curve", "averaged_curve" and "losses" of the result, the "seconds" before the run was resumed, and the
+    "average" of the weights, None without `ema`. With an average, the model holds the averaged weights.
+    """
+    if not isinstance(model, Distillation):
+        if isinstance(model, MemoryBank):
+            model.fit(data.train)
+        return {"curve": {}, "averaged_curve": {}, "losses": [], "seconds": 0.0, "average": None}
+    assert data.test is not None, "every benchmark has a test set"
+    kinds = (False, *(True,) * bool(config.ema)) if config.curve_every else ()
+    watching, kept = [EvaluateEvery(data.test, config.curve_every or 1, kind) for kind in kinds], _Average()
+    checkpoint = Path(machine.checkpoints, f"{config.key}.ckpt") if machine.checkpoints else None
+    here = time.perf_counter()
+    run = fit(model, data.train, scales=config.train_scales, checkpoint=checkpoint, callbacks=[kept, *watching],
+              progress=False, **{name: getattr(config, name) for name in OPTIONS})
+    curves = [{str(epoch): values for epoch, values in each.history.items()} for each in watching] + [{}, {}]
+    return {"curve": curves[0], "averaged_curve": curves[1], "losses": run.epoch_losses,
+            "seconds": max(0.0, run.seconds - (time.perf_counter() - here)), "average": kept.average}
+
+
+def _scores_by_type(report: Report) -> dict[str, list[float]]:
+    """Return the image scores of each defect type in the order of the test set, as decimals that give the float32."""
+    return {kind: [float(str(score)) for score in report.scores[report.defect_types == kind]]
+            for kind in dict.fromkeys(report.defect_types.tolist())}
 
 
 def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
     """Evaluate one trained model by every way to score its maps.
 
     The names are the sets of scales, "1" to "123", then "123 multiply" (maps multiplied) and "123 unsmoothed". The
-    other image score is "123 sum" or "123 max". A memory bank has only "123".
+    other image score is "123 sum" or "123 max". A memory bank has only "123". A run with `ema` has "123 averaged" too.
     """
     evaluated = evaluate(model, test, progress=False)
     if not isinstance(model, Distillation):

@@ -35,6 +35,7 @@ RESAMPLES = 200  # of the test images
 KEYS = {"config": dict, "metrics": dict, "per_defect": dict, "scored_by": dict, "bootstrap": dict, "curve": dict,
         "losses": list, "versions": dict, "hardware": str, "seconds": float, "peak_memory_mb": float, "date": str,
         "revision": str | None}  # the parts of a result, and their types
+LATER = {"averaged_curve": dict, "scores": dict, "measures": dict, "data": dict, "command": str}  # early runs lack them
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class RunConfig:
         size: side of the square images, in pixels, a multiple of 32.
         n_train: use only the first n_train training images; None: all.
         method: "reverse", "forward" (forward student) or "memory" (memory bank).
+        blocks: residual blocks of a forward student's three stages, see `ForwardStudent`; None: the teacher's.
         backbone: network of the teacher, a key of `BACKBONES`.
         weights: the teacher's weights: "embedded", "imagenet", "random" or "random_calibrated".
         weights_id: signature of the teacher's file, see the function `weights_id`.
         bottleneck, sigma, normalize, score: see `ReverseDistillation`.
-        loss, epochs, batch_size, lr, schedule, ema, precision: see `fit`.
+        loss, epochs, batch_size, lr, schedule, precision: see `fit`.
+        ema: decay of a moving average of the weights, whose results are recorded beside those of the weights.
         train_scales: `scales` of `fit`.
         curve_every: evaluate on the test set every curve_every epochs; None: only at the end.
         threads: number of torch's threads in the run; another number may change the last bit of a sum.
@@ -84,6 +87,7 @@ class RunConfig:
     curve_every: int | None = None
     precision: str = "float32"
     threads: int = 1
+    blocks: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train_scales", checked_scales(self.train_scales))  # a list in JSON and TOML
@@ -91,6 +95,9 @@ class RunConfig:
         checked_sides(self.size)
         get_backbone(self.backbone)
         check_choice("method", self.method, ("reverse", "forward", "memory"))
+        if self.blocks:
+            object.__setattr__(self, "blocks", tuple(self.blocks))  # a list in TOML
+            check_choice("method with blocks", self.method, ("forward",))
         for name, choices in (("precision", ("float32", "bf16", "auto")), ("loss", LOSSES), ("schedule", SCHEDULES),
                               ("bottleneck", BOTTLENECKS), ("score", SCORES)):
             check_choice(name, getattr(self, name), choices)
@@ -196,12 +203,16 @@ def check_result(result: dict) -> RunConfig:
     """Return the settings of a result that was read. Raise an error unless its parts are as `execute` returns them."""
     for name, kind in KEYS.items():
         check_argument(name, result[name], kind)
-    for part in (result["metrics"], *(group for name in ("per_defect", "scored_by", "curve")
-                                      for group in result[name].values())):
+    for name in LATER.keys() & result.keys():
+        check_argument(name, result[name], LATER[name])
+    curves = result["curve"], result.get("averaged_curve", {})
+    for part in (result["metrics"], *(group for groups in (result["per_defect"], result["scored_by"], *curves)
+                                      for group in groups.values())):
         for name in {*METRICS, *part} - {"images"}:
             if part[name] == part[name]:  # no NaN, as where a metric is undefined
                 check_number(name, part[name], "[0, 1]")
-    list(map(int, result["curve"]))  # the epochs; ValueError for others
+    for curve in curves:
+        list(map(int, curve))  # the epochs; ValueError for others
     check_number("seconds", result["seconds"], "[0, inf)")
     for loss in result["losses"]:
         check_number("losses", loss, "(-inf, inf)")

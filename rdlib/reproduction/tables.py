@@ -49,13 +49,17 @@ class Benchmark:
     """The data on which a table's rows are compared, and the settings that they share.
 
     Args:
+        name: key in `BENCHMARKS`, and the end of the names of the written files.
         title: name of the data set in a title.
+        published: name of the data set in published.csv.
         categories: categories of the data set.
         base: shared settings; their `dataset` is the family, the first part of a name for `load_dataset`.
         seeds: seeds of the runs of each row and category.
     """
 
+    name: str
     title: str
+    published: str
     categories: tuple[str, ...]
     base: RunConfig
     seeds: tuple[int, ...] = (0,)
@@ -83,9 +87,11 @@ def _read(name: str) -> dict[str, dict]:
 TABLES = {name: Table(name, table["title"], tuple(Row(label, scored_by=row.pop("scored_by", MAIN), change=row)
                                                   for label, row in table["rows"].items()),
                       table.get("published", {})) for name, table in _read("tables.toml").items()}
-BENCHMARKS = {family: Benchmark(data["title"], tuple(data.get("categories") or downloads.CATEGORIES[family]),
-                                RunConfig(family, **data.get("base", {})), tuple(data.get("seeds", [0])))
-              for family, data in _read("benchmarks.toml").items()}
+BENCHMARKS = {name: Benchmark(name, data["title"], data.get("published", data["title"]),
+                              tuple(data.get("categories") or downloads.CATEGORIES[name]),
+                              RunConfig(data.get("family", name), **data.get("base", {})),
+                              tuple(data.get("seeds", [0])))
+              for name, data in _read("benchmarks.toml").items()}
 
 
 @checked

@@ -16,13 +16,16 @@ from rdlib.utils.display import Shown
 from rdlib.utils.errors import CheckpointError, checked, warn
 from rdlib.utils.hardware import as_float
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class MovingAverage:
     """Exponential moving average (EMA) of a run's trainable modules over its steps. It varies less than the weights.
 
-    The paper uses none. The average starts at the weights after the first step. Every further step changes it to
-    decay * average + (1 - decay) * weights (torch.optim.swa_utils). BatchNorm's running statistics are averaged as
-    well, since those of the last step belong to the weights of the last step.
+    The paper uses none. The average starts at the weights after the first step. Further step t = 1, 2, ... changes it
+    to d * average + (1 - d) * weights (torch.optim.swa_utils). Here d = min(decay, (1 + t) / (10 + t)): at a constant
+    d near 1, the untrained weights of the first step would count for epochs. BatchNorm's running statistics are
+    averaged as well, since those of the last step belong to the weights of the last step.
 
     Args:
         modules: trainable modules, by name.
@@ -35,7 +38,12 @@ class MovingAverage:
     @checked
     def __init__(self, modules: Mapping[str, nn.Module], decay: float):
         self.live = nn.ModuleDict(modules)
-        self.average = AveragedModel(self.live, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+        def warmed_up(averages: Tensors, weights: Tensors, steps: Tensor | int) -> None:
+            now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+            get_ema_multi_avg_fn(now)(averages, weights, steps)
+
+        self.average = AveragedModel(self.live, multi_avg_fn=warmed_up, use_buffers=True)
 
     def update(self) -> None:
         """Add the current weights to the average."""
