@@ -215,10 +215,10 @@ def reproduce(table: str = "", *, on: str = "synthetic", category: Sequence[str]
               root: Sequence[str] = (), device: str = "", jobs: int = 1,
               results: Path = Path("data/results/runs"), tables: Path = Path("data/results/tables"),
               report: bool = False, list: bool = False, quiet: bool = False) -> int:
-    """Run what is missing of a table of the paper, and write the table. Or repeat the run of a result file.
+    """Run what is missing of a table of the paper, and write the table; or repeat the run of a result file.
 
     Runs with a result file are not run again, so it can be stopped at any time. The exit status is 1 if a run failed;
-    KEY.error.txt beside the results says why.
+    KEY.error.txt beside the results says why. It is also 1 if a repeated run does not agree with its record.
 
     Examples:
       rdlib reproduce

@@ -51,7 +51,7 @@ from rdlib.reproduction import (
     weights_id,
     write_report,
 )
-from rdlib.reproduction.store import KEYS, RESAMPLES
+from rdlib.reproduction.record import KEYS, RESAMPLES
 from rdlib.synthetic import render, scene_list
 from rdlib.synthetic.export import export
 from rdlib.threshold import images_needed, rate_bound
@@ -249,6 +249,10 @@ BAD_RESULTS = {
     "bootstrap empty": lambda r: r | {"bootstrap": {}}, "scored_by empty": lambda r: r | {"scored_by": {}},
     "nothing drawn": lambda r: r | {"bootstrap": {"123": {}}}, "losses": lambda r: r | {"losses": [1.0, "0.5"]},
     "losses nested": lambda r: r | {"losses": [[]]}, "seconds negative": lambda r: r | {"seconds": -1.0},
+    "averaged epoch": lambda r: r | {"averaged_curve": {"one": r["metrics"]}},
+    "metric of the average": lambda r: r | {"averaged_curve": {"1": r["metrics"] | {"aupro": 2}}},
+    "scores": lambda r: r | {"scores": [1.0]}, "measures": lambda r: r | {"measures": None},
+    "data": lambda r: r | {"data": "abc"}, "command": lambda r: r | {"command": ["rdlib"]},
     "versions": lambda r: r | {"versions": {}}, "seconds": lambda r: r | {"seconds": "long"},
     **{f"no {name}": without(name) for name in KEYS}}
 

@@ -214,6 +214,20 @@ def test_evaluation_every_n_epochs_is_that_of_the_run_so_far(tmp_path, ema):
     np.testing.assert_allclose(table.loc[4], [expected.image_auroc, expected.pixel_auroc, expected.aupro], rtol=1e-6)
 
 
+def test_raw_weights_are_evaluated_beside_averaged_ones_also_in_a_resumed_run(tmp_path):
+    data, path = known(FLOATS, ["good", "hole"] * 3), tmp_path / "run.ckpt"
+
+    def both():
+        return EvaluateEvery(data, 1, averaged=False), EvaluateEvery(data, 1)
+    plain, whole, again = EvaluateEvery(data, 1, averaged=False), both(), both()
+    train(3, images(4), callbacks=[plain])
+    train(3, images(4), callbacks=[*whole], ema=0.9)
+    assert whole[0].table().equals(plain.table()) and not whole[1].table().equals(plain.table())
+    train(2, images(4), callbacks=[*both()], ema=0.9, checkpoint=path)
+    train(3, images(4), callbacks=[*again], ema=0.9, checkpoint=path)
+    assert all(one.table().equals(other.table()) for one, other in zip(whole, again, strict=True))
+
+
 def test_evaluations_go_on_in_a_resumed_run(tmp_path):
     data, path = known(FLOATS, ["good", "hole"] * 3), tmp_path / "run.ckpt"
     whole, first, second = (EvaluateEvery(DataLoader(data, 3), 1) for _ in range(3))

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from rdlib import evaluate, load_dataset
 from rdlib.cli import main as run_cli
@@ -36,8 +38,10 @@ from rdlib.reproduction import (
     text_table,
     write_report,
 )
-from rdlib.reproduction.runs import build, evaluate_all, load
-from rdlib.reproduction.store import KEYS, RESAMPLES
+from rdlib.reproduction.again import SAME, repeat
+from rdlib.reproduction.judging import evaluate_all
+from rdlib.reproduction.record import KEYS, LATER, RESAMPLES
+from rdlib.reproduction.runs import build, load
 from rdlib.utils.errors import DataError, NotFiniteError
 
 
@@ -76,15 +80,16 @@ def reproduce(arguments):
 
 def same(a, b):
     """Whether two results are equal in everything that is not about time, place or memory."""
-    kept = ("config", "metrics", "per_defect", "scored_by", "bootstrap", "curve", "losses")
+    kept = ("config", "metrics", "per_defect", "scored_by", "bootstrap", "curve", "losses", *LATER)
     return json.dumps({k: a[k] for k in kept}) == json.dumps({k: b[k] for k in kept})
 
 
 def test_the_key_is_the_configuration(config):
+    config = replace(config, method="forward")  # the only one with `blocks`
     changed = {"dataset": "mvtec/bottle", "method": "memory", "backbone": "resnet50", "weights": "imagenet",
                "weights_id": "0" * 12, "bottleneck": "oce", "loss": "positional", "train_scales": (1,),
                "schedule": "cosine", "score": "sum", "precision": "bf16", "normalize": False, "n_train": 3, "ema": 0.5,
-               "curve_every": 1, "lr": 0.1, "sigma": 2.0, "size": 96}
+               "curve_every": 1, "lr": 0.1, "sigma": 2.0, "size": 96, "blocks": (2, 3, 2)}
     keys = {config.key}
     for name, value in asdict(config).items():
         other = changed.get(name, value + 1 if isinstance(value, int) else None)
@@ -99,7 +104,7 @@ def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config,
     outcome = run_all([config, replace(config)], store, progress=False)
     assert outcome.done == [config] and not outcome.failed
     found = store.read(config)
-    assert set(KEYS) <= set(found) and RunConfig(**found["config"]) == config
+    assert {*KEYS, *LATER, "float32"} == set(found) and RunConfig(**found["config"]) == config
     assert found["peak_memory_mb"] > 50 and found["seconds"] > 0 and found["versions"]["torch"]
     assert found["per_defect"]["spot"]["images"] == 6
 
@@ -111,6 +116,11 @@ def test_a_result_holds_what_it_is_asked_for_and_equals_fit_and_evaluate(config,
     assert found["scored_by"]["123"] == {name: found["metrics"][name] for name in found["scored_by"]["123"]}
     assert set(found["scored_by"]) == {"1", "2", "3", "12", "13", "23", "123", "123 multiply", "123 unsmoothed",
                                        "123 sum"}
+    truth, scores = zip(*((kind != "good", score) for kind, scores in found["scores"].items() for score in scores),
+                        strict=True)
+    assert roc_auc_score(truth, scores) == pytest.approx(found["metrics"]["image_auroc"], abs=1e-12)
+    assert [*np.float32(found["scores"]["good"]), *np.float32(found["scores"]["spot"])] == report.scores.tolist()
+    assert found["curve"] == found["averaged_curve"] == found["measures"] == {}
     model.config.fusion = "multiply"
     assert found["scored_by"]["123 multiply"]["pixel_auroc"] == evaluate(model, data.test, progress=False).pixel_auroc
 
@@ -157,11 +167,11 @@ def test_order_and_processes_do_not_matter(config, tmp_path):
 
 
 LONG = """
-import sys
+import json, sys
 from dataclasses import replace
 from rdlib.reproduction import Machine, ResultStore, RunConfig, run_all
 config = RunConfig(sys.argv[1], size=64, backbone="resnet18", weights="embedded", epochs=int(sys.argv[3]), batch_size=4,
-                   sigma=1)
+                   sigma=1, **json.loads(sys.argv[5]))
 run_all([replace(config, seed=seed) for seed in range(4)], ResultStore(sys.argv[2]), Machine(checkpoints=sys.argv[4]),
         progress=False)
 """
@@ -178,10 +188,11 @@ def killed_as_soon_as(condition, *arguments):
 
 
 def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
-    config, checkpoints = replace(config, epochs=18), tmp_path / "checkpoints"
+    options = {"ema": 0.9, "curve_every": 3}
+    config, checkpoints = replace(config, epochs=18, **options), tmp_path / "checkpoints"
     store, machine = ResultStore(tmp_path / "runs"), Machine(checkpoints=str(checkpoints))
     kept = checkpoints / f"{config.key}.ckpt"
-    killed_as_soon_as(kept.exists, config.dataset, store.folder, 18, checkpoints)
+    killed_as_soon_as(kept.exists, config.dataset, store.folder, 18, checkpoints, json.dumps(options))
     assert kept.exists() and not store.read(config)
     assert run_all([config], store, machine, progress=False).done == [config]
     assert same(store.read(config), execute(config)) and not kept.exists()
@@ -191,7 +202,7 @@ def test_a_run_killed_in_training_goes_on_from_its_checkpoint(config, tmp_path):
 def test_kill_9_loses_no_finished_run(config, tmp_path):
     store = ResultStore(tmp_path)
     configs = [replace(config, seed=seed) for seed in range(4)]
-    killed_as_soon_as(lambda: store.read(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints")
+    killed_as_soon_as(lambda: store.read(configs[0]), config.dataset, tmp_path, 2, tmp_path / "checkpoints", "{}")
     there = [c for c in configs if store.read(c)]
     assert there and len(there) < 4
     outcome = run_all(configs, store, progress=False)
@@ -352,6 +363,76 @@ def test_a_report_needs_no_teachers_file(tmp_path, capsys):
     assert "missing" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "family", "seeds", "epochs"), [
+    ("screw", "mvtec", 3, 50), ("magnetic_tile_5", "magnetic_tile", 5, 10),
+    ("magnetic_tile_30", "magnetic_tile", 3, 30)])
+def test_a_benchmark_of_another_name_reads_the_data_of_its_family(name, family, seeds, epochs, tmp_path, capsys):
+    points = grid(TABLES["loss"], BENCHMARKS[name])
+    assert {point.config.dataset for point in points} == {"mvtec/screw" if name == "screw" else family}
+    assert [point.config.seed for point in points] == 2 * list(range(seeds))
+    assert {point.config.epochs for point in points} == {epochs}
+    filed(ResultStore(tmp_path / "runs"), points[0].config, 0.9, 0.8, [8900, 9100])
+    words = ["loss", "--on", name, "--report", "--results", tmp_path / "runs", "--tables", tmp_path / "tables",
+             "--root"]
+    assert reproduce([*words, f"{family}={tmp_path}"]) == 0
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {f"loss-{name}.{end}" for end in ("md", "csv")}
+    capsys.readouterr()
+    assert reproduce([*words, f"{name}_x={tmp_path}"]) == 1
+    assert f"Choose one of: {family}." in capsys.readouterr().err
+
+
+def test_a_benchmark_of_one_category_stands_beside_its_published_number(tmp_path):
+    frame = beside_published(load_results("main", "screw", folder=tmp_path)).set_index(["row", "metric"])
+    assert frame.loc[("WRN-50-2", "image_auroc"), ["paper", "rerun"]].tolist() == pytest.approx([0.970, 0.989])
+    assert frame.loc["ResNet-18"]["paper"].isna().all() and set(frame["category"]) == {"screw"}
+
+
+def test_the_images_table_has_the_same_steps_in_every_row():
+    points = [point for point in grid(TABLES["images"], BENCHMARKS["magnetic_tile"]) if point.config.seed == 0]
+    assert [int(point.row.label) if point.row.label != "all" else None for point in points] == [
+        point.config.n_train for point in points]
+    for config in (point.config for point in points):
+        steps = -(-min(config.n_train or 761, 761) // config.batch_size)
+        assert config.epochs == -(-600 // steps), config.label
+
+
+def test_the_direction_table_has_a_forward_student_of_the_reverse_ones_size(config):
+    sizes = {}
+    for point in grid(TABLES["direction"], BENCHMARKS["magnetic_tile"]):
+        run = point.config
+        if point.config.seed == 0:
+            model = build(replace(config, method=run.method, blocks=run.blocks, backbone=run.backbone), Machine())
+            size = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+            sizes[point.row.label.partition(",")[0], run.loss] = size
+    assert len(sizes) == 6 and len(set(sizes.values())) == 3
+    for loss in ("flattened", "positional"):
+        reverse, forward, equal = (sizes[name, loss] for name in ("reverse", "forward", "forward of equal size"))
+        assert abs(equal / reverse - 1) < 0.02 and forward < reverse / 2
+
+
+@pytest.mark.parametrize("benchmark", ["mvtec", "screw", "magnetic_tile_30"])
+def test_the_protocol_table_is_what_its_labels_say(benchmark):
+    points = grid(TABLES["protocol"], BENCHMARKS[benchmark])
+    for point in points:
+        label = point.row.label
+        assert point.config.precision == {"bfloat16": "bf16", "float32": "float32"}[label.partition(",")[0]]
+        assert point.config.epochs == (100 if "100" in label else BENCHMARKS[benchmark].base.epochs)
+        assert point.row.scored_by == ("123 averaged" if "averaged" in label else "123") and point.config.ema == 0.99
+    assert len({point.config for point in points}) == len(points) * 3 // 5, "raw and averaged rows share their runs"
+
+
+def test_an_averaged_row_has_the_averaged_curve(config, tmp_path):
+    store, rows = ResultStore(tmp_path), (Row("raw"), Row("averaged", scored_by="123 averaged"))
+    table = replace(TABLES["stability"], rows=rows)
+    for point in grid(table, BENCHMARKS["synthetic"], ["weave"], [0]):
+        filed(store, point.config, 0.5, 0.5, [1, 2])
+        curves = {name: {"1": dict.fromkeys(METRICS, value)} for name, value in (("curve", 0.2),
+                                                                                 ("averaged_curve", 0.3))}
+        store.write(point.config, store.read(point.config) | curves)
+    frame = results_of(table, BENCHMARKS["synthetic"], store, ["weave"], [0]).curves().set_index("row")
+    assert frame["aupro"].to_dict() == {"raw": 0.2, "averaged": 0.3}
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_has_its_runs_on_every_benchmark(name):
     for benchmark in BENCHMARKS.values():
@@ -387,11 +468,93 @@ def test_executing_twice_gives_the_same_bits(config):
     assert same(first, second)
 
 
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_metrics_by_epoch_are_stored_and_end_with_those_of_the_run(config, ema):
-    found = execute(replace(config, ema=ema, curve_every=1))
+def test_metrics_by_epoch_are_stored_and_end_with_those_of_the_run(config):
+    found = execute(replace(config, curve_every=1))
     assert list(found["curve"]) == ["1", "2"] and found["curve"]["1"] != found["curve"]["2"]
     assert found["curve"]["2"] == {name: found["metrics"][name] for name in METRICS}
+    assert not found["averaged_curve"] and "123 averaged" not in found["scored_by"]
+
+
+def test_an_average_is_recorded_beside_the_weights_and_changes_nothing_of_theirs(config):
+    from rdlib import fit
+    plain, found = (execute(replace(config, ema=ema, curve_every=1)) for ema in (None, 0.9))
+    averaged = found["scored_by"].pop("123 averaged")
+    found["bootstrap"].pop("123 averaged")
+    for name in ("metrics", "per_defect", "scored_by", "bootstrap", "scores", "curve", "losses"):
+        assert json.dumps(plain[name]) == json.dumps(found[name]), name
+    assert list(found["averaged_curve"]) == ["1", "2"] and found["averaged_curve"]["2"] == averaged
+    assert averaged != found["curve"]["2"]
+    model, data = build(config, Machine()), load(config, Machine())
+    fit(model, data.train, 2, batch_size=4, ema=0.9, progress=False)
+    report = evaluate(model, data.test, progress=False)
+    assert averaged == {name: getattr(report, name) for name in METRICS}
+
+
+def test_fingerprints_tell_other_images(config, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    run, other = replace(config, method="memory"), replace(config, method="memory", dataset=f"folder:{copy}")
+    first = execute(run)["data"]
+    assert execute(other)["data"] == first and set(first) == {"train", "test"} and first["train"] != first["test"]
+    Image.open(copy / "test/good/0.png").rotate(90).save(copy / "test/good/0.png")
+    second = execute(other)["data"]
+    assert second["train"] == first["train"] and second["test"] != first["test"]
+
+
+def test_early_records_without_the_later_parts_are_read(config, tmp_path):
+    store = ResultStore(tmp_path)
+    filed(store, config, 0.9, 0.8, [9000, 9100])
+    assert not LATER.keys() & store.read(config).keys() and store.read(config)["metrics"]["image_auroc"] == 0.9
+
+
+def test_blocks_belong_to_a_forward_student(config):
+    assert RunConfig("digits/0", method="forward", blocks=[2, 3, 2]).blocks == (2, 3, 2)
+    for method in ("reverse", "memory"):
+        with pytest.raises(ValueError, match=f"no method with blocks '{method}'. Choose one of: forward"):
+            RunConfig("digits/0", method=method, blocks=(2, 3, 2))
+    for blocks in ((2, 2), (0, 2, 2), "222"):
+        with pytest.raises(ValueError, match="blocks must be"):
+            RunConfig("digits/0", method="forward", blocks=blocks)
+    sizes = [build(replace(config, method="forward", blocks=blocks), Machine()).student.layer3 for blocks in
+             (None, (2, 2, 3))]
+    assert [len(each) for each in sizes] == [2, 3]
+
+
+def test_a_recorded_run_is_repeated_and_agrees_with_itself(config, tmp_path, capsys):
+    store = ResultStore(tmp_path)
+    store.write(config, record := json.loads(json.dumps(execute(config))))
+    assert record["command"] == f"rdlib reproduce {config.key}.json --device cpu"
+    words = [*record["command"].split()[2:], "--results", tmp_path]
+    assert reproduce(words) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown[1:]] == [*METRICS] and all(line.endswith("True") for line in shown[1:])
+    store.write(config, record | {"metrics": record["metrics"] | {"aupro": record["metrics"]["aupro"] - 1e-4}})
+    assert reproduce(words) == 1 and "False" in capsys.readouterr().out.splitlines()[3]
+    store.write(config, record | {"data": record["data"] | {"test": "0" * 64}})
+    assert reproduce(words) == 1 and "other ones than those of the record" in capsys.readouterr().err
+    assert reproduce([tmp_path / "none.json"]) == 1 and "no result file of a run" in capsys.readouterr().err
+
+
+def test_other_hardware_may_differ_by_three_standard_deviations_over_seeds(config, tmp_path, monkeypatch, capsys):
+    store, values = ResultStore(tmp_path), (0.80, 0.82, 0.87)
+    for seed, value in enumerate(values):
+        filed(store, replace(config, seed=seed), value, 0.7, [8000, 8100])
+    filed(store, replace(config, epochs=3), 0.1, 0.1, [1000, 1100])  # other settings
+    again = store.read(config) | {"hardware": "another CPU", "data": {}}
+
+    def repeated(value):
+        metrics = again["metrics"] | {"image_auroc": value}
+        monkeypatch.setattr("rdlib.reproduction.again.execute", lambda *_: again | {"metrics": metrics})
+        return reproduce([store.path(config), "--device", "cpu"])
+    limit = 3 * np.std(values, ddof=1)
+    assert repeated(0.80 + limit - 1e-6) == 0 and repeated(0.80 - limit + 1e-6) == 0
+    assert repeated(0.80 + limit + 1e-6) == 1 and "aupro" not in capsys.readouterr().out, "undefined in both"
+    assert repeat(store.path(config), Machine())["allowed"].tolist() == pytest.approx([limit, SAME])
+    assert repeated(np.nan) == 1, "the metric is undefined here"
+    store.path(replace(config, seed=2)).unlink()
+    capsys.readouterr()
+    assert repeated(0.80) == 1 and "fewer than three seeds" in capsys.readouterr().err
+    again["hardware"] = "CPU"  # that of the record
+    assert repeated(0.80) == 0 and repeated(0.80 + 2e-6) == 1 and not capsys.readouterr().err
 
 
 def test_a_run_gives_torchs_threads_back(config):

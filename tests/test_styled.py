@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
 from rdlib.reproduction import (
     BENCHMARKS,
@@ -22,8 +23,8 @@ from rdlib.reproduction import (
     styled,
     weights_id,
 )
+from rdlib.reproduction.record import KEYS, RESAMPLES
 from rdlib.reproduction.results import METRICS, NOT_RUN
-from rdlib.reproduction.store import KEYS, RESAMPLES
 from rdlib.utils.errors import DataError
 
 
@@ -60,7 +61,7 @@ def toy(points, store):
     """The points' results in the store."""
     categories = tuple(dict.fromkeys(point.category for point in points))
     return Results(Table("toy", "Toy", tuple(dict.fromkeys(point.row for point in points))),
-                   Benchmark("toys", categories, RunConfig("toy")), points, store.read_all())
+                   Benchmark("toys", "Toys", "Toys", categories, RunConfig("toy")), points, store.read_all())
 
 
 def test_a_run_is_found_with_any_file_of_its_teacher(store):
@@ -115,20 +116,27 @@ def test_an_effect_is_the_mean_of_paired_differences(store):
     assert frame.loc["other", "std"] == pytest.approx(difference.std(ddof=1))
     assert frame.loc["usual", "value"] == pytest.approx(table["flattened"].mean())
     assert frame.loc["usual", "verdict"] == "reference" and frame.loc["other", "seeds"] == 3
+    assert frame.loc["other", "p"] == pytest.approx(ttest_rel(table["positional"], table["flattened"]).pvalue)
+    assert np.isnan(frame.loc["usual", "p"]) and frame.loc["other", "low"] < frame.loc["other", "high"]
 
 
-@pytest.mark.parametrize("gains, resampled, verdict", [
-    ((0.10, 0.11, 0.12), ((0.0, 0.0), (0.01, 0.02)), "clearly better"),
-    ((-0.10, -0.11, -0.12), ((0.0, 0.0), (-0.01, -0.02)), "clearly worse"),
-    ((0.10, 0.00, 0.05), ((0.0, 0.0), (0.01, 0.02)), "unclear: seeds"),
-    ((0.10, 0.11, 0.12), ((0.0, 0.0), (-0.2, 0.2)), "unclear: test images"),
-    ((-0.10,), ((0.0, 0.0), (-0.01, -0.02)), "worse, one seed")])
-def test_a_verdict_asks_both_seeds_and_images(store, gains, resampled, verdict):
+@pytest.mark.parametrize("gains, p, verdict", [
+    ((0.10, 0.11, 0.12), None, "better"), ((-0.10, -0.11, -0.12), None, "worse"),
+    ((0.10, 0.00, 0.05), None, "no difference shown"), ((0.10, 0.11, 0.12, -0.1, 0.1), None, "no difference shown"),
+    ((0.1, 0.1, 0.1), 0, "better"), ((-0.1, -0.1, -0.1), 0, "worse"), ((0, 0, 0), 1, "no difference shown"),
+    ((0.10, 0.11), np.nan, "shown, no verdict"), ((-0.10,), np.nan, "shown, no verdict")])
+@pytest.mark.parametrize("resampled", [(-0.2, 0.2), (0.01, 0.02)])
+def test_a_verdict_is_that_of_a_paired_t_test_over_seeds(store, gains, p, verdict, resampled):
+    """Where the interval over test images lies is shown, and decides nothing."""
     points = two_rows(["a"], range(len(gains)))
+    usual = [0.3 + 0.1 * seed for seed in range(len(gains))]
     for point in points:
-        other = point.row.label == "other"
-        file(store, point.config, 0.5 + other * gains[point.config.seed], resampled[other])
-    assert toy(points, store).effects("usual")["verdict"].tolist() == ["reference", verdict]
+        other, seed = point.row.label == "other", point.config.seed
+        file(store, point.config, usual[seed] + other * gains[seed], resampled if other else (0.0, 0.0))
+    line = toy(points, store).effects("usual").iloc[1]
+    expected = ttest_rel(np.add(usual, gains), usual).pvalue if p is None else p
+    assert line["p"] == pytest.approx(expected, abs=1e-9, nan_ok=True) and line["verdict"] == verdict
+    assert line["high"] - line["low"] == pytest.approx(0.95 * (resampled[1] - resampled[0]))
 
 
 def test_a_seed_without_all_categories_does_not_count(store):
@@ -230,7 +238,7 @@ def test_a_comparison_has_every_row_run_or_not(store):
     found = toy(points + third_row(points), store).effects("usual", "aupro").set_index("row")
     assert found.index.tolist() == ["usual", "other", "third"] and found["seeds"].tolist() == [3, 3, 0]
     assert found.loc["other", ["value", "difference"]].tolist() == pytest.approx([0.6, 0.1])
-    assert found["verdict"].tolist() == ["reference", "clearly better", NOT_RUN]
+    assert found["verdict"].tolist() == ["reference", "better", NOT_RUN]
     table = repr(styled(found[["value", "difference", "verdict"]], "A table", ["difference"]))
     assert table.splitlines()[-1].split("  ") == ["third", NOT_RUN, "–", NOT_RUN]
 

@@ -566,16 +566,19 @@ def test_the_learning_rate_follows_torchs_cosine():
     assert made == pytest.approx(rates, rel=1e-9) and made[0] == 0.01
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_average_is_that_of_a_plain_loop(schedule):
-    """Weights and BatchNorm statistics after every step, averaged in float64."""
-    average = {}
+@pytest.mark.parametrize(("schedule", "ema"), [("constant", 0.9), ("cosine", 0.9), ("constant", 0.3)])
+def test_the_average_is_that_of_a_plain_loop(schedule, ema):
+    """Weights and BatchNorm statistics after every step, averaged in float64. Its decay grows up to `ema`."""
+    average, decays = {}, []
 
     def follow(run):
+        t = run.step - 1
+        decays.append(d := min(ema, (1 + t) / (10 + t)))
         for key, value in run.model.state_dict().items():
-            average[key] = 0.9 * average[key] + 0.1 * value.double() if key in average else value.double()
+            average[key] = d * average[key] + (1 - d) * value.double() if key in average else value.double()
 
-    run, result = train(2, ema=0.9, callbacks=[follow], schedule=schedule)
+    run, result = train(2, ema=ema, callbacks=[follow], schedule=schedule)
+    assert len(set(decays[1:])) > 2 and (decays[-1] == ema) == (ema < 0.5), "the loop grows, and ends below 0.5"
     plain, last = train(2, schedule=schedule)
     assert run.losses == plain.losses, "the average only watches"
     for key, value in result.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rdlib.evaluation.report import METRICS
-from rdlib.reproduction.runs import Machine, run_all
+from rdlib.reproduction.runs import Machine, execute
 from rdlib.reproduction.store import ResultStore
 from rdlib.utils.errors import DataError
 
@@ -14,36 +14,33 @@ SAME = 1e-6  # on the same kind of hardware and the same versions
 ORIGIN = ("hardware", "float32", "versions")
 
 
-def repeat(file: Path, folder: Path, machine: Machine, progress: bool = True) -> pd.DataFrame:
+def repeat(file: Path, machine: Machine) -> pd.DataFrame:
     """Execute the run of a result file again, and compare the metrics.
 
     Args:
         file: result file of a run, beside those of its other seeds.
-        folder: folder of the new result; a result that is already there is not computed again.
         machine: weights, data and device of the run.
-        progress: show a progress bar.
 
     Returns:
         One row per metric: `recorded`, `again`, `difference`, `allowed`, and whether the difference `agrees`. On the
         same kind of hardware with the same versions, 1e-6 is allowed. Otherwise, it is three standard deviations over
-        the recorded seeds of the same settings, since another rounding is like another seed; NaN with fewer than three.
+        the recorded seeds of the same settings, since another rounding is like another seed. With fewer than three
+        seeds, it is NaN, and nothing agrees.
 
     Raises:
-        DataError: the file holds no result, or the run failed.
+        DataError: the file holds no result, or the images here are other ones. Also as `execute`.
     """
     found = ResultStore(file.parent).read_all()
     config = next((config for config in found if f"{config.key}.json" == file.name), None)
     if config is None:
         raise DataError(f"{file} is no result file of a run.")
-    store = ResultStore(folder)
-    if failed := run_all([config], store, machine, progress=progress).failed:
-        raise DataError(f"{failed[config]} (see {store.error_path(config)})")
-    old, new = found[config], store.read(config)
-    assert new is not None, "run_all has stored it"
+    old, new = found[config], execute(config, machine)
+    if old.get("data", new["data"]) != new["data"]:  # early records do not know them
+        raise DataError(f"The images of {config.dataset} here are other ones than those of the record.")
     seeds = [result["metrics"] for other, result in found.items() if replace(other, seed=config.seed) == config]
     values = {"recorded": old["metrics"], "again": new["metrics"]}
-    frame = pd.DataFrame(values).loc[list(METRICS)].dropna()  # without the undefined ones, as without masks
-    spread = 3 * pd.DataFrame(seeds)[list(METRICS)].std(ddof=1) if len(seeds) > 2 else np.nan
+    frame = pd.DataFrame(values).loc[list(METRICS)].dropna(how="all")  # undefined in both, as without masks
+    spread = 3 * pd.DataFrame(seeds)[list(METRICS)].std(ddof=1).clip(lower=SAME) if len(seeds) > 2 else np.nan
     same = all(old.get(name) == new.get(name) for name in ORIGIN)
     frame = frame.assign(difference=frame["again"] - frame["recorded"], allowed=SAME if same else spread)
     return frame.assign(agrees=frame["difference"].abs() <= frame["allowed"])

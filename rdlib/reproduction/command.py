@@ -38,8 +38,11 @@ def reproduce(args: Namespace) -> int:
     machine = Machine(args.device or str(best_device()), args.files, args.root)
     if args.table.endswith(".json"):
         file = path if (path := Path(args.table)).exists() else args.results / args.table
-        frame = repeat(file, Path("build", "again"), machine, not args.quiet)
-        print(frame.to_string(float_format="{:.4f}".format))
+        frame = repeat(file, machine)
+        print(frame.to_string(float_format="{:.6f}".format))
+        if frame["allowed"].isna().any():
+            print("Not comparable: the record is of other hardware or versions, and fewer than three seeds of its "
+                  "settings are recorded.", file=sys.stderr)
         return int(not frame["agrees"].all())
     if args.table not in TABLES:
         raise ArgumentTypeError(f"There is no table {args.table}. Choose one of: {', '.join(TABLES)}.")

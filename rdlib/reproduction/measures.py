@@ -49,9 +49,9 @@ def measure_on_twins(model: Detector, test: AnomalyDataset) -> dict[str, float]:
             distances.append(torch.stack([scale_maps(*pair, images[0].shape[-2:]).sum(1).cpu()[inside]
                                           for pair in pairs]))
             if isinstance(model, ReverseDistillation):
-                layers.append([[each[i].flatten(1).cpu() for each in (own, teacher)] for i in (2,)]
-                              + [[model.ocbe(each).flatten(1).cpu() for each in (own, teacher)]]
-                              + [[each[i].flatten(1).cpu() for each in (blind, seeing)] for i in (2, 1, 0)])
+                moved = [(own[2], teacher[2]), (model.ocbe(own), model.ocbe(teacher)),
+                         *((blind[i], seeing[i]) for i in (2, 1, 0))]
+                layers.append([[each.flatten(1).cpu() for each in pair] for pair in moved])
     both, apart, floor = torch.cat(distances, dim=1).double().mean(1).tolist()
     shifts = {name: _shift_over_spread(*map(torch.cat, zip(*(part[k] for part in layers), strict=True)))
               for k, name in enumerate(("f3", "phi", "g3", "g2", "g1")) if layers}

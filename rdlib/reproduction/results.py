@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rdlib.evaluation import bootstrap
-from rdlib.reproduction.runs import AVERAGED, MAIN
+from rdlib.reproduction.judging import AVERAGED, MAIN
 from rdlib.reproduction.store import ResultStore, RunConfig, weights_id
 from rdlib.reproduction.tables import BENCHMARKS, TABLES, Benchmark, GridPoint, Row, Table, grid
 from rdlib.utils.errors import check_choice, checked, warn
@@ -111,8 +111,9 @@ class Results:
         Returns:
             One line per row. `value` is the metric, averaged over seeds. `difference` is `value` minus that of the
             reference, `std` its standard deviation over seeds. `low` and `high` are its 95 % interval over test images.
-            `seeds` counts the seeds that both rows have. In `verdict`, "clearly" means that the interval excludes 0 and
-            the difference exceeds two standard deviations. "Unclear" names the condition that fails.
+            `p` is that of a two-sided paired t-test over the seeds that both rows have; `seeds` counts them. With three
+            or more, `verdict` is "better" or "worse" if p < 0.05, else "no difference shown". With fewer, p is NaN, and
+            the verdict "shown, no verdict".
 
         Raises:
             ValueError: the table has no such row.
@@ -124,12 +125,14 @@ class Results:
             own = self.by_seed(row, self.categories, metric)
             pairs = [(own[seed], base[seed]) for seed in own if seed in base]
             done = [point.config in self.runs for point in self.points if point.row is row]
-            effect = _summary([(mine[0] - other[0], mine[1] - other[1]) for mine, other in pairs if label != reference])
-            verdict = ("reference" if pairs and label == reference else _verdict(*effect) if pairs else
+            changes = [(mine[0] - other[0], mine[1] - other[1]) for mine, other in pairs if label != reference]
+            effect, p = _summary(changes), _p_value([change for change, _ in changes])
+            verdict = ("reference" if pairs and label == reference else _verdict(effect[0], p) if pairs else
                        "its reference was not run" if own and not base else
                        f"{sum(done)} of {len(done)} runs so far" if any(done) else NOT_RUN)
-            lines.append((label, np.mean([mine[0] for mine, _ in pairs] or np.nan), *effect, len(pairs), verdict))
-        return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "seeds", "verdict"])
+            lines.append((label, np.mean([mine[0] for mine, _ in pairs] or np.nan), *effect, p, len(pairs), verdict))
+        return pd.DataFrame(lines, columns=["row", "value", "difference", "std", "low", "high", "p", "seeds",
+                                            "verdict"])
 
     def curves(self) -> pd.DataFrame:
         """Return the metrics by epoch, with the columns `row`, `category`, `seed`, `epoch`, and one per metric.
@@ -237,10 +240,17 @@ def _summary(values: Sequence[tuple[float, NDArray]]) -> tuple[float, float, flo
     return float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else np.nan, low, high
 
 
-def _verdict(mean: float, std: float, low: float, high: float) -> str:
-    sign = "better" if mean > 0 else "worse"
-    if not (low > 0 or high < 0):  # NaN without resampling
-        return "unclear: test images"
-    if std != std:
-        return f"{sign}, one seed"
-    return f"clearly {sign}" if abs(mean) > 2 * std else "unclear: seeds"
+def _p_value(differences: Sequence[float]) -> float:
+    """Compute p of a two-sided paired t-test; NaN for fewer than three differences."""
+    from scipy.stats import ttest_1samp  # here: slow to import
+
+    rounded = np.round(differences, 12)  # rounding of the means is no difference
+    if len(rounded) < 3:
+        return np.nan
+    return float(rounded[0] == 0) if np.ptp(rounded) == 0 else float(ttest_1samp(rounded, 0).pvalue)
+
+
+def _verdict(difference: float, p: float) -> str:
+    if np.isnan(p):
+        return "shown, no verdict"
+    return "no difference shown" if p >= 0.05 else "better" if difference > 0 else "worse"

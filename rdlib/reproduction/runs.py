@@ -8,30 +8,23 @@ import time
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from rdlib.anomaly_map import SCALES, fuse, gaussian_smooth, image_score
 from rdlib.datasets.fingerprint import images_digest
 from rdlib.datasets.load import AnomalyData, load_dataset
-from rdlib.datasets.samples import AnomalyDataset
 from rdlib.detector import Detector, Distillation
-from rdlib.evaluation.bootstrap import METRICS, resampled_metrics
 from rdlib.evaluation.callbacks import EvaluateEvery
-from rdlib.evaluation.report import Report, evaluate
 from rdlib.model import ReverseDistillation
-from rdlib.reproduction.measures import measure_on_twins
-from rdlib.reproduction.store import RESAMPLES, ResultStore, RunConfig, provenance, weights_id
+from rdlib.reproduction.judging import judge
+from rdlib.reproduction.store import ResultStore, RunConfig, provenance, weights_id
 from rdlib.training.callbacks import Callback
 from rdlib.training.loop import fit
 from rdlib.training.run import MovingAverage, Run
@@ -39,9 +32,6 @@ from rdlib.utils.errors import checked
 from rdlib.utils.hardware import check_device, peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
 
-SCALE_SETS = {"".join(map(str, scales)): scales for n in SCALES for scales in combinations(SCALES, n)}
-MAIN = "123"  # the paper's anomaly map: all scales, added, smoothed
-AVERAGED = f"{MAIN} averaged"  # the same, with the averaged weights of a run with `ema`
 OPTIONS = ("epochs", "batch_size", "lr", "loss", "seed", "precision", "schedule", "ema")  # settings that `fit` takes
 KILLED = ("A worker process was killed, perhaps because the memory was full. Start the same command again, with fewer "
           "jobs if this happens again. Finished runs are kept.")
@@ -96,11 +86,12 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
         machine: weights, data and device.
 
     Returns:
-        The content of the result file: `store.KEYS` and `store.LATER`. "metrics" are those after the last epoch.
-        "scored_by" has image AUROC, pixel AUROC and AUPRO for each way to score the maps, see `evaluate_all`.
-        "bootstrap" has these metrics on resampled test images, in units of 1e-4. "curve" and "averaged_curve" have
-        them by epoch, "losses" the mean loss of each epoch. "scores" are the image scores by defect type, in the order
-        of the test set. "measures" are those of `measure_on_twins`. "data" has the fingerprints of train and test set.
+        The content of the result file: `record.KEYS` and `record.LATER`. "metrics" are those after the last epoch.
+        "scored_by" has image AUROC, pixel AUROC and AUPRO for each way to score the maps, see `evaluate_all`; with
+        `ema`, "123 averaged" is of the averaged weights. "bootstrap" has these metrics on resampled test images, in
+        units of 1e-4. "scores" are the image scores by defect type, in the order of the test set. "measures" are those
+        of `measure_on_twins`. "data" has the fingerprints of train and test images, "command" repeats the run. "curve"
+        and "averaged_curve" have the metrics by epoch, "losses" the mean loss of each epoch.
 
     Raises:
         ValueError: a setting has an invalid value.
@@ -126,24 +117,16 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         data, model = load(config, machine), build(config, machine)
         assert data.test is not None, "every benchmark has a test set"
-        trained, averaged = train(config, machine, data, model), {}
-        if average := trained.pop("average"):  # the model holds the averaged weights
-            averaged = {AVERAGED: evaluate(model, data.test, progress=False)}
-            average.swap()
-        reports = evaluate_all(model, data.test) | averaged
-        report, family = reports[MAIN], config.dataset.partition("/")[0]
-        shown = {name: {metric: getattr(r, metric) for metric in METRICS} for name, r in reports.items()}
-        resampled = {name: {metric: np.round(1e4 * values[1:]).astype(int).tolist() for metric, values in
-                            resampled_metrics(r, RESAMPLES).items()} for name, r in reports.items()}
-        command = f"rdlib reproduce {config.key}.json" + f" --root {family}=FOLDER" * (family in machine.roots)
-        result = {"config": asdict(config), "metrics": report.metrics,
-                  "per_defect": report.per_defect().to_dict(orient="index"), "scored_by": shown, "bootstrap": resampled,
-                  "scores": _scores_by_type(report), "measures": measure_on_twins(model, data.test),
-                  "data": {name: images_digest(part) for name, part in (("train", data.train), ("test", data.test))},
-                  "command": command + f" --weights {config.weights}=FILE" * bool(file), **trained}
+        trained = train(config, machine, data, model)
+        judged, family = judge(model, data.test, trained.pop("average")), config.dataset.partition("/")[0]
+        command = f"rdlib reproduce {config.key}.json --device {device.type}"
+        command += f" --root {family}=FOLDER" * (family in machine.roots)
+        command += f" --weights {config.weights}=FILE" * bool(file)
+        images = {name: images_digest(part) for name, part in (("train", data.train), ("test", data.test))}
         if machine.checkpoints:
             Path(machine.checkpoints, f"{config.key}.ckpt").unlink(missing_ok=True)
-        return {**result, "seconds": round(time.perf_counter() - began + trained["seconds"], 1),
+        return {"config": asdict(config), **judged, "data": images, "command": command, **trained,
+                "seconds": round(time.perf_counter() - began + trained["seconds"], 1),
                 "peak_memory_mb": round(peak_memory_mib(device)), **origin}
 
 
@@ -177,34 +160,6 @@ def train(config: RunConfig, machine: Machine, data: AnomalyData, model: Detecto
     curves = [{str(epoch): values for epoch, values in each.history.items()} for each in watching] + [{}, {}]
     return {"curve": curves[0], "averaged_curve": curves[1], "losses": run.epoch_losses,
             "seconds": max(0.0, run.seconds - (time.perf_counter() - here)), "average": kept.average}
-
-
-def _scores_by_type(report: Report) -> dict[str, list[float]]:
-    """Return the image scores of each defect type in the order of the test set, as decimals that give the float32."""
-    return {kind: [float(str(score)) for score in report.scores[report.defect_types == kind]]
-            for kind in dict.fromkeys(report.defect_types.tolist())}
-
-
-def evaluate_all(model: Detector, test: AnomalyDataset) -> dict[str, Report]:
-    """Evaluate one trained model by every way to score its maps.
-
-    The names are the sets of scales, "1" to "123", then "123 multiply" (maps multiplied) and "123 unsmoothed". The
-    other image score is "123 sum" or "123 max". A memory bank has only "123". A run with `ema` has "123 averaged" too.
-    """
-    evaluated = evaluate(model, test, progress=False)
-    if not isinstance(model, Distillation):
-        return {MAIN: evaluated}
-    maps = torch.cat([model.scale_maps(item.image).cpu() for item in DataLoader(test, 32, generator=torch.Generator())])
-
-    def report(scales: tuple[int, ...] = SCALES, fusion: str = "add", sigma: float = model.config.sigma,
-               score: str = model.config.score) -> Report:
-        fused = torch.cat([gaussian_smooth(fuse(part, fusion, scales), sigma) for part in maps.split(32)])
-        return replace(evaluated, maps=fused.numpy(), scores=image_score(fused, score).numpy())
-
-    other = "sum" if model.config.score == "max" else "max"
-    return {name: report(scales) for name, scales in SCALE_SETS.items()} | {
-        f"{MAIN} multiply": report(fusion="multiply"), f"{MAIN} unsmoothed": report(sigma=0),
-        f"{MAIN} {other}": report(score=other)}
 
 
 class Outcome(NamedTuple):

@@ -21,21 +21,15 @@ import torchvision
 from rdlib.anomaly_map import SCORES, checked_scales
 from rdlib.detector.config import checked_sides
 from rdlib.encoder import get_backbone
-from rdlib.evaluation.report import METRICS
 from rdlib.losses import LOSSES
 from rdlib.ocbe import BOTTLENECKS
+from rdlib.reproduction.record import check_result
 from rdlib.training.loop import SCHEDULES
-from rdlib.utils.errors import check_argument, check_choice, check_fields, check_number, checked
+from rdlib.utils.errors import check_choice, check_fields, checked
 from rdlib.utils.files import written_atomically
 from rdlib.utils.hardware import float32_mode
 from rdlib.utils.version import __version__
 from rdlib.weights import EMBEDDED_SHA256
-
-RESAMPLES = 200  # of the test images
-KEYS = {"config": dict, "metrics": dict, "per_defect": dict, "scored_by": dict, "bootstrap": dict, "curve": dict,
-        "losses": list, "versions": dict, "hardware": str, "seconds": float, "peak_memory_mb": float, "date": str,
-        "revision": str | None}  # the parts of a result, and their types
-LATER = {"averaged_curve": dict, "scores": dict, "measures": dict, "data": dict, "command": str}  # early runs lack them
 
 
 @dataclass(frozen=True)
@@ -175,7 +169,8 @@ class ResultStore:
         """Read a result file. Return an empty dict if it is missing, or damaged, which a warning says."""
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            if path != self.path(config := check_result(result)):
+            check_result(result)
+            if path != self.path(config := RunConfig(**result["config"])):
                 raise ValueError(f"it holds the run {config.key}.")
             return {config: result | {"config": asdict(config)}}
         except FileNotFoundError:
@@ -197,35 +192,6 @@ class ResultStore:
         text = "".join(traceback.format_exception(error))
         with written_atomically(self.error_path(config)) as temporary:
             temporary.write_text(f"{config.label}\n\n{text}", encoding="utf-8")
-
-
-def check_result(result: dict) -> RunConfig:
-    """Return the settings of a result that was read. Raise an error unless its parts are as `execute` returns them."""
-    for name, kind in KEYS.items():
-        check_argument(name, result[name], kind)
-    for name in LATER.keys() & result.keys():
-        check_argument(name, result[name], LATER[name])
-    curves = result["curve"], result.get("averaged_curve", {})
-    for part in (result["metrics"], *(group for groups in (result["per_defect"], result["scored_by"], *curves)
-                                      for group in groups.values())):
-        for name in {*METRICS, *part} - {"images"}:
-            if part[name] == part[name]:  # no NaN, as where a metric is undefined
-                check_number(name, part[name], "[0, 1]")
-    for curve in curves:
-        list(map(int, curve))  # the epochs; ValueError for others
-    check_number("seconds", result["seconds"], "[0, inf)")
-    for loss in result["losses"]:
-        check_number("losses", loss, "(-inf, inf)")
-    bootstrap = result["bootstrap"]
-    if not (bootstrap and all(bootstrap.values())) or bootstrap.keys() != result["scored_by"].keys():
-        raise ValueError("bootstrap is empty, or names other maps than scored_by.")
-    for part in bootstrap.values():
-        for name, values in part.items():
-            array = numpy.array(values)
-            if array.shape != (RESAMPLES,) or array.dtype.kind not in "if" or not (abs(array - 5_000) <= 5_000).all():
-                raise ValueError(f"{name} has other values than {RESAMPLES} from 0 to 10000.")
-    check_argument("torch", result["versions"]["torch"], str)
-    return RunConfig(**result["config"])
 
 
 @cache

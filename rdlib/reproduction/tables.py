@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdlib.datasets import downloads
-from rdlib.reproduction.runs import MAIN
+from rdlib.reproduction.judging import MAIN
 from rdlib.reproduction.store import RunConfig
 from rdlib.synthetic import CATEGORIES
 from rdlib.utils.errors import check_choice, checked

@@ -52,7 +52,7 @@ class ForwardStudent(Distillation):
         fusion: "add" or "multiply" the scales' maps.
         score: "max" or "sum" of the map.
         normalize: whether to normalize images with ImageNet's mean and standard deviation.
-        blocks: residual blocks of the student's three stages, each 1 or more; None: the teacher's. With (2, 5, 12), the
+        blocks: residual blocks of the student's three stages, each 1 or more; None: the teacher's. With (2, 4, 12), the
             student of a ResNet-18 has about as many weights as the reverse student with OCBE. This is a control for
             size.
         seed: seed of the student's random weights, and of the teacher's if they are random.
