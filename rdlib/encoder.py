@@ -52,13 +52,14 @@ def get_backbone(name: str) -> Backbone:
 class CutResNet(ResNet):
     """A torchvision ResNet without layer4 and classifier, built with uninitialized weights.
 
-    The teacher is a frozen `CutResNet`. The forward baseline's student is a trainable one.
+    The teacher is a frozen `CutResNet`. The forward baseline's student is a trainable one. `blocks` are the residual
+    blocks of its three stages; None: those of `backbone`.
     """
 
-    def __init__(self, backbone: str):
+    def __init__(self, backbone: str, blocks: tuple[int, int, int] | None = None):
         spec = get_backbone(backbone)
         with torch.device("meta"):  # no memory yet, and nothing drawn from torch's global generator
-            super().__init__(spec.block, [*spec.blocks, 1], width_per_group=spec.base_width)
+            super().__init__(spec.block, [*(blocks or spec.blocks), 1], width_per_group=spec.base_width)
         del self.layer4, self.avgpool, self.fc
         self.channels = spec.channels
         self.to_empty(device="cpu")

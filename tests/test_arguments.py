@@ -129,7 +129,7 @@ CALLS = {  # calls of public functions, and the names of their arguments that ar
     "models": (lambda p, **a: ReverseDistillation(**{"weights": "random"} | a),
                "backbone weights bottleneck scales sigma fusion score normalize seed"),
     "students": (lambda p, **a: ForwardStudent(**{"weights": "random"} | a),
-                 "scales sigma fusion score normalize seed"),
+                 "scales sigma fusion score normalize blocks seed"),
     "banks": (lambda p, **a: MemoryBank(**{"weights": "random"} | a), "scales size coreset sigma score normalize seed"),
     "bank": (lambda p, **a: MemoryBank("resnet18", "random").fit(p["train"], **a), "batch_size precision progress"),
     "early": (lambda p, **a: EarlyStopping(p["train"], **a), "patience every"),

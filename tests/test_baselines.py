@@ -5,6 +5,7 @@ import torch
 from scipy.ndimage import uniform_filter
 from sklearn.neighbors import NearestNeighbors
 from test_training import SWITCHES, Images, Jittered, equal, images, weights
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.encoder import BACKBONES
@@ -35,6 +36,30 @@ def test_the_forward_student_is_the_teachers_twin():
 def test_forward_students_of_every_backbone(backbone):
     teacher, student = ForwardStudent(backbone, None).eval()(PICTURES[:1, :, :32, :32])
     assert [t.shape for t in teacher] == [s.shape for s in student] and all(s.requires_grad for s in student)
+
+
+def test_a_deeper_student_is_torchvisions_resnet_with_more_blocks():
+    model, twin = ForwardStudent("resnet18", None, blocks=(1, 2, 3)), ResNet(BasicBlock, [1, 2, 3, 1])
+    assert {k: v.shape for k, v in model.student.state_dict().items()} == \
+           {k: v.shape for k, v in twin.state_dict().items() if not k.startswith(("layer4", "fc"))}
+    teacher, student = model.eval()(PICTURES)
+    assert [t.shape for t in teacher] == [s.shape for s in student]
+    same = [ForwardStudent("resnet18", None, blocks=blocks).student.state_dict() for blocks in (None, (2, 2, 2))]
+    assert equal(*same) and model.teacher.layer3[-1] is model.teacher.layer3[1], "the teacher keeps its depth"
+
+
+def test_a_student_of_the_reverse_students_size():
+    reverse, small, large = (
+        sum(weight.numel() for weight in model.parameters() if weight.requires_grad) for model in (
+            ReverseDistillation("resnet18", None), ForwardStudent("resnet18", None),
+            ForwardStudent("resnet18", None, blocks=(2, 5, 12))))
+    assert abs(large / reverse - 1) < 0.02 and small < 0.2 * reverse
+
+
+@pytest.mark.parametrize("blocks", [(2, 2), (2, 2, 2, 2), (0, 2, 2), (2, 2.5, 2), 3, "222"])
+def test_other_blocks_than_three_numbers_are_refused(blocks):
+    with pytest.raises(ValueError, match=r"blocks must be (3 numbers|a whole number from 1)"):
+        ForwardStudent("resnet18", None, blocks=blocks)
 
 
 def test_stfpms_loss_is_the_positional_loss():
@@ -102,6 +127,9 @@ def test_a_forward_run_is_stopped_and_resumed_bit_for_bit(tmp_path):
     with pytest.raises(CheckpointError, match="model: ForwardStudent there, ReverseDistillation here"):
         fit(ReverseDistillation("resnet18"), images(), 2, batch_size=4, loss="positional", checkpoint=path,
             progress=False, **options)
+    with pytest.raises(CheckpointError, match=r"blocks: None there, \[2, 3, 2\] here"):
+        fit(ForwardStudent("resnet18", seed=1, blocks=(2, 3, 2)), images(), 2, batch_size=4, loss="positional",
+            checkpoint=path, progress=False, **options)
 
 
 def test_a_forward_student_learns_to_detect(leather):

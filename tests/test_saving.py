@@ -30,7 +30,8 @@ PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 MODELS = {
     "reverse": lambda: ReverseDistillation("resnet18", None, bottleneck="oce", scales=(3, 1), sigma=1.5, score="sum",
                                            fusion="multiply", normalize=False, seed=3),
-    "forward": lambda: ForwardStudent("resnet18", scales=(2,), sigma=0, fusion="multiply", seed=4),
+    "forward": lambda: ForwardStudent("resnet18", scales=(2,), sigma=0, fusion="multiply", blocks=(1, 3, 2),
+                                      seed=4),
     "bank": lambda: MemoryBank("resnet18", scales=(3, 2), size=20, coreset=False, sigma=2, seed=5).fit(
         images(3), progress=False),
     "empty bank": lambda: MemoryBank("resnet18")}

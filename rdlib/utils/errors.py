@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
-ONE_OR_MORE = ("batch_size", "checkpoint_every", "columns", "curve_every", "epochs", "every", "jobs", "n",
+ONE_OR_MORE = ("batch_size", "blocks", "checkpoint_every", "columns", "curve_every", "epochs", "every", "jobs", "n",
                "n_resamples", "n_thresholds", "n_train", "patience", "size", "threads")  # others: 0 or more
 INTERVALS = dict.fromkeys(("confidence", "decay", "ema", "fraction", "level", "rate"), "(0, 1)") | {
     "fpr_limit": "(0, 1]", "recall": "(0, 1]", "strength": "(0, 1]", "betas": "[0, 1)", "lr": "[0, inf)",

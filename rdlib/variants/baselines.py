@@ -28,11 +28,19 @@ PROJECTED = 128  # dimensions of the random projection in which a coreset is cho
 DISTANCES = 1 << 24  # entries of a distance matrix that are computed at a time: 64 MB
 
 
+@dataclass(kw_only=True)
+class ForwardConfig(DistillationConfig):
+    """The settings of a `ForwardStudent`: those of `DistillationConfig`, and the student's depth."""
+
+    blocks: tuple[int, int, int] | None = None
+
+
 class ForwardStudent(Distillation):
-    """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's architecture and input.
+    """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's input and architecture.
 
     The student is randomly initialized and learns to predict the teacher's features of good images. It sees the image
-    through the same architecture, so it may follow the teacher on defects too. This is the paper's argument against it.
+    through the same layers (or more or fewer of them, see `blocks`), so it may follow the teacher on defects too. This
+    is the paper's argument against it.
 
     Train it with `fit(model, data.train, loss="positional")`. STFPM's loss is half the squared distance of features
     that are normalized at every position. This equals 1 - cos, the positional loss. The optimizer is `fit`'s.
@@ -45,30 +53,39 @@ class ForwardStudent(Distillation):
         fusion: "add" or "multiply" the scales' maps.
         score: "max" or "sum" of the map.
         normalize: whether to normalize images with ImageNet's mean and standard deviation.
+        blocks: residual blocks of the student's three stages, each 1 or more; None: the teacher's. With (2, 5, 12), the
+            student of a ResNet-18 has about as many weights as the reverse student with OCBE. This is a control for
+            size.
         seed: seed of the student's random weights, and of the teacher's if they are random.
 
     Raises:
-        ValueError: unknown backbone, scale, fusion or score, or a negative sigma.
+        ValueError: unknown backbone, scale, fusion or score, a negative sigma, or other blocks than three from 1 on.
         WeightsError: weights that cannot be downloaded or read, do not fit, or are not finite.
     """
 
+    settings = ForwardConfig
+    config: ForwardConfig
     student_sees_images = True
 
     @neutral()
     def __init__(self, backbone: str = "resnet18", weights: str | Path | None = "auto", *,
                  scales: Sequence[int] = SCALES, sigma: float = 4.0, fusion: str = "add", score: str = "max",
-                 normalize: bool = True, seed: int = 0):
-        self._build(DistillationConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
-                                       normalize=normalize), weights, seed)
+                 normalize: bool = True, blocks: tuple[int, int, int] | None = None, seed: int = 0):
+        self._build(ForwardConfig(backbone=backbone, scales=scales, sigma=sigma, fusion=fusion, score=score,
+                                  normalize=normalize, blocks=blocks), weights, seed)
 
     def _add_networks(self, generator: torch.Generator) -> None:
         """Add the student."""
-        self.student = CutResNet(self.config.backbone)
+        self.student = CutResNet(self.config.backbone, self.config.blocks)
         initialize(self.student, generator)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Return the student."""
         return {"student": self.student}
+
+    def signature(self) -> dict:
+        """Return the settings in which a training run and its checkpoint must agree, see `Distillation`."""
+        return super().signature() | {"blocks": self.config.blocks}
 
     def student_features(self, images: Tensor | None, teacher: Features) -> Features:
         """Extract the student's features s1, s2, s3 of (B, 3, H, W) images, RGB in [0, 1], shaped as t1, t2, t3."""
