@@ -1,6 +1,7 @@
-"""Load any data set by its name: drawn images, industrial data sets in folders, one class against the rest."""
+"""Load any data set by its name: scenes, photographs, industrial data sets in folders, one class against the rest."""
 import csv
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from rdlib import synthetic
 from rdlib.datasets.downloads import CATEGORIES, NOT_FOUND, SOURCES, data_folder, data_root
 from rdlib.datasets.layouts import own_folder, read, train_and_test
+from rdlib.datasets.photos import patch_list
 from rdlib.datasets.roles import Entry, Roles, Settings, Size, as_data, warn
 from rdlib.datasets.samples import GOOD, AnomalyData, AnomalyDataset, ArraySample, SceneSample
 from rdlib.images import subfolders
@@ -30,9 +32,10 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     """Load a data set by its name, split into train and test. One warning says what was left out and looks wrong.
 
     Args:
-        name: "synthetic/CATEGORY", see `synthetic.CATEGORIES`, needs no download. "mvtec/CATEGORY", "visa/CATEGORY",
-            "btad/CATEGORY" and "magnetic_tile" are on disk. "folder:PATH": your own images; data/README.md lists the
-            layouts that are recognized, and `folder_dataset` reads all others.
+        name: "synthetic/CATEGORY", see `synthetic.CATEGORIES`, needs no download. "photo/brick", "photo/grass" and
+            "photo/gravel" are photographs that come with scikit-image, with painted defects. "mvtec/CATEGORY",
+            "visa/CATEGORY", "btad/CATEGORY" and "magnetic_tile" are on disk. "folder:PATH": your own images;
+            data/README.md lists the layouts that are recognized, and `folder_dataset` reads all others.
             One class against the rest, by number or name: "digits/3" (no download), "mnist/3",
             "fashion_mnist/Dress" or "cifar10/cat".
         root: the folder that holds the data set. Default: a folder of its name in `data_root()`. A missing data set is
@@ -41,7 +44,8 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
             256 * 256 pixels that keeps the images' shape. Default, as in the official protocol: 32 for one class
             against the rest, else 256.
         n_train: number of training images to keep, from the first on, 1 or more. Default: all.
-        seed: seed of the synthetic scenes, and of good images held out to test with, 0 or more.
+        seed: seed of the synthetic scenes, of the patches of photographs, and of good images held out to test with, 0
+            or more.
         white: value of white in image files of more than 8 bits; None: found from the training images.
         mask_threshold: values of mask files above it are defect; None: decided from all masks.
         keep_defects: keep at least one pixel of every outlined defect when masks shrink.
@@ -61,10 +65,11 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     if name.startswith("folder:"):
         place = check_argument("PATH in folder:PATH", name.removeprefix("folder:"), str | Path)
         data = own_folder(Path(place).expanduser(), how)
-    elif family == "synthetic":
+    elif family in ("synthetic", "photo"):
+        scenes: Callable = synthetic.scene_list if family == "synthetic" else patch_list
         train, test = (
             AnomalyDataset([SceneSample(scene, f"{category}/{part}/{scene.defect or GOOD}/{i:03d}")
-                            for i, scene in enumerate(synthetic.scene_list(category, part, seed))], square)
+                            for i, scene in enumerate(scenes(category, part, seed))], square)
             for part in ("train", "test"))
         data = AnomalyData(name, train, test)
     elif family in ("mvtec", "visa", "btad"):
@@ -74,9 +79,9 @@ def load_dataset(name: str, root: str | Path | None = None, size: Size | None = 
     elif family in CLASSES:
         data = _one_against_rest(family, category, root, square)
     else:
-        raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, mvtec/CATEGORY, visa/CATEGORY, "
-                         f"btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(CLASSES)}/CLASS or folder:PATH."
-                         f"{nearest(family, ['synthetic', *CATEGORIES, 'magnetic_tile'])}")
+        raise ValueError(f"There is no data set '{name}'. Choose synthetic/CATEGORY, photo/NAME, mvtec/CATEGORY, "
+                         f"visa/CATEGORY, btad/CATEGORY, magnetic_tile, {'/CLASS, '.join(CLASSES)}/CLASS or "
+                         f"folder:PATH.{nearest(family, ['synthetic', 'photo', *CATEGORIES, 'magnetic_tile'])}")
     data.train.samples = data.train.samples[:n_train]
     return warn(data)
 

@@ -125,7 +125,7 @@ class ArraySample:
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A procedural scene, rendered when it is loaded.
+    """A procedural scene or a patch of a photograph, rendered when it is loaded.
 
     Args:
         scene: parameters of the image.
@@ -143,7 +143,7 @@ class SceneSample:
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Render image and mask as `Sample.load` does. Raises DataError unless `size` is square."""
         if size[0] != size[1]:
-            raise DataError(f"Synthetic images are square, got size={size}. Pass one number, such as size=256.")
+            raise DataError(f"Images of this data set are square, got size={size}. Pass one number, such as size=256.")
         image, mask = self.scene.render(size[0])
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
 

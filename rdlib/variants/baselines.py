@@ -36,10 +36,11 @@ class ForwardConfig(DistillationConfig):
 
 
 class ForwardStudent(Distillation):
-    """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's architecture and input.
+    """Same-direction distillation (STFPM, Wang et al. 2021): the student has the teacher's input and architecture.
 
     The student is randomly initialized and learns to predict the teacher's features of good images. It sees the image
-    through the same architecture, so it may follow the teacher on defects too. This is the paper's argument against it.
+    through the same layers (or more or fewer of them, see `blocks`), so it may follow the teacher on defects too. This
+    is the paper's argument against it.
 
     Train it with `fit(model, data.train, loss="positional")`. STFPM's loss is half the squared distance of features
     that are normalized at every position. This equals 1 - cos, the positional loss. The optimizer is `fit`'s.
@@ -52,7 +53,7 @@ class ForwardStudent(Distillation):
         fusion: "add" or "multiply" the scales' maps.
         score: "max" or "sum" of the map.
         normalize: whether to normalize images with ImageNet's mean and standard deviation.
-        blocks: residual blocks of the student's three stages, each 1 or more; None: the teacher's. With (2, 4, 12), the
+        blocks: residual blocks of the student's three stages, each 1 or more; None: the teacher's. With (2, 5, 12), the
             student of a ResNet-18 has about as many weights as the reverse student with OCBE. This is a control for
             size.
         seed: seed of the student's random weights, and of the teacher's if they are random.
