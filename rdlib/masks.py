@@ -151,14 +151,16 @@ def mask_codes(path: Path, rule: MaskRule) -> NDArray[np.uint8]:
     return codes
 
 
-def _nearest(old: int, new: int) -> NDArray:
-    """Return the pixel that each of `new` ones shows when a side of `old` pixels is resized."""
-    numbers = Image.fromarray(np.arange(old, dtype=np.int32)[:, None])
-    return np.asarray(numbers.resize((1, new), Image.Resampling.NEAREST))[:, 0]
+def _resized(marked: NDArray, size: Size) -> NDArray:
+    """Resize a bool mask as the official code does: bilinear with antialiasing, from 0 and 255; above 0.5 is True."""
+    image = Image.fromarray(marked.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(image) > 127  # 127 / 255 < 0.5 < 128 / 255
 
 
 def lost_defects(defect: NDArray, size: Size) -> tuple[int, tuple[NDArray, ...]]:
-    """Find the regions of a mask that lose all pixels when it is resized with the nearest neighbor.
+    """Find the regions of a mask that lose all pixels when it is resized as in `load_mask`.
+
+    A region is kept if the center of one of its pixels lies in a pixel that the resized mask marks.
 
     Args:
         defect: (h, w) bool; a region is an 8-neighbor component.
@@ -169,17 +171,21 @@ def lost_defects(defect: NDArray, size: Size) -> tuple[int, tuple[NDArray, ...]]
         middle one of its pixels lies, in reading order.
     """
     regions, count = numbered_regions(defect)
-    lost = np.setdiff1d(np.arange(1, count + 1), regions[np.ix_(*map(_nearest, defect.shape, size))])
     pixels = np.flatnonzero(regions)
     numbers = regions.ravel()[pixels]
+    where = zip(np.unravel_index(pixels, defect.shape), size, defect.shape, strict=True)
+    places = tuple((2 * place + 1) * new // (2 * old) for place, new, old in where)  # in the resized mask
+    lost = np.setdiff1d(np.arange(1, count + 1), numbers[_resized(defect, size)[places]])
     ends = np.bincount(numbers, minlength=1).cumsum()  # where each region's pixels end, once they are sorted by region
-    middles = pixels[np.argsort(numbers, kind="stable")][(ends[lost - 1] + ends[lost]) // 2]
-    places = zip(np.unravel_index(middles, defect.shape), size, defect.shape, strict=True)
-    return count, tuple((2 * place + 1) * new // (2 * old) for place, new, old in places)
+    middles = np.argsort(numbers, kind="stable")[(ends[lost - 1] + ends[lost]) // 2]
+    return count, tuple(place[middles] for place in places)
 
 
 def load_mask(path: Path, size: Size, rule: MaskRule, keep_defects: bool = False) -> tuple[Tensor, Size]:
-    """Read a mask by the rule of its data set and resize it with the nearest neighbor.
+    """Read a mask by the rule of its data set and resize it, as the official code does.
+
+    Defect pixels become white and all others black. The mask is resized bilinearly with antialiasing, and values above
+    0.5 are defect. Unknown pixels are resized in the same way; defect comes first. At its own size a mask is unchanged.
 
     Args:
         path: the mask file.
@@ -194,14 +200,14 @@ def load_mask(path: Path, size: Size, rule: MaskRule, keep_defects: bool = False
         DataError: the file is missing or no readable image.
     """
     codes = mask_codes(path, rule)
-    resized = codes[np.ix_(*map(_nearest, codes.shape, size))]
+    resized = np.where(_resized(codes == 1, size), 1, UNKNOWN * _resized(codes == UNKNOWN, size)).astype(np.uint8)
     if keep_defects:
         resized[lost_defects(codes == 1, size)[1]] = 1
     return torch.from_numpy(resized), codes.shape
 
 
 def read_mask(path: Path, size: Size, threshold: float | None = None) -> tuple[Tensor, Size]:
-    """Read a mask and resize it with the nearest neighbor. Transparent pixels are normal.
+    """Read a mask and resize it as in `load_mask`. Transparent pixels are normal.
 
     Args:
         path: the mask file.

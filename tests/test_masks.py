@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage
 from torch.utils.data import DataLoader
+from torchvision import transforms
 
 from rdlib import Report
 from rdlib.datasets.samples import AnomalyDataset, FileSample
@@ -329,14 +330,47 @@ def test_real_masks(shared):
 
 # ---- resizing
 
-@pytest.mark.parametrize("size", [(32, 32), (40, 64), (96, 96), (7, 130), (200, 150)])
-def test_masks_are_resized_as_pillow_does(tmp_path, size):
-    values = np.where(np.random.default_rng(0).random((61, 96)) < 0.3, 255, 0).astype(np.uint8)
-    path = written(tmp_path, values)
-    mask, own = load_mask(path, size, MaskRule(0))
-    assert mask.dtype == torch.uint8 and own == (61, 96)
-    for kind in (values > 0, (values > 0).astype(np.uint8)):
-        assert np.array_equal(mask, np.asarray(Image.fromarray(kind).resize(size[::-1], Image.Resampling.NEAREST)))
+SIZES = [(32, 32), (40, 64), (96, 96), (7, 130), (200, 150), (61, 96), (64, 100)]
+
+
+def official(marked, size):
+    """The official code's road: torchvision resizes Pillow's image of 0 and 255, and half of white is the limit."""
+    road = transforms.Compose([transforms.Resize(size), transforms.ToTensor()])
+    return (road(Image.fromarray(np.where(marked, 255, 0).astype(np.uint8)))[0] > 0.5).numpy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_masks_are_resized_as_in_the_official_code(tmp_path, size):
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).random((61, 96)), 1.5)
+    for values in (smooth > 0.5, smooth > 0.55, np.indices(smooth.shape).sum(0) % 2):  # the last is half of white
+        path = written(tmp_path, np.where(values, 255, 0).astype(np.uint8))
+        mask, own = load_mask(path, size, MaskRule(0))
+        assert mask.dtype == torch.uint8 and own == (61, 96) and np.array_equal(mask, official(values, size))
+        assert np.array_equal(read_mask(path, size)[0], official(values, size))
+        assert size != own or np.array_equal(mask, values)
+
+
+def test_codes_are_read_before_a_mask_is_resized(tmp_path):
+    """A code of 3 is as white as any other."""
+    codes = np.where(disc(40, 40, 12) > 0, 3, np.where(disc(40, 70, 12) > 0, 1, 0)).astype(np.uint8)
+    mask = load_mask(written(tmp_path, codes), (40, 40), MaskRule(0))[0]
+    assert np.array_equal(mask, official(codes, (40, 40))) and mask.sum() > 150
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_unknown_pixels_are_resized_in_the_same_way_and_defect_comes_first(tmp_path, size):
+    draw = np.random.default_rng(1)
+    codes = (ndimage.gaussian_filter(draw.random((61, 96)), 2) * 30).astype(np.uint8) % 3  # thin bands
+    mask = load_mask(written(tmp_path, np.array([0, 1, 255], np.uint8)[codes]), size, MaskRule(0, 255))[0].numpy()
+    defect = official(codes == 1, size)
+    assert np.array_equal(mask == 1, defect)
+    assert np.array_equal(mask == UNKNOWN, official(codes == UNKNOWN, size) & ~defect)
+    assert size != codes.shape or np.array_equal(mask, codes)
+
+
+def test_half_a_pixel_of_each_is_defect(tmp_path):
+    codes = np.tile(np.array([255, 255, 1, 1], np.uint8), (8, 2))
+    assert (load_mask(written(tmp_path, codes), (1, 1), MaskRule(0, 255))[0] == 1).all()
 
 
 def speckled(seed):
@@ -348,23 +382,34 @@ def speckled(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("size", [(32, 32), (16, 64), (120, 160), (64, 96)])
+@pytest.mark.parametrize("size", [(32, 32), (16, 64), (120, 160), (64, 96), (110, 300), (400, 500)])
 def test_every_region_keeps_its_middle_pixel(tmp_path, seed, size):
+    """A region is lost if no pixel that is marked in the end holds the center of one of its pixels."""
     values = speckled(seed)
     path = written(tmp_path, values)
     plain, kept = (load_mask(path, size, MaskRule(0), keep)[0].numpy() for keep in (False, True))
     regions, count = ndimage.label(values, np.ones((3, 3)))
-    shown = np.asarray(Image.fromarray(regions.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST))
-    expected = plain.copy()
-    lost = [number for number in range(1, count + 1) if not (shown == number).any()]
-    for number in lost:
+    expected, lost = official(values, size).astype(np.uint8), []
+    assert np.array_equal(plain, expected)
+    for number in range(1, count + 1):
         pixels = np.argwhere(regions == number)
-        row, column = pixels[len(pixels) // 2]
-        expected[int((row + 0.5) * size[0] / 120), int((column + 0.5) * size[1] / 160)] = 1
+        places = [(int((row + 0.5) * size[0] / 120), int((column + 0.5) * size[1] / 160)) for row, column in pixels]
+        if not any(plain[place] for place in places):
+            lost.append(places[len(places) // 2])
+            assert max(size) > 100 or not official(regions == number, size).any(), "alone it marks no pixel either"
+    for place in lost:
+        expected[place] = 1
     assert np.array_equal(kept, expected)
     number, places = lost_defects(values > 0, size)
-    assert number == count and len(places[0]) == len(places[1]) == len(lost)
-    assert bool(lost) == (size != (120, 160)) and (kept >= plain).all()
+    assert number == count and [*zip(*places, strict=True)] == lost and (kept >= plain).all()
+    assert bool(lost) == (size not in [(120, 160), (400, 500)])
+
+
+def test_two_thin_lines_that_mark_a_pixel_together_are_kept():
+    """At a quarter of the size, three of four columns mark a pixel. One or two of them do not."""
+    narrow, wide = np.zeros((2, 64, 64), bool)
+    narrow[:, 32] = wide[:, 34:36] = True
+    assert [len(lost_defects(defect, (16, 16))[1][0]) for defect in (narrow, wide, narrow | wide)] == [1, 1, 0]
 
 
 def test_a_mask_without_defects_loses_none(tmp_path):

@@ -131,7 +131,7 @@ def test_a_mask_of_the_size_of_the_upright_image_is_upright(tmp_path):
 def test_defects_that_vanish_are_counted(tmp_path):
     dots = square(side=0)
     for i in range(4):
-        dots[1 + 8 * i, 9] = 255  # between the pixels that a quarter of the size shows
+        dots[1 + 8 * i, 9] = 255  # a sixteenth of a pixel at a quarter of the size
     whole = [dots, np.maximum(dots, square(30, 30)), square()]
     note, = outline_notes(samples(tmp_path, whole), (16, 16), False)
     assert note == ("2 of 3 defective images that lose defects at 16 x 16 pixels (hole/0.png, hole/1.png): 8 of 10 "

@@ -91,17 +91,21 @@ class FileSample:
 
     def load(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Load image and mask as `Sample.load` does. Raises DataError if one is unreadable or their sizes differ."""
-        image, image_size = read_image(self.path, size, lambda: self.depth.white if self.depth else None)
+        image, own = read_image(self.path, size, lambda: self.depth.white if self.depth else None)
+        return image, self.load_mask(size, own)
+
+    def load_mask(self, size: tuple[int, int], own: tuple[int, int]) -> Tensor:
+        """Load the mask as `load` does, where `own` is the (height, width) of the image file. Raises DataError too."""
         if not self.masks:
-            return image, torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
+            return torch.full(size, UNKNOWN * (self.defect != GOOD), dtype=torch.uint8)
         rule = self.rule or mask_rule(self.masks)
         parts, sizes = zip(*(load_mask(path, size, rule, self.keep_defects) for path in self.masks), strict=True)
         for path, (height, width) in zip(self.masks, sizes, strict=True):
-            if (height, width) != image_size:
+            if (height, width) != own:
                 raise DataError(f"The mask {path} is {width} x {height} pixels but its image {self.path} is "
-                                f"{image_size[1]} x {image_size[0]}. Save both at one size, upright without EXIF.")
+                                f"{own[1]} x {own[0]}. Save both at one size, upright without EXIF.")
         found = torch.stack(parts)  # where the parts disagree, defect comes before unknown, unknown before normal
-        return image, torch.where((found == 1).any(0), 1, found.amax(0)).to(torch.uint8)
+        return torch.where((found == 1).any(0), 1, found.amax(0)).to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)

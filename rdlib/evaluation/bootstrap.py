@@ -57,7 +57,7 @@ def resampled_metrics(report: Report, n_resamples: int, seed: int = 0) -> dict[s
         counts = pixel_counts(report.labels[:, None, None], report.scores[:, None, None])
         found["image_auroc"], _ = pixel_metrics(counts, weights, report.fpr_limit)
     if report.pixels:
-        counts = pixel_counts(report.masks, report.maps, report.unknown)
+        counts = pixel_counts(*report.pixel_arrays())
         found["pixel_auroc"], found["aupro"] = pixel_metrics(counts, weights, report.fpr_limit)
     return found
 

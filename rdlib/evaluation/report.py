@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,12 @@ from rdlib.datasets.items import ItemSample, Seeded, check_dataset, known_sample
 from rdlib.datasets.samples import GOOD, AnomalyDataset
 from rdlib.datasets.workers import read_batches
 from rdlib.detector import Scorer
+from rdlib.evaluation.original import SIZES, at_original, check_at
 from rdlib.metrics import PixelRanking, aupro_per_image, auroc, average_precision, f1_max
 from rdlib.threshold import agreed_size
 from rdlib.utils.arrays import as_array, as_finite, as_size, as_truth
 from rdlib.utils.display import Shown
-from rdlib.utils.errors import DataError, NotFiniteError, check_number, checked
+from rdlib.utils.errors import DataError, NotFiniteError, check_choice, check_number, checked
 from rdlib.utils.files import written_atomically
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")  # what the paper reports
@@ -56,10 +57,12 @@ class Report(Shown):
         seconds: time for reading, prediction and smoothing, without the metrics.
         threshold: the model's threshold for the scores, if it has one.
         unknown: (N, H, W) bool array or tensor, True where pixel metrics leave a pixel out; None: nowhere.
+        at: "model", or "original" for pixel metrics at the files' own sizes, see `evaluate`. The arrays have the
+            model's size in both cases. Pixel metrics read the files.
 
     Raises:
-        ValueError: masks have other values than bool, 0 and 1, or 0 and 255; the shapes or numbers of images differ; or
-            the limit lies outside (0, 1].
+        ValueError: masks have other values than bool, 0 and 1, or 0 and 255; the shapes or numbers of images differ;
+            the limit lies outside (0, 1]; or `at` is unknown or does not fit the test set.
     """
 
     dataset: AnomalyDataset
@@ -70,11 +73,13 @@ class Report(Shown):
     seconds: float
     threshold: float | None = None
     unknown: NDArray = None  # type: ignore[assignment]  # replaced in __post_init__
+    at: str = "model"
 
     def __post_init__(self) -> None:
         self.maps, self.scores, self.masks = as_array(self.maps), as_array(self.scores), as_truth(self.masks)
         self.unknown = np.zeros_like(self.masks) if self.unknown is None else as_truth(self.unknown)
         self.fpr_limit = check_number("fpr_limit", self.fpr_limit, "(0, 1]")
+        check_at(self.at, self.dataset)
         n, shapes = len(self.labels), [each.shape for each in (self.maps, self.masks, self.unknown, self.scores)]
         if len(shapes[0]) != 3 or shapes != [(n, *shapes[0][1:])] * 3 + [(n,)]:
             raise ValueError(f"A report of {n} images needs maps, masks and unknown ({n}, H, W) and scores ({n},); got "
@@ -85,6 +90,7 @@ class Report(Shown):
         shown = {name: f"{getattr(self, name):.3f}" for name in METRICS if not np.isnan(getattr(self, name))}
         hidden = self.unknown.any((1, 2)).sum() if self.dataset.has_masks else 0
         return {"images": f"{len(self.labels)}, {self.labels.sum()} of them anomalous", **shown,
+                "at": "original, the sizes of the files" if self.at == "original" else None,
                 "unknown": f"{hidden} of {len(self.masks)} masks, in part or whole" if hidden else None,
                 "threshold": None if self.threshold is None else f"{self.threshold:.4g}"}
 
@@ -112,7 +118,7 @@ class Report(Shown):
         arrays = {name: getattr(self, name) for name in ("labels", "defect_types", *STORED)}
         with written_atomically(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays, names=self.table()["name"].tolist(), has_masks=self.dataset.has_masks,
-                                threshold=np.array(self.threshold, np.float64))
+                                at=self.at, threshold=np.array(self.threshold, np.float64))
 
     @classmethod
     def load(cls, path: str | Path, dataset: Dataset | DataLoader | None = None) -> "Report":
@@ -120,25 +126,27 @@ class Report(Shown):
 
         Args:
             path: the file.
-            dataset: the test set, as for `evaluate`; None if its images, which the file lacks, are not needed.
+            dataset: the test set, as for `evaluate`; None if its images, which the file lacks, are not needed. A report
+                at="original" needs it for its pixel metrics.
 
         Returns:
             The report.
 
         Raises:
             DataError: the file is missing, damaged or no report, or `dataset` has other images.
-            ValueError: `dataset` is empty or of another form.
+            ValueError: `dataset` is empty or of another form, or it lacks the mask files that at="original" needs.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 maps, scores, masks, limit, seconds, unknown = (file[name] for name in STORED)
                 names, kinds, truth = (file[name] for name in ("names", "defect_types", "labels"))
-                has_masks, threshold = file["has_masks"], file["threshold"].item()
+                has_masks, threshold, at = file["has_masks"], file["threshold"].item(), file["at"].item()
                 known = [*zip(names.tolist(), kinds.tolist(), strict=True)]
                 dtypes = [each.dtype.kind for each in (masks, unknown, has_masks, names, kinds)]
                 if dtypes != [*"bbbUU"] or not maps.size or truth.ndim != 1 or ((kinds != GOOD) != truth).any():
                     raise ValueError("masks that are not bool, no names, or labels that contradict the defect types")
                 as_finite(maps, "maps"), as_finite(scores, "scores")
+                check_choice("at", at, SIZES)
                 threshold = None if threshold != threshold else check_number("threshold", threshold, "(-inf, inf)")
                 size, outlined = maps.shape[1:], has_masks.item()
                 report = cls(AnomalyDataset([ItemSample(*pair) for pair in known], size, outlined), maps, scores, masks,
@@ -155,18 +163,23 @@ class Report(Shown):
             if (found, here) != (size, known):
                 raise DataError(f"{path} belongs to another test set: {len(known)} images of {size} there, {len(here)} "
                                 f"of {found} here; or names, defect types or their order differ.")
-        return report
+        return replace(report, at=at)
 
     def image(self, index: int) -> NDArray:
         """Return a test image for matplotlib: (H, W, 3) float32 in [0, 1]."""
         return self.dataset[index].image.permute(1, 2, 0).numpy()
 
+    def pixel_arrays(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Return what pixel metrics are computed from: masks, maps and unknown pixels, each (N, H, W), see `at`."""
+        return at_original(self.dataset, self.maps) if self.at == "original" else (self.masks, self.maps, self.unknown)
+
     @cached_property
     def pixels(self) -> PixelRanking | None:
         """Rank all known pixels for the pixel metrics and curves. None unless they hold normal and defect pixels."""
-        known = self.masks[~self.unknown]
+        masks, maps, unknown = self.pixel_arrays()
+        known = masks[~unknown]
         both = known.any() and not known.all()
-        return PixelRanking(self.masks, self.maps, self.unknown) if self.dataset.has_masks and both else None
+        return PixelRanking(masks, maps, unknown) if self.dataset.has_masks and both else None
 
     # AUROC, average precision, and the highest F1 of all thresholds: of the image scores, and of all known pixels
     image_auroc = _of_images(auroc)
@@ -184,8 +197,11 @@ class Report(Shown):
     @cached_property
     def aupro_per_image(self) -> float:
         """Compute the official code's AUPRO per image. Compare it with the paper's AUPRO, not with `aupro`."""
+        if self.pixels is None:
+            return np.nan
+        masks, maps, unknown = self.pixel_arrays()
         try:
-            return aupro_per_image(self.masks, self.maps, unknown=self.unknown) if self.pixels else np.nan
+            return aupro_per_image(masks, maps, unknown=unknown)
         except ValueError:  # no image has a curve of any width: the maps are perfect, or flat
             return np.nan
 
@@ -211,7 +227,8 @@ class Report(Shown):
 
 @checked
 def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size: int = 32, fpr_limit: float = 0.3,
-             precision: str = "float32", num_workers: int = 0, progress: bool = True) -> Report:
+             precision: str = "float32", num_workers: int = 0, progress: bool = True,
+             at: Literal["model", "original"] = "model") -> Report:
     """Evaluate a model on a test set, in batches on the model's device. Warn if its training is unfinished.
 
     Args:
@@ -224,12 +241,16 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         precision: precision of the networks: "float32", "bf16" or "auto". Maps and scores are always float32.
         num_workers: number of processes that read images.
         progress: show a progress bar.
+        at: size of masks and maps for pixel metrics. "model" resizes masks to the maps' size. "original" is MVTec AD's
+            own protocol: masks keep the size of their file, and maps are resized to it bilinearly with
+            align_corners=True, as the maps of the scales are. It needs files. Image scores are the same.
 
     Returns:
         The report.
 
     Raises:
-        ValueError: `dataset` is empty, of another form or of a wrong size, or `precision` is unknown.
+        ValueError: `dataset` is empty, of another form or of a wrong size; `precision` or `at` is unknown; or
+            at="original" lacks mask files.
         DataError: an image or mask cannot be read.
         NotFiniteError: maps or scores are NaN or infinite; the message names the images.
     """
@@ -239,6 +260,7 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         dataset, batch_size, num_workers = unpacked(dataset)
     found: Any = [] if dataset is None else read_with(dataset, model.config.white)
     collate, test = check_dataset(found, labelled_item), known_samples(found)
+    check_at(at, test)
     items = Seeded(found if test is None else test, 0, labelled_item)
     n, size = len(items), agreed_size(model.image_size, as_size(items[0].image.shape[1:]))
     maps, scores = np.empty((n, *size), np.float32), np.empty(n, np.float32)
@@ -258,4 +280,4 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         outlined = [not hidden.all() for hidden in unknown[labels == 1]]
         test = AnomalyDataset(items.samples(labels), size, any(outlined) or not outlined)
     return Report(test, maps, scores, masks, fpr_limit, time.perf_counter() - began,
-                  model.threshold.score if model.threshold else None, unknown)
+                  model.threshold.score if model.threshold else None, unknown, at)
