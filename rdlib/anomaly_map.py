@@ -40,16 +40,10 @@ def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     return 1 - cosine_similarity(teacher, student, dim=1)
 
 
-def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (B, C, H, W) maps to `size` = (H, W), bilinearly with align_corners=True, as in the official code.
-
-    Corner values stay at the corners.
-    """
-    return interpolate(maps, size, mode="bilinear", align_corners=True)
-
-
 def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Compute eq. 1 at every scale and resize the distances to `size`, see `resize_maps`.
+    """Compute eq. 1 at every scale and resize the distances to `size`.
+
+    Resizing is bilinear with align_corners=True, as in the official code: corner values stay at the corners.
 
     Args:
         teacher: S feature maps, the k-th (B, C_k, H_k, W_k), floating point.
@@ -62,7 +56,8 @@ def scale_maps(teacher: Sequence[Tensor], student: Sequence[Tensor], size: Seque
     Raises:
         ValueError: the numbers of scales differ.
     """
-    maps = [resize_maps(cosine_distance(t, s)[:, None], size) for t, s in zip(teacher, student, strict=True)]
+    maps = [interpolate(cosine_distance(t, s)[:, None], size, mode="bilinear", align_corners=True)
+            for t, s in zip(teacher, student, strict=True)]
     return torch.cat(maps, dim=1)
 
 

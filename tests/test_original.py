@@ -72,7 +72,8 @@ def truth(report, test):
         if sample.defect == "good" or sample.masks:
             with Image.open((*sample.masks, sample.path)[0]) as file:
                 mask = np.asarray(file) > 0 if sample.masks else np.zeros((file.height, file.width), bool)
-            lines = [np.linspace(0, old - 1, new) for old, new in zip(small.shape, mask.shape, strict=True)]
+            lines = [((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
+                     for old, new in zip(small.shape, mask.shape, strict=True)]
             grid = np.meshgrid(*lines, indexing="ij")
             maps.append(map_coordinates(small.astype(float), grid, order=1))
             masks.append(mask)

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 
-from rdlib.anomaly_map import resize_maps
 from rdlib.datasets.samples import AnomalyDataset, FileSample
 from rdlib.images import header
 from rdlib.masks import UNKNOWN
@@ -36,7 +36,7 @@ def at_original(dataset: AnomalyDataset, maps: NDArray) -> tuple[NDArray, NDArra
 
     Args:
         dataset: a test set of N image files, see `check_at`.
-        maps: (N, h, w) anomaly maps, resized by `resize_maps`.
+        maps: (N, h, w) anomaly maps, resized bilinearly, with pixel centers where those of the images lie.
 
     Returns:
         Masks, bool; maps, float32; and unknown pixels, bool: each (N, H, W), with the height of the highest image and
@@ -53,5 +53,5 @@ def at_original(dataset: AnomalyDataset, maps: NDArray) -> tuple[NDArray, NDArra
         inside, codes = np.s_[i, :size[0], :size[1]], sample.load_mask(size, size).numpy()
         masks[inside], unknown[inside] = codes == 1, codes == UNKNOWN
         small = torch.from_numpy(np.ascontiguousarray(maps[i], np.float32))
-        large[inside] = resize_maps(small[None, None], size)[0, 0].numpy()
+        large[inside] = interpolate(small[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
     return masks, large, unknown

@@ -242,8 +242,8 @@ def evaluate(model: Scorer, dataset: Dataset | DataLoader | None, *, batch_size:
         num_workers: number of processes that read images.
         progress: show a progress bar.
         at: size of masks and maps for pixel metrics. "model" resizes masks to the maps' size. "original" is MVTec AD's
-            own protocol: masks keep the size of their file, and maps are resized to it bilinearly with
-            align_corners=True, as the maps of the scales are. It needs files. Image scores are the same.
+            own protocol: masks keep the size of their file, and maps are resized to it bilinearly, as the images were.
+            It needs files. Image scores are the same.
 
     Returns:
         The report.
