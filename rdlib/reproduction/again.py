@@ -40,7 +40,7 @@ def repeat(file: Path, machine: Machine) -> pd.DataFrame:
     seeds = [result["metrics"] for other, result in found.items() if replace(other, seed=config.seed) == config]
     values = {"recorded": old["metrics"], "again": new["metrics"]}
     frame = pd.DataFrame(values).loc[list(METRICS)].dropna(how="all")  # undefined in both, as without masks
-    spread = 3 * pd.DataFrame(seeds)[list(METRICS)].std(ddof=1).clip(lower=SAME) if len(seeds) > 2 else np.nan
+    spread = (3 * pd.DataFrame(seeds)[list(METRICS)].std(ddof=1)).clip(lower=SAME) if len(seeds) > 2 else np.nan
     same = all(old.get(name) == new.get(name) for name in ORIGIN)
     frame = frame.assign(difference=frame["again"] - frame["recorded"], allowed=SAME if same else spread)
     return frame.assign(agrees=frame["difference"].abs() <= frame["allowed"])

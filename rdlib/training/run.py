@@ -29,7 +29,7 @@ class MovingAverage:
 
     Args:
         modules: trainable modules, by name.
-        decay: share of the average that each step keeps, in (0, 1); 0.99 averages about the last 100 steps.
+        decay: largest share of the average that a step keeps, in (0, 1); 0.99 averages about the last 100 steps.
 
     Raises:
         ValueError: `decay` is outside (0, 1).
@@ -40,8 +40,8 @@ class MovingAverage:
         self.live = nn.ModuleDict(modules)
 
         def warmed_up(averages: Tensors, weights: Tensors, steps: Tensor | int) -> None:
-            now = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            get_ema_multi_avg_fn(now)(averages, weights, steps)
+            t = int(steps)
+            get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, weights, steps)
 
         self.average = AveragedModel(self.live, multi_avg_fn=warmed_up, use_buffers=True)
 
