@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from magnetic_tile import teacher_crc
+from recording import teacher_crc
 from safetensors import safe_open
 from safetensors.torch import load_file
 

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import lesson_curves
-from magnetic_tile import teacher_crc
+from recording import teacher_crc
 
 from rdlib.encoder import TeacherEncoder
 

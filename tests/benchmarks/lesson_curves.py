@@ -9,16 +9,14 @@ images that were not. One JSON file a seed in data/results/lessons; what is ther
 the curves.
 """
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
-from magnetic_tile import result
+from recording import result, write
 
 from rdlib import ReverseDistillation, Run, evaluate, fit, load_dataset
 from rdlib.datasets.samples import AnomalyData
-from rdlib.utils.files import written_atomically
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "lessons"
 EPOCHS, IMAGES, SIZE, SIGMA, DECAY = 10, 48, 96, 1.5, 0.97
@@ -78,8 +76,7 @@ def main() -> None:
         if path.exists():
             continue
         found = curves(seed, args.precision)
-        with written_atomically(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write(path, found)
         print(f"seed {seed}: {found['seconds']:.0f} s", flush=True)
 
 

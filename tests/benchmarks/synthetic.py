@@ -1,14 +1,12 @@
 """Run every category of the procedural benchmark with several teachers and seeds, and print the tables.
 
     python tests/benchmarks/synthetic.py --teacher embedded random_calibrated random imagenet=FILE --seeds 0 1 2
-    python tests/benchmarks/synthetic.py --teacher embedded --ema
-    python tests/benchmarks/synthetic.py --teacher embedded random --ema --batch 2
+    python tests/benchmarks/synthetic.py --teacher embedded --batch 2 --seeds 0
     python tests/benchmarks/synthetic.py --table
 
 ResNet-18, 128 x 128, 100 good images to train, 15 epochs in batches of 4, sigma 2; test: 40 good, 100 defective. The
-last epoch is the result. Seeds vary student and order, the scenes are the same. `--ema` takes the moving average of the
-student's weights, decay 0.99 a step, at the end of the same training; `--batch 2` takes twice the steps in the same
-epochs. One JSON file a run in data/results/synthetic; what is there is not run again.
+last epoch is the result. Seeds vary student and order, the scenes are the same. `--batch 2` takes twice the steps in
+the same epochs. One JSON file a run in data/results/synthetic; what is there is not run again.
 """
 import argparse
 import json
@@ -17,36 +15,33 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from magnetic_tile import result, teacher_crc
+from recording import result, teacher_crc, write
 
 from rdlib import ReverseDistillation, evaluate, fit, load_dataset
 from rdlib.encoder import TeacherEncoder
 from rdlib.synthetic import CATEGORIES
-from rdlib.utils.files import written_atomically
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "synthetic"
 EPOCHS, IMAGES, SIZE, SIGMA = 15, 100, 128, 2
 BATCHES = 4, 2  # the first is the default
-DECAY = 0.99  # of --ema
 TEACHERS = {"embedded": "embedded", "random_calibrated": "random, calibrated", "random": "random",
             "imagenet": "ImageNet"}
-WAYS = {"": "", "_averaged": ", EMA", "_batch2": ", batches of 2", "_averaged_batch2": ", EMA, batches of 2"}
+WAYS = {"": "", "_batch2": ", batches of 2"}
 COLUMNS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
-def way(ema: float | None, batch_size: int) -> str:
+def way(batch_size: int) -> str:
     """Return the mark of a way of training in files and columns, a key of WAYS."""
-    return ("_averaged" if ema else "") + (f"_batch{batch_size}" if batch_size != BATCHES[0] else "")
+    return f"_batch{batch_size}" if batch_size != BATCHES[0] else ""
 
 
-def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str, ema: float | None,
+def train_and_test(category: str, teacher: str, weights: str | None, seed: int, precision: str,
                    batch_size: int) -> dict:
     """Train and evaluate one run, and return the content of its result file."""
     began = time.perf_counter()
     data = load_dataset(f"synthetic/{category}", size=SIZE, n_train=IMAGES)
     model = ReverseDistillation("resnet18", weights=weights, sigma=SIGMA, seed=seed)
-    run = fit(model, data.train, EPOCHS, batch_size=batch_size, ema=ema, seed=seed, precision=precision,
-              progress=False)
+    run = fit(model, data.train, EPOCHS, batch_size=batch_size, seed=seed, precision=precision, progress=False)
     report = evaluate(model, data.test, progress=False)
     found = result(run, report.metrics, dataset=data.name, size=SIZE, sigma=SIGMA, teacher=teacher)
     per_defect = report.per_defect().to_dict(orient="index")
@@ -57,7 +52,7 @@ def records() -> pd.DataFrame:
     """Read the runs on record, a row each: category, teacher, seed, metrics, minutes."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     rows = [{"category": run["config"]["dataset"].split("/")[1],
-             "teacher": run["config"]["teacher"] + way(run["config"].get("ema"), run["config"]["batch_size"]),
+             "teacher": run["config"]["teacher"] + way(run["config"]["batch_size"]),
              "seed": run["config"]["seed"], "minutes": run["seconds"] / 60} | run["metrics"] for run in runs]
     return pd.DataFrame(rows, columns=["category", "teacher", "seed", "minutes", *COLUMNS])
 
@@ -94,8 +89,7 @@ def check_protocol(path: Path) -> None:
     if config["teacher"] == "embedded" and config.get("teacher_crc") != teacher_crc(TeacherEncoder()):
         raise ValueError(f"{path} was measured with another version of the embedded teacher. Move it away to run anew.")
     found = tuple(config[key] for key in ("epochs", "size", "sigma")) + (config["images"][0],)
-    if (found != (EPOCHS, SIZE, SIGMA, IMAGES) or config.get("ema") not in (None, DECAY)
-            or config["batch_size"] not in BATCHES):
+    if found != (EPOCHS, SIZE, SIGMA, IMAGES) or config.get("ema") or config["batch_size"] not in BATCHES:
         raise ValueError(f"{path} is of another protocol. Move it away to run anew.")
 
 
@@ -111,7 +105,6 @@ def main() -> None:
     parser.add_argument("--teacher", nargs="+", default=["embedded", "random_calibrated"], metavar="NAME[=FILE]")
     parser.add_argument("--category", nargs="+", default=CATEGORIES, choices=CATEGORIES, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ema", action="store_true", help=f"average the student's weights, decay {DECAY} a step")
     parser.add_argument("--batch", type=int, default=BATCHES[0], choices=BATCHES,
                         help="images a step (default %(default)s)")
     parser.add_argument("--precision", default="auto", choices=["float32", "bf16", "auto"])
@@ -122,18 +115,16 @@ def main() -> None:
     unknown = {named.partition("=")[0] for named in args.teacher} - set(TEACHERS)
     if unknown:
         parser.error(f"there is no teacher {', '.join(unknown)}; choose of {', '.join(TEACHERS)}")
-    ema = DECAY if args.ema else None
     jobs = [] if args.table else [(t, s, c) for t in args.teacher for s in args.seeds for c in args.category]
     for named, seed, category in jobs:
         teacher, _, file = named.partition("=")
-        path = RESULTS / f"{category}_{teacher}{way(ema, args.batch)}_seed{seed}.json"
+        path = RESULTS / f"{category}_{teacher}{way(args.batch)}_seed{seed}.json"
         if path.exists():
             check_protocol(path)
             continue
         weights = file or (None if teacher == "random" else teacher)
-        found = train_and_test(category, teacher, weights, seed, args.precision, ema, args.batch)
-        with written_atomically(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        found = train_and_test(category, teacher, weights, seed, args.precision, args.batch)
+        write(path, found)
         print(f"{category}, {teacher}, seed {seed}: " + ", ".join(
             f"{name} {found['metrics'][key]:.3f}" for key, name in COLUMNS.items()) + f", {found['seconds']:.0f} s",
             flush=True)
