@@ -1,6 +1,6 @@
 """Measure forms of the moving average of the student's weights, side by side in one training.
 
-    python tests/benchmarks/averages.py --data synthetic/gear --seeds 0 1 2 --every 1
+    python tests/benchmarks/averages.py --data synthetic/gear --seeds 0 1 2 --every 2
     python tests/benchmarks/averages.py --data mvtec/screw --root FOLDER --teacher FILE --seeds 0 --every 5
     python tests/benchmarks/averages.py --table
 
