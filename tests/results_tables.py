@@ -62,7 +62,8 @@ def number(results: Results, row: Row, metric: str) -> str:
     """Return mean ± standard deviation over seeds of the mean over the categories, or what is missing."""
     runs = {point.config for point in results.points if point.row is row}
     done = len(runs & results.runs.keys())
-    missing = NOT_RUN if not done else f"{done} of {len(runs)} runs so far" if done < len(runs) else "–"
+    recorded = by_seed(results, row, "image_auroc")  # then the metric is one that these runs do not record
+    missing = NOT_RUN if not done else "–" if recorded else f"{done} of {len(runs)} runs so far"
     return spread(by_seed(results, row, metric).values(), missing)
 
 
