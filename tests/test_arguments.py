@@ -197,7 +197,7 @@ def test_an_odd_argument_works_or_is_refused_in_words(parts, call, name, tmp_pat
     ("reproduce ocbe --precision int8", "no precision 'int8'"),
     ("reproduce ocbe --seeds -1", "seeds must be a whole number from 0"),
     ("reproduce ocbe --on nope", "There is no benchmark 'nope'. Choose one of: mvtec, "),
-    ("reproduce odd", "There is no table odd. Choose one of: main, ocbe, "),
+    ("reproduce odd", "There is no table odd. Choose one of: main, protocol, "),
     ("reproduce ocbe --device odd", "The device 'odd' cannot be used ("),
     ("reproduce ocbe --size 33", "An image's sides must be multiples of 32, got 33 x 33."),
     ("reproduce ocbe --teacher odd", "There is no teacher 'odd'. Choose one of: embedded, imagenet, random, "),
