@@ -494,10 +494,15 @@ def test_fingerprints_tell_other_images(config, folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     run, other = replace(config, method="memory"), replace(config, method="memory", dataset=f"folder:{copy}")
     first = execute(run)["data"]
-    assert execute(other)["data"] == first and set(first) == {"train", "test"} and first["train"] != first["test"]
+    assert execute(other)["data"] == first and set(first) == {"train", "test", "masks"}
+    assert first["train"] != first["test"]
     Image.open(copy / "test/good/0.png").rotate(90).save(copy / "test/good/0.png")
     second = execute(other)["data"]
-    assert second["train"] == first["train"] and second["test"] != first["test"]
+    assert second["train"] == first["train"] and second["masks"] == first["masks"] and second["test"] != first["test"]
+    mask = next((copy / "ground_truth").rglob("*.png"))
+    Image.open(mask).rotate(90).save(mask)
+    third = execute(other)["data"]
+    assert third | {"masks": 0} == second | {"masks": 0} and third["masks"] != second["masks"]
 
 
 def test_early_records_without_the_later_parts_are_read(config, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rdlib.evaluation.report import METRICS
-from rdlib.reproduction.runs import Machine, execute
+from rdlib.reproduction.runs import Machine, execute, fingerprints, load
 from rdlib.reproduction.store import ResultStore
 from rdlib.utils.errors import DataError
 
@@ -14,12 +14,13 @@ SAME = 1e-6  # on the same kind of hardware and the same versions
 ORIGIN = ("hardware", "float32", "versions")
 
 
-def repeat(file: Path, machine: Machine) -> pd.DataFrame:
+def repeat(file: Path, machine: Machine, progress: bool = True) -> pd.DataFrame:
     """Execute the run of a result file again, and compare the metrics.
 
     Args:
         file: result file of a run, beside those of its other seeds.
         machine: weights, data and device of the run.
+        progress: show a progress bar of the training.
 
     Returns:
         One row per metric: `recorded`, `again`, `difference`, `allowed`, and whether the difference `agrees`. On the
@@ -28,15 +29,16 @@ def repeat(file: Path, machine: Machine) -> pd.DataFrame:
         seeds, it is NaN, and nothing agrees.
 
     Raises:
-        DataError: the file holds no result, or the images here are other ones. Also as `execute`.
+        DataError: the file holds no result, or images or masks here are other ones. Also as `execute`.
     """
     found = ResultStore(file.parent).read_all()
     config = next((config for config in found if f"{config.key}.json" == file.name), None)
     if config is None:
         raise DataError(f"{file} is no result file of a run.")
-    old, new = found[config], execute(config, machine)
-    if old.get("data", new["data"]) != new["data"]:  # early records do not know them
-        raise DataError(f"The images of {config.dataset} here are other ones than those of the record.")
+    recorded = found[config].get("data", {})  # early records have none
+    if recorded and not recorded.items() <= fingerprints(load(config, machine)).items():
+        raise DataError(f"The images or masks of {config.dataset} here are other ones than those of the record.")
+    old, new = found[config], execute(config, machine, progress)
     seeds = [result["metrics"] for other, result in found.items() if replace(other, seed=config.seed) == config]
     values = {"recorded": old["metrics"], "again": new["metrics"]}
     frame = pd.DataFrame(values).loc[list(METRICS)].dropna(how="all")  # undefined in both, as without masks

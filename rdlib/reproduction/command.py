@@ -38,7 +38,7 @@ def reproduce(args: Namespace) -> int:
     machine = Machine(args.device or str(best_device()), args.files, args.root)
     if args.table.endswith(".json"):
         file = path if (path := Path(args.table)).exists() else args.results / args.table
-        frame = repeat(file, machine)
+        frame = repeat(file, machine, not args.quiet)
         print(frame.to_string(float_format="{:.6f}".format))
         if frame["allowed"].isna().any():
             print("Not comparable: the record is of other hardware or versions, and fewer than three seeds of its "

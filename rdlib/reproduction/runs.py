@@ -28,6 +28,7 @@ from rdlib.reproduction.store import ResultStore, RunConfig, provenance, weights
 from rdlib.training.callbacks import Callback
 from rdlib.training.loop import fit
 from rdlib.training.run import MovingAverage, Run
+from rdlib.utils.arrays import digest
 from rdlib.utils.errors import checked
 from rdlib.utils.hardware import check_device, peak_memory_mib
 from rdlib.variants.baselines import ForwardStudent, MemoryBank
@@ -76,7 +77,7 @@ def build(config: RunConfig, machine: Machine) -> Detector:
 
 
 @checked
-def execute(config: RunConfig, machine: Machine = HERE) -> dict:
+def execute(config: RunConfig, machine: Machine = HERE, progress: bool = False) -> dict:
     """Execute one run: train and evaluate its model. On one CPU, equal settings give equal bits.
 
     A killed run resumes from its checkpoint.
@@ -84,14 +85,15 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
     Args:
         config: the run's settings.
         machine: weights, data and device.
+        progress: show a progress bar of the training.
 
     Returns:
         The content of the result file: `record.KEYS` and `record.LATER`. "metrics" are those after the last epoch.
         "scored_by" has image AUROC, pixel AUROC and AUPRO for each way to score the maps, see `evaluate_all`; with
         `ema`, "123 averaged" is of the averaged weights. "bootstrap" has these metrics on resampled test images, in
         units of 1e-4. "scores" are the image scores by defect type, in the order of the test set. "measures" are those
-        of `measure_on_twins`. "data" has the fingerprints of train and test images, "command" repeats the run. "curve"
-        and "averaged_curve" have the metrics by epoch, "losses" the mean loss of each epoch.
+        of `measure_on_twins`. "data" has the fingerprints of images and masks, "command" repeats the run. "curve" and
+        "averaged_curve" have the metrics by epoch, "losses" the mean loss of each epoch.
 
     Raises:
         ValueError: a setting has an invalid value.
@@ -117,17 +119,25 @@ def execute(config: RunConfig, machine: Machine = HERE) -> dict:
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         data, model = load(config, machine), build(config, machine)
         assert data.test is not None, "every benchmark has a test set"
-        trained = train(config, machine, data, model)
+        trained = train(config, machine, data, model, progress)
         judged, family = judge(model, data.test, trained.pop("average")), config.dataset.partition("/")[0]
         command = f"rdlib reproduce {config.key}.json --device {device.type}"
         command += f" --root {family}=FOLDER" * (family in machine.roots)
         command += f" --weights {config.weights}=FILE" * bool(file)
-        images = {name: images_digest(part) for name, part in (("train", data.train), ("test", data.test))}
         if machine.checkpoints:
             Path(machine.checkpoints, f"{config.key}.ckpt").unlink(missing_ok=True)
-        return {"config": asdict(config), **judged, "data": images, "command": command, **trained,
+        return {"config": asdict(config), **judged, "data": fingerprints(data), "command": command, **trained,
                 "seconds": round(time.perf_counter() - began + trained["seconds"], 1),
                 "peak_memory_mb": round(peak_memory_mib(device)), **origin}
+
+
+def fingerprints(data: AnomalyData) -> dict[str, str | None]:
+    """Compute the SHA-256 of train and test images, see `images_digest`, and of the test masks at the run's size."""
+    test = data.test
+    assert test is not None, "every benchmark has a test set"
+    items = (test[i] for i in range(len(test)))
+    return {"train": images_digest(data.train), "test": images_digest(test),
+            "masks": digest([part for item in items for part in (item.mask, item.unknown)])}
 
 
 class _Average(Callback):
@@ -140,7 +150,7 @@ class _Average(Callback):
         self.average = run.average
 
 
-def train(config: RunConfig, machine: Machine, data: AnomalyData, model: Detector) -> dict[str, Any]:
+def train(config: RunConfig, machine: Machine, data: AnomalyData, model: Detector, progress: bool) -> dict[str, Any]:
     """Train the run's model.
 
     Returns "curve", "averaged_curve" and "losses" of the result, the "seconds" before the run was resumed, and the
@@ -156,7 +166,7 @@ def train(config: RunConfig, machine: Machine, data: AnomalyData, model: Detecto
     checkpoint = Path(machine.checkpoints, f"{config.key}.ckpt") if machine.checkpoints else None
     here = time.perf_counter()
     run = fit(model, data.train, scales=config.train_scales, checkpoint=checkpoint, callbacks=[kept, *watching],
-              progress=False, **{name: getattr(config, name) for name in OPTIONS})
+              progress=progress, **{name: getattr(config, name) for name in OPTIONS})
     curves = [{str(epoch): values for epoch, values in each.history.items()} for each in watching] + [{}, {}]
     return {"curve": curves[0], "averaged_curve": curves[1], "losses": run.epoch_losses,
             "seconds": max(0.0, run.seconds - (time.perf_counter() - here)), "average": kept.average}
