@@ -3,6 +3,7 @@ import json
 import statistics
 from collections.abc import Callable
 
+import averages
 import pandas as pd
 import picked_epochs
 import results_tables
@@ -115,4 +116,5 @@ def steadiness() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "agreement": agreement, "curves_of_tiles": curves_of_tiles, "picked": picked, "steadiness": steadiness}
+    "agreement": agreement, "curves_of_tiles": curves_of_tiles, "picked": picked, "steadiness": steadiness,
+    "averages": averages.table}
