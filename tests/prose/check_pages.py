@@ -33,8 +33,7 @@ def test_more_prose_than_code_in_short_cells(book):
              if cell.id != "setup"]
     words = sum(len(text.split()) for text in prose(notebook))
     assert max(lines) <= 40 and median(lines) <= 6, sorted(lines)
-    leaves_all_to_the_library = path.stem in ("00_quickstart", "11_the_papers_tables")  # a call, then what it means
-    most = 27 if leaves_all_to_the_library else 18
+    most = 27 if path.stem == "00_quickstart" else 18  # the quickstart leaves all to the library
     assert 5 <= words / sum(lines) <= most, f"{words / sum(lines):.1f} words of prose to a line of code"
 
 
