@@ -102,7 +102,7 @@ def test_every_data_set_of_the_page_is_known(tmp_path):
             load_dataset(name, root=tmp_path)
         except DataError:  # known, but not in this folder; an unknown name is a ValueError of another type
             continue
-        assert name.startswith(("synthetic", "digits"))
+        assert name.startswith(("synthetic", "photo", "digits"))
 
 
 def test_the_page_counts_the_benchmark_right():

