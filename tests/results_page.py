@@ -36,6 +36,7 @@ BEGIN, END = "<!-- results: python tests/results_page.py -->", "<!-- end of the 
 # Data, table, row: what the glance shows, with averaged weights where the runs have them.
 GLANCE = (("screw", "loss", "flattened (official code)"), ("magnetic_tile_30", "loss", "flattened (official code)"),
           ("magnetic_tile", "teacher", "ImageNet"), ("magnetic_tile", "teacher", "procedural images (embedded)"),
+          ("photo", "teacher", "ImageNet"), ("photo", "teacher", "procedural images (embedded)"),
           ("synthetic", "teacher", "ImageNet"), ("synthetic", "teacher", "procedural images (embedded)"),
           ("digits", "novelty", "sum of the map"), ("mnist", "novelty", "sum of the map"),
           ("fashion_mnist", "novelty", "sum of the map"))

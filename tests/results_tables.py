@@ -22,7 +22,8 @@ TEACHERS = {"embedded": "the kit's weights", "imagenet": "ImageNet", "random": "
 LOSSES = {"flattened": "flattened loss", "positional": "loss by position"}
 # The data sets of the main table, with the tables whose rows it shows. The first row stands beside published numbers.
 MAIN_TABLE = {"screw": ("loss", "protocol"), "magnetic_tile_30": ("loss",), "magnetic_tile": ("teacher",),
-              "synthetic": ("teacher",), "digits": ("novelty",), "mnist": ("novelty",), "fashion_mnist": ("novelty",)}
+              "photo": ("teacher",), "synthetic": ("teacher",),
+              "digits": ("novelty",), "mnist": ("novelty",), "fashion_mnist": ("novelty",)}
 VARIANTS = "RD4AD (paper", "official code", "paddle port", "anomalib"  # of published.csv, by how they begin
 NOT_FOUND = "not found"  # no citable source has the paper's number
 
